@@ -1,0 +1,369 @@
+"""From the caller's data to the caller's factors: choose backend and rows, start, solve."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
+
+from snmf import _init, _nnls
+from snmf._progress import progress
+from snmf._rows import Rows, Scale, check_range, measure
+from snmf._solve import Alternation, Run, repeats, solve
+from snmf.backends import ADAPTERS, Backend, choose
+
+Array = Any
+
+UPDATES = {"mu": "multiplicative", "hals": "hals"}
+CANCELLING = 100.0  # times ‖X‖_F: from there on a component says more of the others than of X
+DRAWN = ("kmeans", "random")  # the starts that a restart can change
+
+PARAMETERS: dict[str, list[Any]] = {
+    "n_components": [Interval(Integral, 1, None, closed="left"), None],
+    "tol": [Interval(Real, 0, None, closed="left")],
+    "max_iter": [Interval(Integral, 0, None, closed="left")],
+    "progress_bar": ["boolean"],
+    "random_state": ["random_state"],
+    "sparsity": [Interval(Real, 0, 1e100, closed="both")],
+    "verbose": ["verbose"],
+    "solver": [StrOptions(set(UPDATES))],
+    "accelerate": ["boolean"],
+    "init": [StrOptions({*_init.STARTS, "custom"})],
+    "n_init": [Interval(Integral, 1, None, closed="left")],
+    "backend": [StrOptions({"auto", *ADAPTERS}), Backend],
+    "device": [object],
+    "n_jobs": [
+        Interval(Integral, 1, None, closed="left"),
+        Interval(Integral, None, -1, closed="right"),
+        None,
+    ],
+}
+
+
+@dataclass(frozen=True)
+class Factorization:
+    """A semi-nonnegative matrix factorization ``X ≈ W H``.
+
+    Attributes
+    ----------
+    W : array of shape (n_samples, n_components)
+        The weights, ≥ 0: the exact minimiser for H. They carry the scale.
+    H : array of shape (n_components, n_features)
+        The components, of unit norm (a component that died is a zero row, and a zero column of
+        W), in the order of decreasing norm of their columns in W unless a start was given.
+    error : float
+        ‖X − W H‖_F.
+    penalty : float
+        The λ of the objective ½‖X − W H‖² + λ Σ W, in units of X.
+    n_iter : int
+        The number of iterations.
+    loss_curve : ndarray of shape (n_iter + 1,)
+        The objective over ½‖X‖², before the first and after every iteration.
+    converged : bool
+        Whether the fit stopped before `max_iter`.
+    reason : str
+        Why it stopped, in words.
+    """
+
+    W: Array
+    H: Array
+    error: float
+    penalty: float
+    n_iter: int
+    loss_curve: np.ndarray
+    converged: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Options:
+    """The parameters of a fit; `snmf.SNMF` documents them."""
+
+    n_components: int | None = None
+    tol: float = 1e-5
+    max_iter: int = 200
+    progress_bar: bool = True
+    random_state: Any = None
+    sparsity: float = 0.0
+    verbose: bool = False
+    solver: str = "mu"
+    accelerate: bool = True
+    init: str = "kmeans"
+    n_init: int = 1
+    backend: str | Backend = "auto"
+    device: Any = None
+    n_jobs: int | None = None
+
+    def __post_init__(self) -> None:
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        validate_parameter_constraints(PARAMETERS, values, caller_name="SNMF")
+
+
+def factorize(
+    X: Any,
+    n_components: int | None = None,
+    *,
+    W: Any = None,
+    H: Any = None,
+    **parameters: Any,
+) -> Factorization:
+    """Factorise X into nonnegative weights and free components, ``X ≈ W H``.
+
+    Parameters
+    ----------
+    X : array-like or sparse matrix of shape (n_samples, n_features)
+        The data, of any sign.
+    n_components : int, default=None
+        The number of components k. None is min(n_samples, n_features).
+    W : array-like of shape (n_samples, n_components), default=None
+        Weights to start from, with ``init="custom"``.
+    H : array-like of shape (n_components, n_features), default=None
+        Components to start from, with ``init="custom"``.
+    **parameters
+        Any parameter of `SNMF`, with the same meaning and default.
+
+    Returns
+    -------
+    Factorization
+        W, H, and how the fit went.
+
+    Raises
+    ------
+    ValueError
+        If a parameter, or X, W or H, is not what it must be.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If `max_iter` came first, or if components died, cancel, or are all zero.
+
+    Examples
+    --------
+    >>> import numpy as np, snmf
+    >>> X = np.random.default_rng(0).normal(size=(100, 20))
+    >>> result = snmf.factorize(X, 5, solver="hals", random_state=0)
+    >>> result.W.shape, result.H.shape, bool(result.W.min() >= 0)
+    ((100, 5), (5, 20), True)
+    >>> result.reason
+    'the objective fell by less than tol=1e-05'
+    """
+    options = Options(n_components, **parameters)
+    X = check_data(X)
+    backend = choose(options.backend, X, options.device)
+    k = n_components or min(X.shape)
+    W, H = _check_start(options, W, H, X.shape, k)
+    with backend.rows(X).threads(options.n_jobs) as rows:
+        scale = measure(rows)
+        l1 = options.sparsity * (scale.square / len(rows)) ** 0.5
+        scaled, update = rows.scaled(scale.exponent), UPDATES[options.solver]
+        many = repeats(update, rows.shape[1], k) if options.accelerate else 1
+
+        def start(rng: np.random.RandomState) -> _init.Start:
+            if options.init == "custom":
+                return _init.custom(scaled, W, H, l1, scale.exponent, lift=options.solver == "mu")
+            return _init.STARTS[options.init](scaled, k, rng)
+
+        run = _best_run(Alternation(scaled, scale.square, l1, update, many), options, start)
+        result, shares = _finished(rows, run, scale, l1, keep_order=options.init == "custom")
+    largest_sparsity = scale.longest / (scale.square / len(rows)) ** 0.5 if scale.square else 0.0
+    for complaint in _complaints(result, options, shares, largest_sparsity):
+        warnings.warn(complaint, ConvergenceWarning, stacklevel=2)
+    return result
+
+
+def fit_transform(
+    X: Any,
+    n_components: int | None = None,
+    *,
+    W: Any = None,
+    H: Any = None,
+    **parameters: Any,
+) -> Array:
+    """Factorise X and return the weights: ``factorize(X, …).W``.
+
+    Parameters
+    ----------
+    X : array-like or sparse matrix of shape (n_samples, n_features)
+        The data, of any sign.
+    n_components : int, default=None
+        The number of components k. None is min(n_samples, n_features).
+    W, H : array-like, default=None
+        A start, with ``init="custom"``: see `factorize`.
+    **parameters
+        Any parameter of `SNMF`, with the same meaning and default.
+
+    Returns
+    -------
+    W : array of shape (n_samples, n_components)
+        The weights, ≥ 0.
+
+    Examples
+    --------
+    >>> import numpy as np, snmf
+    >>> snmf.fit_transform(np.eye(3) - 0.5, 2, random_state=0).shape
+    (3, 2)
+    """
+    return factorize(X, n_components, W=W, H=H, **parameters).W
+
+
+def weights(
+    X: Any, H: np.ndarray, penalty: float, *, backend: Any, device: Any, n_jobs: int | None
+) -> tuple[Array, float]:
+    """The exact W of data for given components, and the share of ‖X‖² that it leaves.
+
+    Parameters
+    ----------
+    X : array-like or sparse matrix of shape (n_samples, n_features)
+    H : ndarray of shape (n_components, n_features)
+        As a fit returns them.
+    penalty : float
+        The λ of the fit.
+
+    Returns
+    -------
+    W : array of shape (n_samples, n_components)
+    unexplained : float
+        ‖X − W H‖² / ‖X‖², and 0 for X = 0.
+    """
+    X = check_data(X)
+    with choose(backend, X, device).rows(X).threads(n_jobs) as rows:
+        scale = measure(rows)
+        exponent = scale.exponent + math.frexp(scale.longest)[1]
+        W, square, squares = _nnls.exact_weights(rows, H, penalty, exponent)
+        check_range(rows.dtype, float(np.sqrt(squares.max())), exponent)
+        whole = math.ldexp(scale.square, -2 * (exponent - scale.exponent))
+        return _joined(rows, W), square / whole if whole else 0.0
+
+
+def check_data(X: Any) -> Any:
+    """X as a two-dimensional array of real numbers, or as CSR; finiteness is seen to later.
+
+    Raises
+    ------
+    ValueError
+        If it is not that.
+    """
+    return check_array(
+        X, accept_sparse="csr", dtype="numeric", ensure_all_finite=False, input_name="X"
+    )
+
+
+def _check_start(
+    options: Options, W: Any, H: Any, shape: tuple[int, int], k: int
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    given = W is not None or H is not None
+    if given != (options.init == "custom"):
+        raise ValueError(
+            "init='custom' and a start go together: pass W, H or both with it, and neither "
+            f"without it; got init={options.init!r} and {'a start' if given else 'no start'}"
+        )
+    W = _check_factor(W, "W", (shape[0], k))
+    H = _check_factor(H, "H", (k, shape[1]))
+    if W is not None and W.min() < 0:
+        raise ValueError(f"W must be nonnegative; its smallest entry is {W.min():g}")
+    return W, H
+
+
+def _check_factor(A: Any, name: str, shape: tuple[int, int]) -> np.ndarray | None:
+    if A is None:
+        return None
+    A = check_array(A, dtype="float64", input_name=name)
+    if A.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}; got {A.shape}")
+    return A  # type: ignore[no-any-return]
+
+
+def _best_run(alternation: Alternation, options: Options, start: Callable[..., Any]) -> Run:
+    """The best of the restarts, by its objective."""
+    rng = check_random_state(options.random_state)
+    runs = []
+    for _ in range(options.n_init if options.init in DRAWN else 1):
+        with progress(options.max_iter, options.progress_bar, options.verbose) as watch:
+            runs.append(
+                solve(
+                    alternation.start(*start(rng)),
+                    alternation.advance,
+                    tol=options.tol,
+                    max_iter=options.max_iter,
+                    accelerate=options.accelerate,
+                    watch=watch,
+                )
+            )
+    return min(runs, key=lambda run: run.loss_curve[-1])
+
+
+def _finished(
+    rows: Rows, run: Run, scale: Scale, l1: float, *, keep_order: bool
+) -> tuple[Factorization, np.ndarray]:
+    """The canonical form: H of unit rows, its exact W, components by decreasing weight.
+
+    And ‖w_j‖ / ‖X‖_F for every component j (for X = 0, one: there is nothing to say of it).
+    """
+    H = _init.unit_rows(rows.backend.algebra.to_host(run.H))[0].astype(rows.dtype)
+    penalty = float(np.ldexp(l1, scale.exponent))
+    exponent = scale.exponent + math.frexp(scale.longest)[1]
+    W, square, squares = _nnls.exact_weights(rows, H.astype("float64"), penalty, exponent)
+    check_range(rows.dtype, float(np.sqrt(squares.max())), exponent)
+    error = float(np.ldexp(square**0.5, exponent))
+    H[squares == 0] = 0
+    ops = rows.backend
+    if not keep_order:
+        order = np.argsort(-squares, kind="stable")
+        H, columns = H[order], ops.asarray(order)
+        W = rows.map_sum(lambda X, part: (ops.xp.take(part, columns, axis=1), ()), W)[0]
+    whole = np.ldexp(scale.square, 2 * (scale.exponent - exponent))
+    shares = np.sqrt(squares / whole) if whole else np.ones_like(squares)
+    result = Factorization(
+        W=_joined(rows, W),
+        H=ops.hand_back(ops.asarray(H), like=rows.X),
+        error=error,
+        penalty=penalty,
+        n_iter=len(run.loss_curve) - 1,
+        loss_curve=np.array(run.loss_curve),
+        converged=run.converged,
+        reason=run.reason,
+    )
+    return result, shares
+
+
+def _joined(rows: Rows, W: list[Array]) -> Array:
+    return rows.backend.hand_back(rows.join(W), like=rows.X)
+
+
+def _complaints(
+    result: Factorization, options: Options, shares: np.ndarray, largest_sparsity: float
+) -> Iterator[str]:
+    """What a person should know of the result, with advice.
+
+    `shares` are ‖w_j‖ / ‖X‖_F for every component j.
+    """
+    if options.tol > 0 and not result.converged:
+        yield (
+            f"The fit has not converged: {result.reason}, and the objective still fell by more "
+            f"than tol={options.tol:g}. Raise max_iter, or tol."
+        )
+    dead = int(np.sum(shares == 0))
+    if dead == len(shares) and options.sparsity > 0:
+        yield (
+            f"All weights are zero: sparsity={options.sparsity:g} is too large. For this X any "
+            f"value from {largest_sparsity:.3g} on does that; most useful ones are below a third "
+            "of it."
+        )
+    elif dead:
+        yield (
+            f"{dead} of {len(shares)} components died: their weights are all zero. Lower "
+            "n_components or sparsity, or try another init."
+        )
+    if np.max(shares) > CANCELLING:
+        yield (
+            "Components are nearly collinear, so that their weights cancel: a single one is "
+            f"{np.max(shares):.3g} times as large as X. Lower n_components, or set sparsity."
+        )

@@ -1,0 +1,272 @@
+"""The exact W for a given H, row by row: nonnegative least squares.
+
+Block principal pivoting (Kim & Park, "Fast nonnegative matrix factorization: an active-set-like
+method and comparisons", SIAM J. Sci. Comput. 33(6), 2011), on B = H Hᵀ and a = x Hᵀ − λ, for all
+rows of a block at once.  In float64 throughout, always from a cold start, and every row for
+itself: a row's result does not depend on the rows beside it.
+
+Where B is singular in float64, its entries no longer hold the answer.  Without a penalty the rows
+then go one by one to SciPy's active-set method, on a factor of H itself; with a penalty the
+weights are bounded, and a ridge that is taken off in steps is enough.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+import scipy.optimize
+
+Array = Any
+
+NORMAL = 2.0**400  # squared norms within 1/NORMAL … NORMAL neither overflow nor lose digits
+CANCELLED = 1e-8  # below this share of ‖x‖² the sums have lost the error: take the residual
+SINGULAR = 1e10  # condition of B, its diagonal at one, from which on it counts as singular
+RIDGES = (3e-9, 1e-10, 3e-12, 1e-13)  # added to the diagonal of a singular B, one after the other
+STATIONARY = 5e-9  # the next ridge where the gradient exceeds this, in units of max |a|
+ROUNDING = 1e-13  # what counts as zero while pivoting, in units of max |a|
+SWEEPS = 4  # of coordinate descent, for the passive set to begin with
+TOGETHER = 2**18  # weights that are solved for together: 2 MiB for each array of them
+PATIENCE = 3  # full exchanges that may pass without fewer wrong signs
+STEPS = 100  # pivoting takes about five; a row left after STEPS goes to the active-set method
+
+
+def exact_weights(
+    rows: Any, H: np.ndarray, l1: float, exponent: int = 0
+) -> tuple[list[Array], float, np.ndarray]:
+    """The W that minimises ½‖X − W H‖² + λ Σ W over W ≥ 0.
+
+    Parameters
+    ----------
+    rows : Rows of shape (n, p)
+        The rows of X.
+    H : ndarray of shape (k, p)
+        Its rows of unit norm, or zero.
+    l1 : float
+        The penalty λ.
+    exponent : int, default=0
+        2 ** exponent is about the largest norm of a row.
+
+    Returns
+    -------
+    W : list of arrays
+        Row-wise, in working precision.
+    square : float
+        ‖X − W H‖², in units of 4 ** exponent.
+    squares : ndarray of shape (k,)
+        ‖w_j‖² for every component j, in units of 4 ** exponent.
+    """
+    step = partial(_of_block, rows.backend, H, l1, exponent, np.finfo(rows.dtype).eps)
+    W, (square, squares) = rows.map_sum(step)
+    return W, float(square), rows.backend.algebra.to_host(squares)
+
+
+def _of_block(
+    ops: Any, H: np.ndarray, l1: float, exponent: int, eps: float, X: Array
+) -> tuple[Array, tuple[Array, Array]]:
+    dtype = X.dtype
+    X, H = ops.asarray(X, ops.wide), ops.asarray(H, ops.wide)
+    W, squares, powers = best_weights(ops, X, H, l1, eps)
+    unit = _times_power_of_two(ops, 1 + 0 * powers, powers - exponent)
+    sums = ops.xp.sum(squares * unit * unit), ops.xp.sum((W * unit[:, None]) ** 2, axis=0)
+    most = float(ops.xp.finfo(dtype).max)  # beyond, the caller is told by the sums
+    most = _times_power_of_two(ops, most, -ops.positive_part(powers))[:, None]
+    W = _times_power_of_two(ops, ops.xp.where(most > W, W, most), powers[:, None])
+    return ops.xp.astype(W, dtype), sums
+
+
+def best_weights(ops: Any, X: Array, H: Array, l1: float, eps: float) -> tuple[Array, Array, Array]:
+    """The rows w ≥ 0 that minimise ½‖x − w H‖² + λ Σ w.
+
+    Parameters
+    ----------
+    ops : Backend
+        Does the arithmetic.
+    X : array of shape (b, p)
+        In float64, at any scale.
+    H : array of shape (k, p)
+        In float64, its rows of unit norm or zero.
+    l1 : float
+        The penalty λ.
+    eps : float
+        The relative precision to which H is known.
+
+    Returns
+    -------
+    W : array of shape (b, k)
+        Times 2 ** powers these are the rows.
+    squares : array of shape (b,)
+        Times 4 ** powers these are ‖x − w H‖².
+    powers : array of shape (b,)
+        0 for every row whose squares are floats.
+    """
+    X, powers = _at_unit_scale(ops, X)
+    A, B = ops.matmul(X, H.T), ops.matmul(H, H.T)
+    if l1 == 0 and is_singular(ops, B):
+        W = _row_by_row(ops, X, H, eps)
+    else:
+        mantissa, power = math.frexp(l1)
+        bounded = ops.xp.where(power - powers < 1000, power - powers, 1000.0)
+        penalty = _times_power_of_two(ops, mantissa + 0 * powers, bounded)
+        W = nnls(ops, A - penalty[:, None], B)
+    norms = ops.row_squares(X)
+    squares = norms + ops.xp.sum(W * (ops.matmul(W, B) - 2 * A), axis=1)
+    if bool(ops.xp.any(squares < CANCELLED * norms)):
+        squares = ops.row_errors(X, W, H)
+    return W, squares, powers
+
+
+def _at_unit_scale(ops: Any, X: Array) -> tuple[Array, Array]:
+    """X with rows of extreme scale multiplied by 2 ** -powers, and these powers."""
+    xp = ops.xp
+    squares = ops.row_squares(X)
+    extreme = (squares < 1 / NORMAL) | (squares > NORMAL)
+    powers = xp.zeros_like(squares)
+    if bool(xp.any(extreme)):
+        largest = ops.row_maxima(X)
+        logarithms = xp.floor(xp.log2(xp.where(largest > 0, largest, 1.0)))
+        powers = xp.where(extreme, logarithms, powers)
+        for share in _halves(ops, -powers):
+            X = ops.scale_rows(X, share)
+    return X, powers
+
+
+def _times_power_of_two(ops: Any, A: Array, powers: Array) -> Array:
+    first, second = _halves(ops, powers)
+    return A * first * second
+
+
+def _halves(ops: Any, powers: Array) -> tuple[Array, Array]:
+    """2 ** powers as a product of two, since 2 ** 1074 is not a float."""
+    half = ops.xp.floor(powers / 2)
+    return 2.0**half, 2.0 ** (powers - half)
+
+
+def is_singular(ops: Any, B: Array) -> bool:
+    """Whether B, less its empty rows and with unit diagonal, is singular in float64."""
+    return _condition_exceeds(ops, _with_unit_diagonal(ops, B)[0], SINGULAR)
+
+
+def _condition_exceeds(ops: Any, B: Array, bound: float) -> bool:
+    spectrum = ops.xp.linalg.eigvalsh(B)
+    return float(spectrum[-1]) >= bound * float(spectrum[0])
+
+
+def _with_unit_diagonal(ops: Any, B: Array) -> tuple[Array, Array]:
+    """B scaled to unit diagonal (an empty row becomes one of the identity), and the factors."""
+    xp = ops.xp
+    norm = xp.sqrt(ops.diagonal(B))
+    unit = xp.where(norm > 0, 1 / xp.where(norm > 0, norm, 1.0), 0.0)
+    return B * unit[:, None] * unit[None, :] + ops.identity_like(B) * (norm == 0), unit
+
+
+def nnls(ops: Any, A: Array, B: Array) -> Array:
+    """For every row a of A the w ≥ 0 that minimises ½ w B wᵀ − a wᵀ.
+
+    Parameters
+    ----------
+    ops : Backend
+        Does the arithmetic.
+    A : array of shape (b, k), B : array of shape (k, k)
+        In float64; B symmetric and positive semidefinite.
+
+    Returns
+    -------
+    W : array of shape (b, k)
+    """
+    xp = ops.xp
+    B, unit = _with_unit_diagonal(ops, B)
+    A = A * unit
+    W = xp.zeros_like(A)
+    some = xp.nonzero(xp.any(A > 0, axis=1))[0]  # elsewhere w = 0
+    ridges = RIDGES if _condition_exceeds(ops, B, SINGULAR) else (0.0,)
+    together = max(1, TOGETHER // B.shape[0])
+    for start in range(0, some.shape[0], together):
+        rows = some[start : start + together]
+        W[rows] = _from_cold(ops, A[rows], B, ridges)
+    return W * unit
+
+
+def _from_cold(ops: Any, A: Array, B: Array, ridges: tuple[float, ...]) -> Array:
+    """Nonnegative least squares where B has unit diagonal; with a ridge if B is singular.
+
+    A smaller ridge is a proximal step: argmin ½ w B wᵀ − a wᵀ + ½ ridge ‖w − w_before‖².
+    """
+    identity = ops.identity_like(B)
+    first, *smaller = ridges
+    start = ops.hals(A, B, ops.xp.zeros_like(A), 0.0, SWEEPS)
+    W = _pivot(ops, A, B + first * identity, start > 0)
+    for ridge in smaller:
+        left = ops.xp.nonzero(_slope(ops, A, B, W) > STATIONARY * _size(ops, A))[0]
+        if left.shape[0]:
+            V = W[left]
+            W[left] = _pivot(ops, A[left] + ridge * V, B + ridge * identity, V > 0)
+    return W
+
+
+def _size(ops: Any, A: Array) -> Array:
+    return ops.xp.max(ops.xp.abs(A), axis=1)
+
+
+def _slope(ops: Any, A: Array, B: Array, W: Array) -> Array:
+    """The largest entry of the gradient that a step within w ≥ 0 could follow, row by row."""
+    gradient = ops.matmul(W, B) - A
+    return _size(ops, ops.xp.where((W > 0) | (gradient < 0), gradient, 0.0))
+
+
+def _pivot(ops: Any, A: Array, B: Array, passive: Array) -> Array:
+    """Exchange components of the wrong sign between the passive set and its complement."""
+    xp = ops.xp
+    W = xp.zeros_like(A)
+    rows = xp.nonzero(xp.any(A == A, axis=1))[0]
+    fewest = xp.sum(passive | True, axis=1) + 1
+    patience = 0 * fewest + PATIENCE
+    for _ in range(STEPS):
+        Z = ops.solve_passive(A, B, passive)
+        W[rows] = xp.where(Z > 0, Z, 0.0)
+        signs = xp.where(passive, Z, ops.matmul(Z, B) - A)
+        wrong = signs < -ROUNDING * _size(ops, A)[:, None]
+        count = xp.sum(wrong, axis=1)
+        left = xp.nonzero(count > 0)[0]
+        if not left.shape[0]:
+            return W
+        A, passive, wrong, rows = A[left], passive[left], wrong[left], rows[left]
+        count, fewest, patience = count[left], fewest[left], patience[left]
+        fewer = count < fewest
+        fewest = xp.where(fewer, count, fewest)
+        patience = xp.where(fewer, PATIENCE, patience - 1)
+        passive = passive ^ (wrong & ((patience[:, None] >= 0) | _last(xp, wrong)))
+    W[rows] = ops.asarray(_by_cholesky(ops.to_host(A), ops.to_host(B)))
+    return W
+
+
+def _last(xp: Any, wrong: Array) -> Array:
+    """Only the last true entry of every row: the backup rule, under which pivoting ends."""
+    place = xp.cumulative_sum(xp.astype(wrong, xp.int64), axis=1)
+    return wrong & (place == place[:, -1:])
+
+
+def _by_cholesky(A: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """Nonnegative least squares by Lawson & Hanson's active sets, on a Cholesky factor of B."""
+    R = scipy.linalg.cholesky(B)
+    targets = scipy.linalg.solve_triangular(R, A.T, trans="T")
+    return np.stack([_active_set(R, target) for target in targets.T])
+
+
+def _row_by_row(ops: Any, X: Array, H: Array, eps: float) -> Array:
+    """The same on H = U s Vᵀ, less what is below its precision."""
+    U, s, Vt = np.linalg.svd(ops.to_host(H), full_matrices=False)
+    known = s > len(s) * eps * s[0]
+    factor, basis = (U * s)[:, known].T, Vt[known].T
+    if isinstance(rows := ops.to_host(X), np.ndarray):
+        rows = np.ascontiguousarray(rows)  # then each by itself: the same bits in any block
+    targets = [x @ basis for x in rows]
+    return ops.asarray(np.stack([_active_set(factor, np.ravel(target)) for target in targets]))
+
+
+def _active_set(R: np.ndarray, target: np.ndarray) -> np.ndarray:
+    w: np.ndarray = scipy.optimize.nnls(R, target, maxiter=100 * R.shape[1])[0]
+    return w

@@ -1,0 +1,165 @@
+"""The loop: pass → H → loss → stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from snmf import _updates
+
+Array = Any
+RowWise = list[Any]
+
+EXTRAPOLATION = (0.5, 1.05, 0.8)  # β at first, its growth with every pass, and its bound
+BALL_SWEEPS = 2  # of the penalised H-step
+REPEATS = {"multiplicative": 5, "hals": 2}  # W-steps in a pass, at the most
+
+
+class Point(NamedTuple):
+    """A pair of factors, and their objective over ½‖X‖²."""
+
+    W: RowWise
+    H: Array
+    loss: float
+
+
+class Run(NamedTuple):
+    """How a run of the loop ended."""
+
+    H: Array
+    loss_curve: list[float]
+    converged: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Alternation:
+    """The alternation of W-steps and H-steps for given rows.
+
+    Parameters
+    ----------
+    rows : Rows of shape (n, p)
+        The rows of X.
+    square : float
+        ‖X‖².
+    l1 : float
+        The penalty λ.
+    update : {"multiplicative", "hals"}
+        The W-step, by its name in `snmf._updates`.
+    repeats : int
+        How often it is made in a pass, with A = X Hᵀ and B = H Hᵀ held fixed.
+    """
+
+    rows: Any
+    square: float
+    l1: float
+    update: str
+    repeats: int
+
+    @property
+    def _ops(self) -> Any:
+        return self.rows.backend
+
+    @property
+    def _algebra(self) -> Any:
+        return self.rows.backend.algebra
+
+    def start(self, W: RowWise, H: np.ndarray | None) -> Point:
+        """The factors to begin with; H by least squares where it is not given."""
+        if H is not None:
+            return self._point(W, self._algebra.asarray(H), *self._sums(W))
+        S, T, total = self._sums(W)
+        H = self._least_squares(S, T)
+        if not self.l1:
+            return self._point(W, H, S, T, total)
+        norms = self._algebra.xp.sqrt(self._algebra.row_squares(H))
+        scale = self._ops.asarray(norms, self.rows.dtype)
+        W, _ = self.rows.map_sum(lambda X, part: (part * scale, ()), W)
+        H = H / self._algebra.xp.where(norms > 0, norms, 1.0)[:, None]
+        return self._point(W, H, *self._sums(W))
+
+    def advance(self, point: Point, Y: Array) -> Point:
+        """One pass over X: the W-step at H = Y, then the H-step."""
+        ops, dtype = self._ops, self.rows.dtype
+        B = self._algebra.matmul(Y, Y.T)
+        step = partial(
+            _updates.pass_over_block, ops, self.update,
+            H=ops.asarray(Y, dtype), B=ops.asarray(B, dtype), l1=self.l1, repeats=self.repeats,
+        )  # fmt: skip
+        W, (S, T, total) = self.rows.map_sum(step, point.W)
+        return self._point(W, self._update_h(S, T, point.H), S, T, total)
+
+    def _sums(self, W: RowWise) -> list[Array]:
+        sums = partial(_updates.sums_of_block, self._ops)
+        _, terms = self.rows.map_sum(lambda X, part: (None, sums(X, part)), W)
+        return list(terms)
+
+    def _update_h(self, S: Array, T: Array, H: Array) -> Array:
+        if self.l1:
+            return _updates.least_squares_in_ball(self._algebra, S, T, H, BALL_SWEEPS)
+        new = self._least_squares(S, T)
+        error = partial(_updates.squared_error, self._algebra, self.square, S, T)
+        return new if error(new) <= error(H) else H  # T⁺ cuts off, and so may lose
+
+    def _least_squares(self, S: Array, T: Array) -> Array:
+        rtol = T.shape[0] * float(np.finfo(self.rows.dtype).eps)
+        return _updates.least_squares(self._algebra, S, T, rtol)
+
+    def _point(self, W: RowWise, H: Array, S: Array, T: Array, total: Array) -> Point:
+        if not self.square:
+            return Point(W, H, 0.0)
+        error = _updates.squared_error(self._algebra, self.square, S, T, H)
+        if error < self.square * float(np.finfo(self.rows.dtype).eps) ** 0.5:
+            error = self._residual(W, H)  # near an exact fit the sums cancel
+        return Point(W, H, (error + 2 * self.l1 * float(self._algebra.xp.sum(total))) / self.square)
+
+    def _residual(self, W: RowWise, H: Array) -> float:
+        ops = self._ops
+        H = ops.asarray(H, self.rows.dtype)
+        _, (error,) = self.rows.map_sum(
+            lambda X, part: (None, (ops.xp.sum(ops.row_errors(X, part, H)),)), W
+        )
+        return float(error)
+
+
+def repeats(update: str, n_features: int, n_components: int) -> int:
+    """How many W-steps a pass is given: about as many as cost what the rest of the pass does."""
+    return min(REPEATS[update], 1 + n_features // (2 * n_components))
+
+
+def solve(
+    point: Point,
+    advance: Callable[[Point, Array], Point],
+    *,
+    tol: float,
+    max_iter: int,
+    accelerate: bool,
+    watch: Callable[[int, float], None],
+) -> Run:
+    """Advance from a point until the objective falls by less than tol in an iteration.
+
+    With ``accelerate`` the pass is made at H extrapolated, H + β (H − H_before). Where the
+    objective would rise it is made again at H itself, from which it cannot, and β is halved.
+    """
+    curve, before = [point.loss], point.H
+    beta, growth, bound = EXTRAPOLATION if accelerate else (0.0, 1.0, 0.0)
+    for iteration in range(1, max_iter + 1):
+        new = advance(point, point.H + beta * (point.H - before))
+        if new.loss <= point.loss:
+            beta = min(bound, beta * growth)
+        else:
+            beta /= 2
+            new = advance(point, point.H)
+        if not new.loss <= point.loss:
+            return Run(point.H, curve, True, "the objective no longer falls: rounding is reached")
+        before, fall, point = point.H, point.loss - new.loss, new
+        curve.append(point.loss)
+        watch(iteration, point.loss)
+        if fall < tol:
+            return Run(point.H, curve, True, f"the objective fell by less than tol={tol:g}")
+    reason = f"max_iter={max_iter} iterations were made"
+    return Run(point.H, curve, False, reason)

@@ -1,0 +1,303 @@
+"""The scikit-learn face, as its users meet it."""
+
+import inspect
+import pickle
+import warnings
+from dataclasses import fields
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+from sklearn.base import clone
+from sklearn.datasets import load_iris
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import snmf
+from snmf import SNMF, _factorize
+from snmf.backends import adapter
+
+RNG = np.random.default_rng(0)
+X = RNG.random((60, 3)) @ RNG.standard_normal((3, 8)) + 0.2 * RNG.standard_normal((60, 8))
+BAD = [np.nan, np.inf, -np.inf]
+
+
+def model(n_components=3, **parameters):
+    return SNMF(n_components, progress_bar=False, random_state=0, **parameters)
+
+
+@parametrize_with_checks(
+    [SNMF(solver=solver, sparsity=sparsity) for solver in ("mu", "hals") for sparsity in (0, 0.05)]
+)
+@pytest.mark.filterwarnings("ignore")
+def test_scikit_learns_own_checks(estimator, check):
+    check(estimator)
+
+
+# The public face
+
+
+def test_the_first_seven_parameters_are_nolooxs():
+    names = list(inspect.signature(SNMF).parameters)
+    assert names[:7] == [
+        "n_components", "tol", "max_iter", "progress_bar", "random_state", "sparsity", "verbose"
+    ]  # fmt: skip
+    positional = SNMF(4, 1e-4, 10, False, 1, 0.2, True)
+    assert positional.get_params()["sparsity"] == 0.2
+    with pytest.raises(TypeError):
+        SNMF(4, 1e-4, 10, False, 1, 0.2, True, "hals")
+
+
+def test_defaults_stand_in_two_signatures_and_agree():
+    ours = {name: p.default for name, p in inspect.signature(SNMF).parameters.items()}
+    assert ours == {f.name: f.default for f in fields(_factorize.Options)}
+    assert set(ours) == set(_factorize.PARAMETERS)
+
+
+def test_attributes_are_those_of_factorize():
+    fitted, result = model().fit(X), snmf.factorize(X, 3, random_state=0, progress_bar=False)
+    np.testing.assert_array_equal(fitted.components_, result.H)
+    np.testing.assert_array_equal(fitted.loss_curve_, result.loss_curve)
+    assert fitted.reconstruction_err_ == result.error
+    assert fitted.penalty_ == result.penalty
+    assert fitted.n_iter_ == result.n_iter == len(result.loss_curve) - 1
+    assert fitted.n_components_ == 3
+    assert fitted.n_features_in_ == 8
+    assert model(None, tol=1e-3).fit(X).n_components_ == 8
+
+
+@pytest.mark.parametrize("solver", ["mu", "hals"])
+@pytest.mark.parametrize("sparsity", [0.0, 0.2])
+@pytest.mark.parametrize("k", [3, 12])
+@pytest.mark.parametrize("make", [np.asarray, sp.csr_array, lambda X: X.astype("float32")])
+def test_fit_transform_is_fit_then_transform(solver, sparsity, k, make):
+    fitted = model(k, solver=solver, sparsity=sparsity, max_iter=500)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        W = fitted.fit_transform(make(X))
+    again = fitted.transform(make(X))
+    assert again.dtype == W.dtype == fitted.components_.dtype
+    np.testing.assert_allclose(again, W, rtol=1e-6, atol=1e-6 * W.max())
+
+
+def test_transform_takes_any_precision_and_one_row():
+    fitted = model(sparsity=0.1).fit(X.astype("float32"))
+    W = fitted.transform(X)
+    assert W.dtype == "float64"
+    np.testing.assert_allclose(fitted.transform(X[4:5]), W[4:5], atol=1e-10)
+    np.testing.assert_allclose(fitted.transform(1e-300 * X[:5]), 0)
+    for n_jobs in (1, 3):
+        fitted.n_jobs = n_jobs
+        np.testing.assert_allclose(fitted.transform(X), W, atol=1e-10)
+
+
+def test_inverse_transform_and_score():
+    fitted = model().fit(X)
+    W = fitted.transform(X)
+    np.testing.assert_allclose(fitted.inverse_transform(W), W @ fitted.components_)
+    share = 1 - np.sum((X - W @ fitted.components_) ** 2) / np.sum(X**2)
+    assert fitted.score(X) == pytest.approx(share)
+    assert fitted.score(0 * X) == 1
+    assert fitted.score(1e200 * X) == pytest.approx(share)
+    assert fitted.score(1e-200 * X) == pytest.approx(share)
+    assert model().fit(X.astype("float32")).score(X) == pytest.approx(share, rel=1e-3)
+    with pytest.raises(ValueError, match="X must have 3 columns, one for every component; got 8"):
+        fitted.inverse_transform(X)
+
+
+def test_score_is_exact_where_sums_in_float32_would_not_be():
+    L = (RNG.random((500, 3)) @ RNG.standard_normal((3, 8))).astype("float32")
+    L += 0.01 * RNG.standard_normal(L.shape).astype("float32")
+    fitted = model(solver="hals", tol=1e-9, max_iter=2000).fit(L)
+    W = fitted.transform(L).astype("float64")
+    residual = np.sum((L - W @ fitted.components_.astype("float64")) ** 2)
+    assert 1 - fitted.score(L) == pytest.approx(residual / np.sum(L.astype("float64") ** 2), 1e-4)
+
+
+def test_data_frames_names_and_output():
+    frame = pd.DataFrame(X, columns=[f"gene {j}" for j in range(8)])
+    fitted = model().fit(frame)
+    assert list(fitted.feature_names_in_) == list(frame.columns)
+    assert list(fitted.get_feature_names_out()) == ["snmf0", "snmf1", "snmf2"]
+    out = fitted.set_output(transform="pandas").transform(frame)
+    assert list(out.columns) == ["snmf0", "snmf1", "snmf2"]
+    np.testing.assert_allclose(out, model().fit(X).transform(X))
+    assert type(fitted.set_output(transform="polars").transform(frame)).__module__.startswith(
+        "polars"
+    )
+    with pytest.raises(ValueError, match="feature names should match"):
+        fitted.transform(frame.rename(columns={"gene 0": "other"}))
+    fitted.fit(X)
+    assert not hasattr(fitted, "feature_names_in_")
+
+
+@pytest.mark.parametrize("module", [pickle, joblib])
+def test_survives_pickle_and_clone(module, tmp_path):
+    fitted = model(backend=adapter("numpy")).fit(X)
+    if module is joblib:
+        joblib.dump(fitted, tmp_path / "model")
+        again = joblib.load(tmp_path / "model")
+    else:
+        again = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_array_equal(again.transform(X), fitted.transform(X))
+    np.testing.assert_array_equal(clone(fitted).fit(X).components_, fitted.components_)
+
+
+def test_works_in_pipelines_searches_and_joblib():
+    data, labels = load_iris(return_X_y=True)
+    pipeline = make_pipeline(StandardScaler(), model(tol=1e-3), LogisticRegression(max_iter=1000))
+    grid = {"snmf__n_components": [2, 3], "snmf__solver": ["mu", "hals"]}
+    search = GridSearchCV(pipeline, grid, n_jobs=2).fit(data, labels)
+    assert search.best_score_ > 0.8
+    search = GridSearchCV(model(tol=1e-3), {"n_components": [1, 2, 4]}).fit(data)
+    assert search.best_params_ == {"n_components": 4}
+    both = joblib.Parallel(n_jobs=2)(joblib.delayed(model().fit)(X) for _ in range(2))
+    np.testing.assert_array_equal(both[0].components_, both[1].components_)
+
+
+def test_a_fit_that_is_interrupted_leaves_the_estimator_as_it_was(monkeypatch):
+    fresh, fitted = model(), model().fit(X)
+    before = dict(vars(fitted))
+    calls = iter(range(100))
+
+    def interrupt(*_):
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("tqdm.std.tqdm.set_postfix", lambda *_, **__: interrupt())
+    for estimator in (fresh, fitted):
+        calls = iter(range(100))
+        with pytest.raises(KeyboardInterrupt):
+            estimator.fit(X[:, :5])
+    with pytest.raises(NotFittedError):
+        fresh.transform(X)
+    assert not [name for name in vars(fresh) if name.endswith("_")]
+    assert vars(fitted) == before
+    with pytest.raises(ValueError, match="X has 5 features, but SNMF is expecting 8"):
+        fitted.transform(X[:, :5])
+
+
+def test_progress_and_verbose(capsys, monkeypatch):
+    fitted = SNMF(3, random_state=0).fit(X)
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", "")  # nobody looks at it
+    fitted.set_params(verbose=True).fit(X)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == fitted.n_iter_
+    assert lines[0] == f"iteration 1: loss {fitted.loss_curve_[1]:.8f}"
+    fitted.set_params(verbose=False)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    fitted.fit(X)
+    assert "SNMF" in capsys.readouterr().err
+    fitted.set_params(progress_bar=False).fit(X)
+    assert capsys.readouterr().err == ""
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("n_components", k) for k in (0, -1, 2.5, "many")],
+        *[("tol", v) for v in (-1e-3, np.nan, "small")],
+        *[("sparsity", v) for v in (-0.1, np.nan, np.inf)],
+        *[("max_iter", v) for v in (-1, 1.5, np.nan)],
+        *[("n_init", v) for v in (0, -3, 1.5)],
+        *[(name, "nope") for name in ("solver", "init", "backend", "accelerate", "progress_bar")],
+        ("random_state", "seed"),
+        ("n_jobs", 0),
+        ("device", "cuda:0"),
+    ],
+)
+def test_a_bad_parameter_is_named(name, value):
+    with pytest.raises(ValueError, match=name):
+        model().set_params(**{name: value}).fit(X)
+    with pytest.raises(ValueError, match=name):
+        snmf.factorize(X, **{"n_components": 3, name: value})
+
+
+def test_an_unknown_parameter_is_named():
+    with pytest.raises(TypeError, match="sparsty"):
+        snmf.fit_transform(X, 3, sparsty=0.1)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ([], "Expected 2D array|minimum of 1 is required"),
+        (np.empty((0, 3)), "0 sample"),
+        (np.empty((3, 0)), "0 feature"),
+        (X[0], "Expected 2D array"),
+        (X[None], "Found array with dim 3"),
+        (X * 1j, "Complex data not supported"),
+        (X.astype(str).astype("U"), "numeric"),
+        (np.array([["a", "b"], ["c", "d"]], dtype=object), "could not convert"),
+        ("text", "Expected 2D array"),
+        (None, "Expected 2D array"),
+        (sp.csr_array(X * 1j), "Complex data not supported"),
+    ],
+)
+def test_data_that_is_not_a_matrix_of_numbers_is_refused(data, words):
+    for call in (model().fit, model().fit(X).transform, lambda A: snmf.factorize(A, 2)):
+        with pytest.raises(ValueError, match=words):
+            call(data)
+
+
+@pytest.mark.parametrize("value", BAD)
+@pytest.mark.parametrize("make", [np.asarray, np.float32, sp.csr_array, sp.csc_array])
+def test_an_entry_that_is_not_finite_is_named(value, make):
+    A = np.where(np.abs(X) > 0.5, X, 0)
+    A[40, 3] = A[51, 1] = value
+    word = "NaN" if np.isnan(value) else "infinity"
+    message = rf"X must be finite; got {word} in row 40, column 3\. Drop or impute"
+    for call in (model().fit, model().fit(X).transform, model().fit(X).score):
+        with pytest.raises(ValueError, match=message):
+            call(make(A))
+
+
+def test_transform_wants_a_fit_and_its_features():
+    for method in ("transform", "inverse_transform", "score", "get_feature_names_out"):
+        with pytest.raises(NotFittedError):
+            getattr(model(), method)(X)
+    with pytest.raises(ValueError, match="X has 5 features, but SNMF is expecting 8"):
+        model().fit(X).transform(X[:, :5])
+
+
+W0, H0 = RNG.random((60, 3)), RNG.standard_normal((3, 8))
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        ({"W": -W0}, "W must be nonnegative; its smallest entry is -"),
+        ({"W": W0[:, :2]}, r"W must have shape \(60, 3\); got \(60, 2\)"),
+        ({"W": W0[:50], "H": H0}, r"W must have shape \(60, 3\); got \(50, 3\)"),
+        ({"H": H0.T}, r"H must have shape \(3, 8\); got \(8, 3\)"),
+        ({"W": W0 * np.nan}, "W contains NaN"),
+        ({"H": np.where(H0.max() == H0, np.inf, H0), "W": W0}, "H contains infinity"),
+        ({"H": H0[0]}, "Expected 2D array"),
+        ({}, "init='custom' and a start go together: .* got init='custom' and no start"),
+        ({"W": W0, "init": "svd"}, "go together: .* got init='svd' and a start"),
+    ],
+)
+def test_a_bad_start_is_refused(start, words):
+    options = {"init": "custom", **start}
+    W, H = options.pop("W", None), options.pop("H", None)
+    with pytest.raises(ValueError, match=words):
+        model(**options).fit(X, W=W, H=H)
+    with pytest.raises(ValueError, match=words):
+        snmf.factorize(X, 3, W=W, H=H, **options)
+
+
+def test_a_custom_start_through_the_estimator():
+    ended = model().fit(X)
+    again = model(init="custom", max_iter=500).fit(X, H=ended.components_)
+    assert again.reconstruction_err_ <= ended.reconstruction_err_ * 1.01
+    assert again.fit_transform(X, W=W0).shape == (60, 3)

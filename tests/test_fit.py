@@ -1,0 +1,502 @@
+"""What holds of every fit: the facts of the mathematics, and of the numbers."""
+
+import functools
+import warnings
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.exceptions import ConvergenceWarning
+
+import snmf
+from snmf import _factorize, _rows, _solve
+from snmf.backends import adapter
+
+SOLVERS = ["mu", "hals"]
+INITS = ["kmeans", "svd", "random"]
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+factorize = functools.partial(snmf.factorize, random_state=0, progress_bar=False)
+
+
+def planted(seed=0, n=120, p=30, k=4, noise=0.3, dtype="float64"):
+    rng = np.random.default_rng(seed)
+    X = rng.random((n, k)) @ rng.standard_normal((k, p)) + noise * rng.standard_normal((n, p))
+    return X.astype(dtype)
+
+
+def bound(X, k):
+    """The error of the best approximation of rank k."""
+    return np.linalg.norm(np.linalg.svd(X.astype("float64"), compute_uv=False)[k:])
+
+
+def error(X, result):
+    return np.linalg.norm(X.astype("float64") - result.W.astype("float64") @ result.H)
+
+
+# The objective
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@given(
+    seed=st.integers(0, 10**6),
+    shape=st.tuples(st.integers(1, 40), st.integers(1, 15), st.integers(1, 8)),
+    sparsity=st.sampled_from([0.0, 0.02, 0.1, 0.5]),
+    init=st.sampled_from(INITS),
+    accelerate=st.booleans(),
+    dtype=st.sampled_from(["float32", "float64"]),
+)
+def test_the_objective_never_rises(solver, seed, shape, sparsity, init, accelerate, dtype):
+    n, p, k = shape
+    X = planted(seed, n, p, dtype=dtype)
+    options = dict(solver=solver, sparsity=sparsity, init=init, accelerate=accelerate)
+    result = factorize(X, k, max_iter=30, tol=0, **options)
+    assert np.all(np.diff(result.loss_curve) <= 0)
+    assert len(result.loss_curve) == result.n_iter + 1
+    # … and is the objective of the factors themselves, which the exact last step lowers further
+    whole = 0.5 * np.sum(X.astype("float64") ** 2)
+    final = 0.5 * error(X, result) ** 2 + result.penalty * result.W.sum(dtype="float64")
+    assert final <= whole * (result.loss_curve[-1] + (1e-5 if dtype == "float32" else 1e-9))
+    assert result.error == pytest.approx(error(X, result), rel=1e-5, abs=1e-5 * whole**0.5)
+    assert result.W.min() >= 0
+    assert result.W.dtype == result.H.dtype == dtype
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("sparsity", [0.0, 0.1])
+@pytest.mark.parametrize("accelerate", [False, True])
+def test_no_pass_raises_the_true_objective(solver, sparsity, accelerate):
+    """The loop would hide a rise, since it goes back: so every pass is looked at from outside."""
+    X = planted()
+    rng = np.random.default_rng(0)
+    rows = adapter("numpy").rows(X)
+    l1 = sparsity * (np.sum(X**2) / len(X)) ** 0.5
+    update = _factorize.UPDATES[solver]
+    repeats = 3 if accelerate else 1
+    alternation = _solve.Alternation(rows, np.sum(X**2), l1, update, repeats)
+    point = alternation.start([rng.random((len(X), 4))], None)
+    for _ in range(60):
+        new = alternation.advance(point, point.H)
+        values = [
+            np.sum((X - np.concatenate(q.W) @ q.H) ** 2) + 2 * l1 * np.sum(q.W[0])
+            for q in (point, new)
+        ]
+        assert values[1] <= values[0] * (1 + 1e-13)
+        assert new.loss == pytest.approx(values[1] / np.sum(X**2), rel=1e-11)
+        point = new
+
+
+def test_plain_mu_is_the_papers_algorithm_step_for_step():
+    X = planted()
+    rng = np.random.default_rng(1)
+    W = start = rng.random((len(X), 4))
+    losses = []
+    for _ in range(6):  # F = X G (GᵀG)⁻¹, then the rule for G
+        H = np.linalg.solve(W.T @ W, W.T @ X)
+        losses.append(np.sum((X - W @ H) ** 2) / np.sum(X**2))
+        A, B = X @ H.T, H @ H.T
+        plus, minus = (lambda M: (np.abs(M) + M) / 2), (lambda M: (np.abs(M) - M) / 2)
+        W = W * np.sqrt((plus(A) + W @ minus(B)) / (minus(A) + W @ plus(B)))
+    result = factorize(X, 4, W=start, init="custom", accelerate=False, max_iter=5, tol=0)
+    np.testing.assert_allclose(result.loss_curve, losses, rtol=1e-12)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_acceleration_gets_there_in_fewer_passes(solver):
+    X = planted(n=400, p=60, k=8, noise=1.0)
+    fast = factorize(X, 8, solver=solver, tol=1e-6, max_iter=2000)
+    plain = factorize(X, 8, solver=solver, tol=1e-6, max_iter=2000, accelerate=False)
+    assert fast.n_iter < 0.7 * plain.n_iter
+    assert fast.error < plain.error * 1.002
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_near_an_exact_fit_the_loss_is_still_the_residual(dtype):
+    X = planted(n=300, noise=1e-4, dtype=dtype)
+    result = factorize(X, 4, solver="hals", init="svd", tol=0, max_iter=300)
+    noise = result.loss_curve[-1] ** 0.5 * np.linalg.norm(X.astype("float64"))
+    assert noise == pytest.approx(error(X, result), rel=0.02)
+    assert result.error == pytest.approx(error(X, result), rel=1e-3)
+    assert result.error < 2 * bound(X, 4)
+
+
+# Bounds, and the SVD start
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@given(seed=st.integers(0, 10**6), k=st.integers(1, 6), init=st.sampled_from(INITS))
+def test_no_error_is_below_the_svd_bound(solver, seed, k, init):
+    X = planted(seed, 40, 12)
+    assert factorize(X, k, solver=solver, init=init).error >= bound(X, k) * (1 - 1e-12)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("k", [2, 3, 7, 25])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(120, 30), (30, 120)])
+@pytest.mark.parametrize("max_iter", [0, 1, 5])
+def test_the_svd_start_is_at_most_the_bound_of_one_rank_less(solver, k, dtype, shape, max_iter):
+    X = planted(1, *shape, k=8, noise=1.0, dtype=dtype)
+    X = X - X.mean(axis=0)
+    result = factorize(X, k, init="svd", solver=solver, max_iter=max_iter, tol=0)
+    slack = 1 + (1e-5 if dtype == "float32" else 1e-10)
+    assert result.error <= bound(X, k - 1) * slack
+    assert result.loss_curve[0] ** 0.5 * np.linalg.norm(X) <= bound(X, k - 1) * slack
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("k", [1, 2, 3, 7, 25])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_svd_start_is_the_global_optimum_where_the_span_holds_a_positive_vector(
+    solver, k, dtype
+):
+    X = planted(2, k=8, noise=1.0, dtype=dtype)
+    X[:, 0] += 40
+    result = factorize(X, k, init="svd", solver=solver)
+    slack = 1e-6 if dtype == "float32" else 1e-10
+    assert result.error == pytest.approx(bound(X, k), rel=slack)
+
+
+def test_the_linear_program_finds_a_positive_vector_that_the_first_singular_vector_is_not():
+    rng = np.random.default_rng(0)
+    U = np.linalg.qr(np.column_stack([rng.standard_normal((200, 3)), rng.random(200) + 0.5]))[0]
+    V = np.linalg.qr(rng.standard_normal((20, 4)))[0]
+    X = (U * [9, 7, 5, 3]) @ V.T
+    X = X + 0.01 * rng.standard_normal(X.shape)
+    first = np.linalg.svd(X)[0][:, 0]
+    assert first.min() < 0 < first.max()
+    assert factorize(X, 4, init="svd", max_iter=0).error == pytest.approx(bound(X, 4), rel=1e-10)
+
+
+def test_the_svd_start_by_lanczos_is_the_one_by_gram(monkeypatch):
+    X = planted(3, 60, 40)
+    gram = factorize(X, 5, init="svd", max_iter=0)
+    for shape in ((60, 40), (40, 60)):
+        Y = X.reshape(shape)
+        exact = factorize(Y, 5, init="svd", max_iter=0)
+        with monkeypatch.context() as patch:
+            patch.setattr(snmf._init, "GRAM", 10)
+            lanczos = factorize(Y, 5, init="svd", max_iter=0)
+        assert lanczos.error == pytest.approx(exact.error, rel=1e-8)
+    assert gram.error <= bound(X, 4)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("init", INITS)
+def test_exact_low_rank_with_more_components_than_rank(solver, init):
+    X = planted(noise=0, k=3)
+    result = factorize(X, 6, solver=solver, init=init, max_iter=500, tol=1e-9)
+    assert result.error < 0.01 * np.linalg.norm(X)
+    if init == "svd":
+        assert result.error < 1e-7 * np.linalg.norm(X)
+
+
+# Invariances
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("sparsity", [0.0, 0.1])
+@pytest.mark.parametrize("accelerate", [False, True])
+class TestInvariance:
+    @pytest.fixture
+    def fit(self, solver, sparsity, accelerate):
+        return functools.partial(
+            factorize, n_components=4, solver=solver, sparsity=sparsity, accelerate=accelerate,
+            max_iter=15, tol=0,
+        )  # fmt: skip
+
+    @pytest.mark.parametrize("init", INITS)
+    @pytest.mark.parametrize("c", [1e-3, 7.0, 2.0**300])
+    def test_scale(self, fit, init, c):
+        X = planted()
+        X = X - X.mean(axis=0)  # so that the svd start is not the optimum, where rounding decides
+        ours, scaled = fit(X, init=init), fit(c * X, init=init)
+        np.testing.assert_allclose(scaled.W / c, ours.W, rtol=1e-6, atol=1e-8)
+        np.testing.assert_allclose(scaled.H, ours.H, rtol=1e-6, atol=1e-8)
+        np.testing.assert_allclose(scaled.loss_curve, ours.loss_curve, rtol=1e-9)
+        assert scaled.error / c == pytest.approx(ours.error, rel=1e-8)
+
+    def test_rotation_of_the_features(self, fit):
+        X = planted()
+        rng = np.random.default_rng(5)
+        Q, start = np.linalg.qr(rng.standard_normal((30, 30)))[0], rng.random((len(X), 4))
+        ours, turned = (fit(Y, W=start, init="custom") for Y in (X, X @ Q))
+        np.testing.assert_allclose(turned.W, ours.W, atol=1e-8)
+        np.testing.assert_allclose(turned.H, ours.H @ Q, atol=1e-8)
+
+    def test_order_of_the_rows(self, fit):
+        X = planted()
+        rng = np.random.default_rng(6)
+        order, start = rng.permutation(len(X)), rng.random((len(X), 4))
+        ours = fit(X, W=start, init="custom")
+        moved = fit(X[order], W=start[order], init="custom")
+        np.testing.assert_allclose(moved.W, ours.W[order], atol=1e-8)
+
+    def test_size_of_the_blocks(self, fit, monkeypatch):
+        X = planted()
+        ours = fit(X)
+        monkeypatch.setattr(_rows, "BLOCK_ROWS", (1, 7))
+        parts = fit(X)
+        np.testing.assert_allclose(parts.W, ours.W, atol=1e-8)
+        np.testing.assert_allclose(parts.loss_curve, ours.loss_curve, rtol=1e-10)
+
+    def test_number_of_threads_to_the_bit(self, fit, monkeypatch):
+        monkeypatch.setattr(_rows, "BLOCK_ROWS", (1, 7))
+        X = planted()
+        one = fit(X, n_jobs=1)
+        for n_jobs in (2, 5, -1):
+            many = fit(X, n_jobs=n_jobs)
+            np.testing.assert_array_equal(many.W, one.W)
+            np.testing.assert_array_equal(many.H, one.H)
+            np.testing.assert_array_equal(many.loss_curve, one.loss_curve)
+        np.testing.assert_allclose(fit(X).W, one.W, atol=1e-8)
+
+    @pytest.mark.parametrize("init", INITS)
+    def test_seed_to_the_bit(self, fit, init):
+        X = planted()
+        first, second = fit(X, init=init), fit(X, init=init)
+        np.testing.assert_array_equal(first.W, second.W)
+        np.testing.assert_array_equal(first.H, second.H)
+
+    @pytest.mark.parametrize("make", [sp.csr_array, sp.csc_matrix, sp.coo_array, sp.csr_matrix])
+    @pytest.mark.parametrize("init", INITS)
+    def test_sparse_or_dense(self, fit, make, init):
+        X = planted()
+        X[np.abs(X) < 0.6] = 0
+        dense, sparse = fit(X, init=init), fit(make(X), init=init)
+        np.testing.assert_allclose(sparse.W, dense.W, atol=1e-7)
+        np.testing.assert_allclose(sparse.H, dense.H, atol=1e-7)
+        assert sparse.error == pytest.approx(dense.error, rel=1e-9)
+
+
+# The canonical form
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("sparsity", [0.0, 0.2])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_canonical_form(solver, sparsity, dtype):
+    X = planted(dtype=dtype)
+    result = factorize(X, 5, solver=solver, sparsity=sparsity)
+    alive = np.any(result.H != 0, axis=1)
+    np.testing.assert_allclose(np.linalg.norm(result.H[alive], axis=1), 1, rtol=1e-6)
+    np.testing.assert_array_equal(np.any(result.W > 0, axis=0), alive)
+    assert np.all(np.diff(np.linalg.norm(result.W.astype("float64"), axis=0)) <= 0)
+    rms = np.linalg.norm(X) / len(X) ** 0.5
+    assert result.penalty == pytest.approx(sparsity * rms, rel=1e-5)
+
+
+def test_a_dead_component_is_a_zero_column_and_a_zero_row():
+    X = planted()
+    start = np.random.default_rng(0).random((len(X), 3))
+    start[:, 1] = 0
+    with pytest.warns(ConvergenceWarning, match="1 of 3 components died"):
+        result = factorize(X, 3, W=start, init="custom")
+    assert np.all(result.W[:, 1] == 0)
+    assert np.all(result.H[1] == 0)
+    assert result.error < np.linalg.norm(X)
+
+
+def test_a_start_keeps_its_order():
+    X = planted()
+    first = factorize(X, 4)
+    order = [2, 0, 3, 1]
+    again = factorize(X, 4, W=first.W[:, order], H=first.H[order], init="custom", max_iter=2)
+    cosines = np.sum(again.H * first.H[order], axis=1)
+    assert np.all(cosines > 0.99)
+
+
+# Starts
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("sparsity", [0.0, 0.1])
+@pytest.mark.parametrize("given_", ["W", "H", "W and H"])
+@pytest.mark.parametrize("scale", [1.0, 1e200, 1e-200])
+def test_custom_start_goes_on_where_the_last_fit_ended(solver, sparsity, given_, scale):
+    X = planted()
+    options = dict(solver=solver, sparsity=sparsity)
+    ended = factorize(X, 4, **options)
+    # the last fit ended with the exact W; what is to be completed or lifted starts a little above
+    start = {"H": ended.H * scale} if "H" in given_ else {}
+    if "W" in given_:
+        start["W"] = ended.W / scale
+    again = factorize(X, 4, init="custom", max_iter=0, **start, **options)
+    completed = (given_ == "W" and sparsity) or (given_ == "H" and solver == "mu")
+    assert (again.loss_curve[0] <= ended.loss_curve[-1] * (1 + 1e-9)) != completed
+    if given_ != "W":
+        assert again.error == pytest.approx(ended.error, rel=1e-9)
+
+
+def test_restarts_keep_the_best(monkeypatch):
+    X = planted(noise=1.0)
+    rng = np.random.RandomState(3)
+    single = [factorize(X, 6, init="random", random_state=rng, max_iter=8) for _ in range(4)]
+    best = factorize(X, 6, init="random", random_state=np.random.RandomState(3), max_iter=8,
+                     n_init=4)  # fmt: skip
+    losses = [result.loss_curve[-1] for result in single]
+    assert len(set(losses)) == 4
+    assert best.loss_curve[-1] == min(losses)
+
+
+@pytest.mark.parametrize("init", INITS)
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("k", [1, 2, 5, 11, 30])
+@pytest.mark.parametrize("shape", [(8, 10), (10, 3), (1, 5), (6, 1), (1, 1)])
+@pytest.mark.parametrize("sparsity", [0.0, 0.1])
+def test_any_number_of_components(init, solver, k, shape, sparsity):
+    X = np.random.default_rng(0).standard_normal(shape)
+    result = factorize(X, k, init=init, solver=solver, sparsity=sparsity)
+    assert result.W.shape == (shape[0], k)
+    assert result.H.shape == (k, shape[1])
+    assert np.isfinite(result.W).all()
+    assert np.isfinite(result.H).all()
+    assert result.error < np.linalg.norm(X) * (1 + 1e-12)
+    if k == 30 and sparsity == 0 and init == "svd":
+        assert result.error < 0.05 * np.linalg.norm(X)
+
+
+# Awkward data
+
+AWKWARD = {
+    "zeros": np.zeros((9, 4)),
+    "constant": np.full((9, 4), -3.0),
+    "duplicate rows": np.repeat(planted(n=2, p=4), 5, axis=0),
+    "zero row": np.vstack([planted(n=9, p=4), np.zeros((1, 4))]),
+    "zero column": np.column_stack([planted(n=9, p=4), np.zeros(9)]),
+    "one row": planted(n=1, p=4),
+    "huge": 1e200 * planted(n=9, p=4),
+    "minute": 1e-200 * planted(n=9, p=4),
+    "subnormal": np.ldexp(np.random.default_rng(0).integers(-9, 9, (9, 4)).astype(float), -1074),
+    "of every scale": planted(n=9, p=4) * np.logspace(-300, 300, 9)[:, None],
+    "huge float32": (1e30 * planted(n=9, p=4)).astype("float32"),
+    "minute float32": (1e-30 * planted(n=9, p=4)).astype("float32"),
+    "subnormal float32": (1e-43 * planted(n=9, p=4)).astype("float32"),
+    "float16": planted(n=9, p=4).astype("float16"),
+    "long double": planted(n=9, p=4).astype("longdouble"),
+    "Fortran order": np.asfortranarray(planted(n=9, p=4)),
+    "a view": planted(n=18, p=8)[::2, ::-2],
+    "integers": np.arange(-18, 18).reshape(9, 4),
+    "bytes": np.arange(36, dtype="uint8").reshape(9, 4),
+    "bool": planted(n=9, p=4) > 0,
+    "lists": planted(n=9, p=4).tolist(),
+    "objects": planted(n=9, p=4).astype(object),
+}
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("init", INITS)
+@pytest.mark.parametrize("sparsity", [0.0, 0.1])
+def test_awkward_data(name, solver, init, sparsity):
+    X = AWKWARD[name]
+    k = 3
+    for max_iter in (0, 1, 50):
+        options = dict(solver=solver, init=init, sparsity=sparsity, max_iter=max_iter)
+        result = factorize(X, k, **options)
+        dtype = "float32" if "float32" in name or name == "float16" else "float64"
+        assert result.W.dtype == result.H.dtype == dtype
+        for A in (result.W, result.H, result.loss_curve, result.error, result.penalty):
+            assert np.isfinite(A).all()
+        assert np.all(np.diff(result.loss_curve) <= 0)
+        plain = np.asarray(X, dtype="float64")
+        scale = np.abs(plain).max() or 1.0
+        W, H = result.W.astype("float64"), result.H.astype("float64")
+        if scale < np.finfo(dtype).smallest_normal:
+            continue  # W itself is rounded to a few steps
+        residual = np.linalg.norm(plain / scale - (W / scale) @ H)
+        assert result.error / scale == pytest.approx(residual, rel=1e-4, abs=1e-6)
+        assert residual < 0.9 * np.linalg.norm(plain / scale) or name == "zeros" or sparsity
+
+
+def test_zeros_are_factorised_without_a_word():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = factorize(np.zeros((5, 4)), 2)
+    assert result.error == 0
+    np.testing.assert_array_equal(result.loss_curve, 0)
+    np.testing.assert_array_equal(result.W, 0)
+
+
+def test_data_is_left_as_it_was():
+    X = planted()
+    before = X.copy()
+    X.setflags(write=False)
+    for options in ({}, {"solver": "hals"}, {"init": "svd"}, {"sparsity": 0.1}):
+        factorize(X, 3, **options)
+    np.testing.assert_array_equal(X, before)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_exceeds_the_largest_number_is_refused(dtype):
+    largest = np.finfo(dtype).max
+    with pytest.raises(ValueError, match=rf"X is too large.*{dtype}.*Divide X"):
+        factorize(np.full((9, 5), 0.5 * largest, dtype=dtype), 2)
+    h, d = np.random.default_rng(0).standard_normal((2, 2, 8))
+    H = np.vstack([h, -h + 1e-5 * d])  # weights are 10⁵ times as large as X
+    X = (1e-3 * largest * np.tanh(planted(p=8))).astype(dtype)
+    with pytest.raises(ValueError, match=rf"X is too large.*{dtype}.*Divide X"):
+        factorize(X, 4, H=H, init="custom", max_iter=0)
+
+
+def test_sparse_data_is_never_made_dense(monkeypatch):
+    X = sp.random_array((300, 10**6), density=1e-6, rng=np.random.default_rng(0), format="csr")
+
+    def guarded(method):
+        def call(self, *args, **kwargs):
+            assert np.prod(self.shape) < 10**7, "made dense"
+            return method(self, *args, **kwargs)
+
+        return call
+
+    for make in (sp.csr_array, sp.csc_array, sp.coo_array):
+        for method in ("toarray", "todense"):
+            monkeypatch.setattr(make, method, guarded(getattr(make, method)))
+    result = factorize(X, 2, solver="hals", init="random", max_iter=3)
+    assert result.H.shape == (2, 10**6)
+    factorize(X, 2, max_iter=2, sparsity=0.1)
+
+
+# Words
+
+
+def test_not_converged_says_what_to_do():
+    with pytest.warns(ConvergenceWarning, match="not converged: max_iter=2 .* Raise max_iter"):
+        result = factorize(planted(), 4, max_iter=2)
+    assert not result.converged
+    assert "max_iter=2" in result.reason
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        factorize(planted(), 4, max_iter=2, tol=0)
+
+
+def test_all_zero_weights_name_the_largest_useful_sparsity():
+    X = planted()
+    X /= np.linalg.norm(X, axis=1, keepdims=True)
+    with pytest.warns(ConvergenceWarning, match=r"All weights are zero: .* any value from 1 on"):
+        result = factorize(X, 4, sparsity=1.001)
+    assert np.all(result.W == 0)
+    assert factorize(X, 4, sparsity=0.5, solver="hals").W.max() > 0
+    assert np.all(factorize(X, 4, sparsity=1e100).W == 0)
+
+
+def test_collinear_components_are_told_of():
+    rng = np.random.default_rng(0)
+    h = rng.standard_normal((2, 8))
+    H = np.vstack([h, -h + 1e-4 * rng.standard_normal((2, 8))])
+    with pytest.warns(ConvergenceWarning, match="nearly collinear, so that their weights cancel"):
+        factorize(planted(p=8), 4, H=H, init="custom", max_iter=0)
+
+
+def test_fit_transform_is_the_weights_of_factorize():
+    X = planted()
+    W = snmf.fit_transform(X, 3, random_state=0, solver="hals", progress_bar=False)
+    np.testing.assert_array_equal(W, factorize(X, 3, solver="hals").W)
+
+
+def test_sparsity_makes_zeros():
+    X = planted(noise=1.0)
+    share = [np.mean(factorize(X, 6, solver="hals", sparsity=s).W == 0) for s in (0, 0.1, 0.3)]
+    assert share[0] < share[1] < share[2]

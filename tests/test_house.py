@@ -1,0 +1,108 @@
+"""How the house is built: who imports whom, and what a wheel, an sdist and a checkout hold."""
+
+import ast
+import doctest
+import importlib
+import os
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import snmf
+
+ROOT = Path(__file__).parents[1]
+
+# What of snmf a file may import. A new file adds its row.
+MAY_IMPORT = {
+    "snmf/__init__.py": {"snmf._estimator", "snmf._factorize"},
+    "snmf/__main__.py": {"snmf"},
+    "snmf/_estimator.py": {"snmf._factorize", "snmf.backends"},
+    "snmf/_factorize.py": {
+        "snmf._init", "snmf._nnls", "snmf._progress", "snmf._rows", "snmf._solve", "snmf.backends"
+    },
+    "snmf/_init.py": {"snmf._updates", "snmf._nnls"},
+    "snmf/_nnls.py": {"snmf._updates"},
+    "snmf/_progress.py": set(),
+    "snmf/_rows.py": set(),
+    "snmf/_solve.py": {"snmf._updates", "snmf._nnls", "snmf._rows"},
+    "snmf/_updates.py": set(),
+    "snmf/backends.py": {"snmf._updates", "snmf._rows"},
+    "backends/_numpy.py": {"snmf.backends", "snmf._rows"},
+}  # fmt: skip
+IMPORTS_NOTHING = {"snmf/_updates.py": {"typing"}}
+
+
+def modules_imported(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            if node.module == "snmf":
+                private = {a.name for a in node.names if (ROOT / f"snmf/{a.name}.py").exists()}
+                yield from (f"snmf.{name}" for name in private)
+                if len(private) < len(node.names):
+                    yield "snmf"
+            else:
+                yield node.module
+
+
+def sources():
+    return sorted(
+        path.relative_to(ROOT).as_posix()
+        for folder in ("snmf", "backends")
+        for path in (ROOT / folder).glob("**/*.py")
+    )
+
+
+def test_every_file_has_its_row():
+    assert set(sources()) == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("name", sources())
+def test_a_file_imports_what_its_row_allows(name):
+    imported = set(modules_imported(ROOT / name))
+    ours = {module for module in imported if module.split(".")[0] == "snmf"}
+    assert ours <= MAY_IMPORT[name]
+    if name in IMPORTS_NOTHING:
+        assert imported <= IMPORTS_NOTHING[name]
+
+
+def test_the_reader_of_imports_sees_every_form(tmp_path):
+    file = tmp_path / "f.py"
+    file.write_text("import snmf._rows\nfrom snmf import _init, SNMF\nfrom snmf.backends import x")
+    assert set(modules_imported(file)) == {"snmf._rows", "snmf._init", "snmf", "snmf.backends"}
+
+
+def test_public_names_are_those_that_are_there():
+    public = {name for name in vars(snmf) if not name.startswith("_")}
+    modules = {name for name in public if isinstance(getattr(snmf, name), type(sys))}
+    assert public - modules == set(snmf.__all__) - {"__version__"}
+    assert modules <= {"backends"}
+
+
+def test_folders_that_must_not_be_packages_are_none():
+    for name in ("backends/__init__.py", "tests/__init__.py", "conftest.py"):
+        assert not (ROOT / name).exists()
+
+
+def test_a_bare_checkout_imports(tmp_path):
+    code = "import snmf, snmf.backends, snmf.backends._numpy as a; print(snmf.__file__, a.__file__)"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        capture_output=True, text=True, check=True, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.stdout.split() == [str(ROOT / "snmf/__init__.py"), str(ROOT / "backends/_numpy.py")]
+
+
+def test_examples_in_docstrings():
+    tried = 0
+    for module in pkgutil.iter_modules(snmf.__path__, "snmf."):
+        results = doctest.testmod(importlib.import_module(module.name))
+        assert results.failed == 0
+        tried += results.attempted
+    assert tried > 5

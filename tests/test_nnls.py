@@ -1,0 +1,175 @@
+"""The exact W: optimality conditions, SciPy's nnls, and a row for itself."""
+
+import numpy as np
+import pytest
+import scipy.optimize
+from hypothesis import given
+from hypothesis import strategies as st
+
+from snmf import _nnls
+from snmf.backends import Backend, adapter
+
+OPS = adapter("numpy")
+EPS = np.finfo(float).eps
+
+
+def unit(H):
+    norms = np.linalg.norm(H, axis=1, keepdims=True)
+    return H / np.where(norms > 0, norms, 1)
+
+
+def solve(X, H, l1=0.0):
+    W, _, powers = _nnls.best_weights(OPS, X, H, l1, EPS)
+    assert not powers.any()
+    return W
+
+
+def slope(X, W, H, l1):
+    """The largest entry of the gradient that a step within W ≥ 0 could follow, row by row."""
+    G = (W @ H - X) @ H.T + l1
+    return np.abs(np.where(W > 0, G, np.minimum(G, 0))).max(axis=1)
+
+
+def rows(rng, H, n=40):
+    """Rows inside the cone of H, in its span, and anywhere."""
+    k, p = H.shape
+    inside, span = rng.random((n, k)) @ H, rng.standard_normal((n, k)) @ H
+    return np.vstack([inside, span, rng.standard_normal((n, p)), np.zeros((1, p))])
+
+
+def components(kind, rng):
+    if kind == "free":
+        return rng.standard_normal((8, 20))
+    if kind == "more than features":
+        return rng.standard_normal((12, 4))
+    if kind == "graded":
+        U, V = (np.linalg.qr(rng.standard_normal((m, m)))[0] for m in (6, 15))
+        return U @ (np.logspace(0, -3, 6)[:, None] * V[:6])
+    if kind == "with empty":
+        return np.vstack([rng.standard_normal((4, 9)), np.zeros((2, 9))])
+    if kind == "correlated":
+        return 3 + rng.standard_normal((10, 30))
+    H = rng.standard_normal((3, 10))
+    near = {"duplicate": 0, "near-duplicate 1e-5": 1e-5, "near-duplicate 1e-9": 1e-9}
+    if kind in near:
+        return np.vstack([H, H[:2] + near[kind] * rng.standard_normal((2, 10))])
+    opposite = {"opposite": 0, "near-opposite 1e-6": 1e-6}
+    if kind in opposite:
+        return np.vstack([H, -H[:2] + opposite[kind] * rng.standard_normal((2, 10))])
+    assert kind == "sum to zero"
+    return np.vstack([H, -H.sum(axis=0)])
+
+
+KINDS = [
+    "free", "more than features", "graded", "with empty", "correlated", "duplicate",
+    "near-duplicate 1e-5", "near-duplicate 1e-9", "opposite", "near-opposite 1e-6", "sum to zero",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("l1", [0.0, 0.05])
+@pytest.mark.parametrize("seed", range(3))
+def test_optimal_for_every_conditioning(kind, l1, seed):
+    rng = np.random.default_rng(seed)
+    H = unit(components(kind, rng))
+    X = rows(rng, H)
+    W = solve(X, H, l1)
+    assert W.min() >= 0
+    assert np.all(slope(X, W, H, l1) <= 1e-8 * np.linalg.norm(X, axis=1))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", range(3))
+def test_agrees_with_scipy(kind, seed):
+    rng = np.random.default_rng(seed)
+    H = unit(components(kind, rng))
+    X = rows(rng, H)
+    W = solve(X, H)
+    theirs = np.array([scipy.optimize.nnls(H.T, x)[0] for x in X])
+    np.testing.assert_allclose(W @ H, theirs @ H, atol=1e-6 * np.abs(theirs @ H).max())
+    if np.linalg.cond(H @ H.T) < 1e6:
+        np.testing.assert_allclose(W, theirs, atol=1e-6 * theirs.max())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("l1", [0.0, 0.05])
+def test_a_row_does_not_depend_on_the_rows_beside_it(kind, l1):
+    rng = np.random.default_rng(0)
+    H = unit(components(kind, rng))
+    X = rows(rng, H)
+    alone = np.vstack([solve(x[None, :], H, l1) for x in X])
+    together = solve(np.asfortranarray(X), H, l1)
+    np.testing.assert_allclose(alone, together, atol=1e-6 * max(1, together.max()))
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    shape=st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    l1=st.sampled_from([0.0, 1e-3, 0.2, 10.0]),
+    offset=st.sampled_from([0.0, 1.0, -5.0]),
+)
+def test_optimal(seed, shape, l1, offset):
+    rng = np.random.default_rng(seed)
+    H = unit(offset + rng.standard_normal(shape))
+    X = rows(rng, H, n=5)
+    W = solve(X, H, l1)
+    assert np.all(slope(X, W, H, l1) <= 1e-8 * np.linalg.norm(X, axis=1))
+
+
+@pytest.mark.parametrize("power", [-1074, -600, 600, 1000])
+def test_a_row_may_have_any_scale(power):
+    rng = np.random.default_rng(0)
+    H = unit(rng.standard_normal((4, 10)))
+    X = rng.integers(-9, 9, size=(6, 10)).astype(float)
+    mixed = np.vstack([X, np.ldexp(X, power)])
+    W, squares, powers = _nnls.best_weights(OPS, mixed, H, 0.0, EPS)
+    np.testing.assert_array_equal(powers[:6], 0)
+    total = np.ldexp(W, powers[:, None].astype(int))
+    np.testing.assert_allclose(total[6:], np.ldexp(total[:6], power), rtol=1e-12, atol=5e-324)
+    np.testing.assert_allclose(squares[:6], np.sum((X - W[:6] @ H) ** 2, axis=1), rtol=1e-10)
+
+
+def test_a_penalty_far_above_a_tiny_row_leaves_it_at_zero():
+    H = unit(np.random.default_rng(0).standard_normal((3, 5)))
+    H[2] = 0
+    X = np.vstack([H[0], 1e-300 * H[0]])
+    W, _, _ = _nnls.best_weights(OPS, X, H, 0.01, EPS)
+    assert W[0, 0] > 0
+    assert np.all(W[1] == 0)
+
+
+def test_the_error_is_the_residual_near_an_exact_fit_too():
+    rng = np.random.default_rng(0)
+    H = unit(rng.standard_normal((4, 10)))
+    X = rng.random((20, 4)) @ H + 1e-9 * rng.standard_normal((20, 10))
+    W, squares, _ = _nnls.best_weights(OPS, X, H, 0.0, EPS)
+    np.testing.assert_allclose(squares, np.sum((X - W @ H) ** 2, axis=1), rtol=1e-6)
+
+
+def test_a_row_that_pivoting_leaves_goes_to_the_active_set_method(monkeypatch):
+    rng = np.random.default_rng(0)
+    H = unit(3 + rng.standard_normal((10, 30)))
+    X = rows(rng, H)
+    expected = solve(X, H)
+    monkeypatch.setattr(_nnls, "STEPS", 1)
+    np.testing.assert_allclose(solve(X, H), expected, atol=1e-10)
+
+
+def test_the_backup_rule_alone_ends_too(monkeypatch):
+    rng = np.random.default_rng(1)
+    H = unit(2 + rng.standard_normal((8, 30)))
+    X = rows(rng, H)
+    expected = solve(X, H)
+    monkeypatch.setattr(_nnls, "PATIENCE", -1)
+    monkeypatch.setattr(_nnls, "SWEEPS", 0)
+    monkeypatch.setattr(_nnls, "_by_cholesky", None)  # must not be needed
+    np.testing.assert_allclose(solve(X, H), expected, atol=1e-10)
+
+
+def test_systems_by_size_are_the_masked_ones():
+    rng = np.random.default_rng(0)
+    H = rng.standard_normal((5, 9))
+    A, B, passive = rng.standard_normal((30, 5)), H @ H.T, rng.random((30, 5)) < 0.5
+    np.testing.assert_allclose(
+        OPS.solve_passive(A, B, passive), Backend.solve_passive(OPS, A, B, passive), atol=1e-12
+    )
