@@ -55,7 +55,7 @@ class Adapter(Backend):
         B_plus, B_minus = self.positive_part(B), self.negative_part(B)
         A_plus = self.positive_part(A)
         A_minus = A_plus - A
-        A_minus += max(l1, self.tiny(W.dtype))
+        A_minus += l1 + self.tiny(W.dtype)
         W = W.copy()
         attract, repel = np.empty_like(W), np.empty_like(W)
         for _ in range(repeats):

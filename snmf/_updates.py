@@ -13,6 +13,7 @@ all that the next H needs are the sums over blocks of ``S = Wᵀ X`` (k, p) and 
 and the negative part, and under ``xp`` the array-API namespace.
 """
 
+import math
 from typing import Any
 
 Array = Any
@@ -41,7 +42,7 @@ def multiplicative(ops: Any, A: Array, B: Array, W: Array, l1: float, repeats: i
     B_plus, B_minus = ops.positive_part(B), ops.negative_part(B)
     for _ in range(repeats):
         attract = A_plus + ops.matmul(W, B_minus)
-        repel = A_minus + ops.matmul(W, B_plus) + max(l1, ops.tiny(W.dtype))  # 0 (x/0) is 0
+        repel = A_minus + ops.matmul(W, B_plus) + (l1 + ops.tiny(W.dtype))  # 0 (x/0) is 0
         W = W * ops.xp.sqrt(attract / repel)
     return W
 
@@ -51,13 +52,12 @@ def hals(ops: Any, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Arr
 
     for j = 1…k:  w_j ← max(0, w_j + (a_j − W b_j − λ) / B_jj)
     """
-    W = ops.copy(W)
+    diagonal = ops.diagonal(B)
+    W = ops.xp.where(diagonal > 0, W, 0.0)  # an empty component has no weight
+    diagonal = ops.xp.where(diagonal > 0, diagonal, math.inf)
     for j in list(range(B.shape[0])) * repeats:
-        if float(B[j, j]) > 0:
-            descent = A[:, j] - ops.matmul(W, B[:, j]) - l1
-            W[:, j] = ops.positive_part(W[:, j] + descent / B[j, j])
-        else:
-            W[:, j] = 0.0
+        descent = A[:, j] - ops.matmul(W, B[:, j]) - l1
+        W[:, j] = ops.positive_part(W[:, j] + descent / diagonal[j])
     return W
 
 
@@ -77,11 +77,13 @@ def least_squares_in_ball(ops: Any, S: Array, T: Array, H: Array, sweeps: int) -
 
     for j = 1…k:  h_j ← ball(h_j + (S_j − T_j H) / T_jj),  ball(v) = v / max(1, ‖v‖)
     """
-    H = ops.copy(H)
+    xp = ops.xp
+    H, diagonal = ops.copy(H), ops.diagonal(T)
+    diagonal = xp.where(diagonal > 0, diagonal, math.inf)  # an unused component keeps its row
     for j in list(range(T.shape[0])) * sweeps:
-        if float(T[j, j]) > 0:
-            h = H[j, :] + (S[j, :] - ops.matmul(T[j, :], H)) / T[j, j]
-            H[j, :] = h / max(1.0, float(ops.xp.sqrt(ops.xp.sum(h * h))))
+        h = H[j, :] + (S[j, :] - ops.matmul(T[j, :], H)) / diagonal[j]
+        norm = xp.sqrt(xp.sum(h * h))
+        H[j, :] = h / xp.where(norm > 1, norm, 1.0)
     return H
 
 

@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "snmf/backends.py": {"snmf._updates", "snmf._rows"},
     "backends/_numpy.py": {"snmf.backends", "snmf._rows"},
 }  # fmt: skip
-IMPORTS_NOTHING = {"snmf/_updates.py": {"typing"}}
+IMPORTS_NOTHING = {"snmf/_updates.py": {"math", "typing"}}
 
 
 def modules_imported(path):
