@@ -1,4 +1,4 @@
-"""NumPy and SciPy: dense arrays, sparse matrices, and the updates in place."""
+"""NumPy and SciPy: dense and sparse blocks on the host, and the updates in place."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
+from sklearn.utils import check_array
 
-from snmf.backends import Backend
+from snmf.backends import Backend, SparseBackend
 
 Array = Any
 
 SYSTEMS = 2**19  # entries of the systems that are solved together: 4 MiB
 
 
-class Adapter(Backend):
-    """NumPy arrays and SciPy sparse matrices, on the host."""
+class Adapter(SparseBackend):
+    """NumPy arrays and SciPy sparse matrices, and all that scikit-learn makes one of them."""
+
+    name = "numpy"
 
     def __init__(self, device: Any = None) -> None:
         if device not in (None, "cpu"):
@@ -27,8 +30,8 @@ class Adapter(Backend):
     def algebra(self) -> Backend:
         return self
 
-    def owns(self, X: Any) -> bool:
-        return isinstance(X, np.ndarray) or issparse(X)
+    def issparse(self, A: Any) -> bool:
+        return bool(issparse(A))
 
     def asarray(self, A: Any, dtype: str | None = None) -> Array:
         return A.astype(dtype or A.dtype, copy=False) if issparse(A) else np.asarray(A, dtype)
@@ -36,17 +39,13 @@ class Adapter(Backend):
     def to_host(self, A: Array) -> np.ndarray:
         return A  # type: ignore[no-any-return]
 
+    def check(self, X: Any) -> Array:
+        return check_array(
+            X, accept_sparse="csr", dtype="numeric", ensure_all_finite=False, input_name="X"
+        )
+
     def take(self, A: Array, indices: np.ndarray) -> Array:
         return A[indices]
-
-    def to_dense(self, A: Array) -> Array:
-        return A.toarray() if issparse(A) else A
-
-    def copy(self, A: Array) -> Array:
-        return A.copy()
-
-    def matmul(self, A: Array, B: Array) -> Array:
-        return A @ B  # the operator, since SciPy's sparse products answer to it alone
 
     def pinv(self, A: Array, rtol: float) -> Array:
         return np.linalg.pinv(A, rcond=rtol, hermitian=True)
@@ -81,22 +80,7 @@ class Adapter(Backend):
         return W.T
 
     def row_squares(self, X: Array) -> Array:
-        if issparse(X):
-            return np.asarray(X.multiply(X).sum(axis=1)).ravel()
-        return np.einsum("ij,ij->i", X, X)
-
-    def row_maxima(self, X: Array) -> Array:
-        return abs(X).max(axis=1).toarray().ravel() if issparse(X) else super().row_maxima(X)
-
-    def scale_rows(self, X: Array, factors: Array) -> Array:
-        return X.multiply(factors[:, None]).tocsr() if issparse(X) else X * factors[:, None]
-
-    def row_errors(self, X: Array, W: Array, H: Array) -> Array:
-        if not issparse(X):
-            return super().row_errors(X, W, H)
-        cross = np.einsum("ij,ij->i", X @ H.T, W)
-        model = np.einsum("ij,ij->i", W @ (H @ H.T), W)
-        return np.maximum(self.row_squares(X) - 2 * cross + model, 0)
+        return super().row_squares(X) if issparse(X) else np.einsum("ij,ij->i", X, X)
 
     def solve_passive(self, A: Array, B: Array, passive: Array) -> Array:
         """Rows by the number of their passive components, and systems of that size."""

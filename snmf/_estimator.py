@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
-from snmf._factorize import Factorization, check_data, factorize, weights
-from snmf.backends import Backend
+from snmf._factorize import Factorization, factorize, weights
+from snmf._rows import working_dtype
+from snmf.backends import Backend, owner
 
 Array = Any
 
@@ -175,7 +176,7 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
 
     def _fit(self, X: Any, W: Any, H: Any) -> Factorization:
         fitted = copy(self)  # so that a fit which fails or is interrupted leaves nothing behind
-        data = check_data(X)
+        data = owner(X).check(X)
         validate_data(fitted, X, skip_check_array=True)
         result = factorize(data, W=W, H=H, **self.get_params(deep=False))
         fitted.components_ = result.H
@@ -204,11 +205,11 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
 
     def _weights(self, X: Any) -> tuple[Array, float]:
         check_is_fitted(self)
-        data = check_data(X)
+        data = owner(X).check(X)
         validate_data(self, X, reset=False, skip_check_array=True)
         return weights(
             data,
-            self.components_,
+            self._components_on_host(),
             self.penalty_,
             backend=self.backend,
             device=self.device,
@@ -228,13 +229,18 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         X_original : array of shape (n_samples, n_features)
         """
         check_is_fitted(self)
-        W = check_array(X, dtype=[np.float64, np.float32], input_name="X")
+        ops = owner(X)
+        W = ops.check(X)
         if W.shape[1] != self.n_components_:
             raise ValueError(
                 f"X must have {self.n_components_} columns, one for every component; "
                 f"got {W.shape[1]}"
             )
-        return W @ self.components_
+        dtype = working_dtype(W.dtype)
+        return ops.matmul(ops.asarray(W, dtype), ops.asarray(self._components_on_host(), dtype))
+
+    def _components_on_host(self) -> np.ndarray:
+        return owner(self.components_).to_host(self.components_)
 
     def score(self, X: Any, y: Any = None) -> float:
         """The share of X that is explained: ``1 − ‖X − transform(X) H‖² / ‖X‖²``.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -16,9 +16,9 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 
 from snmf import _init, _nnls
 from snmf._progress import progress
-from snmf._rows import Rows, Scale, check_range, measure
+from snmf._rows import Rows, Scale, check_range, measure, working_dtype
 from snmf._solve import Alternation, Run, repeats, solve
-from snmf.backends import ADAPTERS, Backend, choose
+from snmf.backends import ADAPTERS, Backend, choose, owner
 
 Array = Any
 
@@ -156,11 +156,12 @@ def factorize(
     'the objective fell by less than tol=1e-05'
     """
     options = Options(n_components, **parameters)
-    X = check_data(X)
-    backend = choose(options.backend, X, options.device)
+    source = owner(X)
+    X = source.check(X)
+    backend = choose(options.backend, source, options.device)
     k = n_components or min(X.shape)
-    W, H = _check_start(options, W, H, X.shape, k)
-    with backend.rows(X).threads(options.n_jobs) as rows:
+    W, H = _check_start(options, W, H, X.shape, k, source)
+    with backend.active(), backend.rows(backend.bring(X, source)).threads(options.n_jobs) as rows:
         scale = measure(rows)
         l1 = options.sparsity * (scale.square / len(rows)) ** 0.5
         scaled, update = rows.scaled(scale.exponent), UPDATES[options.solver]
@@ -173,6 +174,12 @@ def factorize(
 
         run = _best_run(Alternation(scaled, scale.square, l1, update, many), options, start)
         result, shares = _finished(rows, run, scale, l1, keep_order=options.init == "custom")
+        dtype = working_dtype(X.dtype)
+        result = replace(
+            result,
+            W=source.asarray(source.bring(result.W, backend), dtype),
+            H=source.asarray(result.H, dtype),
+        )
     largest_sparsity = scale.longest / (scale.square / len(rows)) ** 0.5 if scale.square else 0.0
     for complaint in _complaints(result, options, shares, largest_sparsity):
         warnings.warn(complaint, ConvergenceWarning, stacklevel=2)
@@ -221,7 +228,8 @@ def weights(
 
     Parameters
     ----------
-    X : array-like or sparse matrix of shape (n_samples, n_features)
+    X : array or sparse matrix of shape (n_samples, n_features)
+        Checked by its owner.
     H : ndarray of shape (n_components, n_features)
         As a fit returns them.
     penalty : float
@@ -233,31 +241,20 @@ def weights(
     unexplained : float
         ‖X − W H‖² / ‖X‖², and 0 for X = 0.
     """
-    X = check_data(X)
-    with choose(backend, X, device).rows(X).threads(n_jobs) as rows:
+    source = owner(X)
+    ops = choose(backend, source, device)
+    with ops.active(), ops.rows(ops.bring(X, source)).threads(n_jobs) as rows:
         scale = measure(rows)
         exponent = scale.exponent + math.frexp(scale.longest)[1]
         W, square, squares = _nnls.exact_weights(rows, H, penalty, exponent)
         check_range(rows.dtype, float(np.sqrt(squares.max())), exponent)
         whole = math.ldexp(scale.square, -2 * (exponent - scale.exponent))
-        return _joined(rows, W), square / whole if whole else 0.0
-
-
-def check_data(X: Any) -> Any:
-    """X as a two-dimensional array of real numbers, or as CSR; finiteness is seen to later.
-
-    Raises
-    ------
-    ValueError
-        If it is not that.
-    """
-    return check_array(
-        X, accept_sparse="csr", dtype="numeric", ensure_all_finite=False, input_name="X"
-    )
+        W = source.asarray(source.bring(rows.join(W), ops), working_dtype(X.dtype))
+        return W, square / whole if whole else 0.0
 
 
 def _check_start(
-    options: Options, W: Any, H: Any, shape: tuple[int, int], k: int
+    options: Options, W: Any, H: Any, shape: tuple[int, int], k: int, source: Backend
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     given = W is not None or H is not None
     if given != (options.init == "custom"):
@@ -265,20 +262,30 @@ def _check_start(
             "init='custom' and a start go together: pass W, H or both with it, and neither "
             f"without it; got init={options.init!r} and {'a start' if given else 'no start'}"
         )
-    W = _check_factor(W, "W", (shape[0], k))
-    H = _check_factor(H, "H", (k, shape[1]))
+    W = _check_factor(W, "W", (shape[0], k), source)
+    H = _check_factor(H, "H", (k, shape[1]), source)
     if W is not None and W.min() < 0:
         raise ValueError(f"W must be nonnegative; its smallest entry is {W.min():g}")
     return W, H
 
 
-def _check_factor(A: Any, name: str, shape: tuple[int, int]) -> np.ndarray | None:
+def _check_factor(A: Any, name: str, shape: tuple[int, int], source: Backend) -> np.ndarray | None:
     if A is None:
         return None
-    A = check_array(A, dtype="float64", input_name=name)
+    theirs = owner(A)
+    if theirs != source:
+        raise ValueError(
+            f"{name} must be an array of the library and the device of X, {_place(source)}; "
+            f"got one of {_place(theirs)}"
+        )
+    A = check_array(theirs.to_host(A), dtype="float64", input_name=name)
     if A.shape != shape:
         raise ValueError(f"{name} must have shape {shape}; got {A.shape}")
     return A  # type: ignore[no-any-return]
+
+
+def _place(backend: Backend) -> str:
+    return backend.name if backend.device is None else f"{backend.name} on {backend.device}"
 
 
 def _best_run(alternation: Alternation, options: Options, start: Callable[..., Any]) -> Run:
@@ -322,8 +329,8 @@ def _finished(
     whole = np.ldexp(scale.square, 2 * (scale.exponent - exponent))
     shares = np.sqrt(squares / whole) if whole else np.ones_like(squares)
     result = Factorization(
-        W=_joined(rows, W),
-        H=ops.hand_back(ops.asarray(H), like=rows.X),
+        W=rows.join(W),
+        H=H,
         error=error,
         penalty=penalty,
         n_iter=len(run.loss_curve) - 1,
@@ -332,10 +339,6 @@ def _finished(
         reason=run.reason,
     )
     return result, shares
-
-
-def _joined(rows: Rows, W: list[Array]) -> Array:
-    return rows.backend.hand_back(rows.join(W), like=rows.X)
 
 
 def _complaints(

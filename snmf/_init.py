@@ -39,14 +39,14 @@ def kmeans(rows: Any, k: int, rng: np.random.RandomState) -> Start:
     centres = clusters.cluster_centers_[np.unique(clusters.labels_)].astype("float64")
     ops = rows.backend
     offset = ops.asarray(0.5 * (centres**2).sum(axis=1), rows.dtype)
-    centres = ops.asarray(centres, rows.dtype)
-    W, _ = rows.map_sum(partial(_membership, ops, centres, offset))
-    return _filled_up(rows, W, k - len(offset), rng), None
+    found = ops.asarray(centres, rows.dtype)
+    W, _ = rows.map_sum(partial(_membership, ops, found, offset))
+    return _filled_up(rows, W, k - len(centres), rng), None
 
 
 def _membership(ops: Any, centres: Array, offset: Array, X: Array) -> tuple[Array, tuple[()]]:
     nearest = ops.xp.argmax(ops.matmul(X, centres.T) - offset[None, :], axis=1)
-    member = nearest[:, None] == ops.xp.arange(len(offset), device=ops.device)[None, :]
+    member = nearest[:, None] == ops.xp.arange(offset.shape[0], device=ops.device)[None, :]
     return ops.xp.astype(member, centres.dtype) + LIFT, ()
 
 
@@ -183,7 +183,8 @@ def right_singular_vectors(rows: Any, k: int) -> np.ndarray:
         V = np.linalg.qr(_total(rows, _cross, U).T)[0]
     Vt: np.ndarray
     _, squares, Vt = np.linalg.svd(_total(rows, partial(_reflected, V)), full_matrices=False)
-    known: np.ndarray = squares > max(n, p) * np.finfo(float).eps * squares[0]
+    rounding = 10 * max(n, p) ** 0.5 * np.finfo(rows.backend.widest).eps
+    known: np.ndarray = squares > rounding * squares[0]
     Vt = Vt[known & (squares > 0)]
     heads = np.take_along_axis(Vt, np.argmax(np.abs(Vt), axis=1)[:, None], axis=1)
     Vt *= np.sign(heads)  # the sign is free: the largest entry shall be positive
@@ -208,7 +209,7 @@ def _total(rows: Any, function: Callable[..., Array], *row_wise: RowWise) -> np.
     """The sum over blocks of function(ops, block, *parts), the block in float64, on the host."""
     ops = rows.backend
     _, (total,) = rows.map_sum(
-        lambda X, *parts: (None, (function(ops, ops.asarray(X, ops.wide), *parts),)), *row_wise
+        lambda X, *parts: (None, (function(ops, ops.asarray(X, ops.widest), *parts),)), *row_wise
     )
     return ops.algebra.to_host(total)  # type: ignore[no-any-return]
 
@@ -218,12 +219,12 @@ def _gram(ops: Any, X: Array) -> Array:
 
 
 def _cross(ops: Any, X: Array, U: Array) -> Array:
-    return ops.matmul(ops.asarray(U, ops.wide).T, X)
+    return ops.matmul(ops.asarray(U, ops.widest).T, X)
 
 
 def _reflected(V: np.ndarray, ops: Any, X: Array) -> Array:
     """Vᵀ Xᵀ X."""
-    return ops.matmul(ops.matmul(X, ops.asarray(V, ops.wide)).T, X)
+    return ops.matmul(ops.matmul(X, ops.asarray(V, ops.widest)).T, X)
 
 
 def _gram_of_rows(rows: Any) -> np.ndarray:
@@ -231,11 +232,11 @@ def _gram_of_rows(rows: Any) -> np.ndarray:
     ops = rows.backend
     columns = []
     for place in rows.slices:
-        X = ops.asarray(rows.block(place), ops.wide)
+        X = ops.asarray(rows.block(place), ops.widest)
         columns.append(
             rows.map_sum(
                 lambda other, X=X: (
-                    ops.to_host(ops.to_dense(ops.matmul(ops.asarray(other, ops.wide), X.T))),
+                    ops.to_host(ops.to_dense(ops.matmul(ops.asarray(other, ops.widest), X.T))),
                     (),
                 )
             )[0]

@@ -59,23 +59,24 @@ def exact_weights(
     squares : ndarray of shape (k,)
         ‖w_j‖² for every component j, in units of 4 ** exponent.
     """
-    step = partial(_of_block, rows.backend, H, l1, exponent, np.finfo(rows.dtype).eps)
+    step = partial(_of_block, rows.backend, H, l1, exponent, rows.dtype)
     W, (square, squares) = rows.map_sum(step)
     return W, float(square), rows.backend.algebra.to_host(squares)
 
 
 def _of_block(
-    ops: Any, H: np.ndarray, l1: float, exponent: int, eps: float, X: Array
+    backend: Any, H: np.ndarray, l1: float, exponent: int, dtype: str, X: Array
 ) -> tuple[Array, tuple[Array, Array]]:
-    dtype = X.dtype
-    X, H = ops.asarray(X, ops.wide), ops.asarray(H, ops.wide)
-    W, squares, powers = best_weights(ops, X, H, l1, eps)
+    ops, info = backend.algebra, np.finfo(dtype)
+    W, squares, powers = best_weights(
+        ops, backend.to_algebra(X), ops.asarray(H, "float64"), l1, float(info.eps)
+    )
     unit = _times_power_of_two(ops, 1 + 0 * powers, powers - exponent)
     sums = ops.xp.sum(squares * unit * unit), ops.xp.sum((W * unit[:, None]) ** 2, axis=0)
-    most = float(ops.xp.finfo(dtype).max)  # beyond, the caller is told by the sums
-    most = _times_power_of_two(ops, most, -ops.positive_part(powers))[:, None]
+    # beyond the largest number the caller is told by the sums
+    most = _times_power_of_two(ops, float(info.max), -ops.positive_part(powers))[:, None]
     W = _times_power_of_two(ops, ops.xp.where(most > W, W, most), powers[:, None])
-    return ops.xp.astype(W, dtype), sums
+    return backend.asarray(backend.bring(W, ops), dtype), sums
 
 
 def best_weights(ops: Any, X: Array, H: Array, l1: float, eps: float) -> tuple[Array, Array, Array]:

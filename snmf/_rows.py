@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits
 Array = Any
 RowWise = list[Any]
 
+NARROW = ("float32", "float16", "bfloat16")
 BLOCK_BYTES = 2**23  # stays in a shared cache between X Hᵀ and Wᵀ X
 BLOCK_ROWS = (64, 4096)
 COMFORTABLE = {"float32": 2.0**20, "float64": 2.0**200}  # norms within 1/c … c need no scaling
@@ -49,7 +50,7 @@ class Rows:
     ) -> None:
         self.X, self.backend, self.exponent, self._run = X, backend, exponent, run
         self.shape: tuple[int, int] = X.shape
-        self.dtype = working_dtype(X.dtype)
+        self.dtype = min(working_dtype(X.dtype), backend.widest)
         step = block_rows(self.shape[1], np.dtype(self.dtype).itemsize)
         self.slices = [
             slice(start, min(start + step, len(self))) for start in range(0, len(self), step)
@@ -98,11 +99,12 @@ class Rows:
         parts, sums = [], None
 
         def of_block(rows: slice, *given: Any) -> tuple[Any, Any]:
-            return function(self.block(rows), *given)
+            with self.backend.active():
+                return function(self.block(rows), *given)
 
         for part, terms in self._run(of_block, self.slices, *row_wise):
             parts.append(part)
-            wide = [self.backend.algebra.asarray(term, "float64") for term in terms]
+            wide = [self.backend.to_algebra(term) for term in terms]
             sums = wide if sums is None else [a + b for a, b in zip(sums, wide, strict=True)]
         return parts, sums or []
 
@@ -131,8 +133,8 @@ class Rows:
 
 
 def working_dtype(dtype: Any) -> str:
-    """float32 for float32 and float16, float64 for everything else."""
-    return "float32" if str(dtype).split(".")[-1] in ("float32", "float16") else "float64"
+    """float32 for float32 and what is narrower, float64 for everything else."""
+    return "float32" if str(dtype).split(".")[-1] in NARROW else "float64"
 
 
 def block_rows(n_features: int, itemsize: int) -> int:

@@ -87,7 +87,7 @@ class Alternation:
         ops, dtype = self._ops, self.rows.dtype
         B = self._algebra.matmul(Y, Y.T)
         step = partial(
-            _updates.pass_over_block, ops, self.update,
+            ops.pass_over_block, self.update,
             H=ops.asarray(Y, dtype), B=ops.asarray(B, dtype), l1=self.l1, repeats=self.repeats,
         )  # fmt: skip
         W, (S, T, total) = self.rows.map_sum(step, point.W)

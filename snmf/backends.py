@@ -2,30 +2,42 @@
 
 A backend is a `Backend` over an array-API namespace ``xp``.  The base class does everything; an
 adapter, one file ``backends/_name.py`` with a class ``Adapter``, overrides what its library does
-faster, and is entered in `ADAPTERS`.  `snmf._updates` defines the updates, and every override is
-held to it.
+faster or otherwise, and is entered in `ADAPTERS`.  `snmf._updates` defines the updates, and every
+override is held to it.
 """
 
 from __future__ import annotations
 
 import math
-import sys
+from contextlib import AbstractContextManager
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 
 from snmf import _updates
 from snmf._rows import Rows
 
-__all__ = ["ADAPTERS", "Backend", "choose"]
+__all__ = ["ADAPTERS", "Backend", "SparseBackend", "choose", "owner"]
 
 # The adapters lie in backends/: beside this file when installed, beside snmf/ in a checkout.
 __path__ = [str(parent / "backends") for parent in Path(__file__).parents[:2]]
 
-ADAPTERS = {"numpy": "snmf.backends._numpy"}
+# name: the top-level modules whose types it owns
+ADAPTERS = {
+    "numpy": ("numpy", "scipy"),
+    "cupy": ("cupy", "cupyx"),
+    "torch": ("torch",),
+    "jax": ("jax", "jaxlib"),
+}
+EXTRAS = {
+    "cupy": "pip install 'snmf[cuda12]' or 'snmf[cuda13]', as your CUDA driver is",
+    "torch": "pip install 'snmf[torch]'",
+    "jax": "pip install 'snmf[jax]'",
+}
 
 Array = Any
 
@@ -43,19 +55,23 @@ class Backend:
     Notes
     -----
     Blocks of X, W and what is computed from them are arrays of ``xp``, of dtype float32 or
-    float64. What is k×k or k×p is done in float64 by `algebra`: NumPy on the host, or an adapter
-    whose arrays have float64 and can be written to.
+    float64. What is k×k or k×p, and the exact W, is left to `algebra` in float64: here NumPy on
+    the host; in an adapter the adapter itself, if its arrays have float64 and can be written to.
     """
-
-    wide = "float64"  # the widest dtype of the device
 
     def __init__(self, namespace: str, device: Any = None) -> None:
         self.namespace = namespace
         self.device = device
 
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.namespace))
+
     @property
     def name(self) -> str:
-        """The word for this backend in messages."""
+        """The name in `ADAPTERS`, or else the namespace."""
         return self.namespace
 
     @property
@@ -63,29 +79,68 @@ class Backend:
         """The namespace; looked up, so that a backend pickles."""
         return import_module(self.namespace)
 
+    def on(self, device: Any) -> Backend:
+        """The same library on that device; None is the device that it is on."""
+        if device is None:
+            return self
+        known = self.name in ADAPTERS
+        return adapter(self.name, device) if known else Backend(self.namespace, device)
+
+    @property
+    def widest(self) -> str:
+        """The widest dtype of the device: float64, or float32."""
+        return "float64"
+
     @property
     def algebra(self) -> Backend:
-        """The backend for all that is k×k or k×p, in float64: here NumPy, on the host."""
+        """The backend for what is done in float64."""
         return adapter("numpy")
+
+    def active(self) -> AbstractContextManager[Any]:
+        """What must be set around every computation."""
+        return np.errstate(over="ignore")  # squares of huge data are looked at afterwards
 
     # Data in and out
 
-    def owns(self, X: Any) -> bool:
-        """Whether X is an array of this library; imports nothing."""
-        namespace = getattr(X, "__array_namespace__", None)
-        return namespace is not None and namespace().__name__ == self.namespace
-
     def asarray(self, A: Any, dtype: str | None = None) -> Array:
-        """A as an array of this library, on the device, of the dtype that is named."""
+        """A, of the host or of this library, on the device, in the dtype of that name."""
+        if issparse(A):
+            raise ValueError(
+                f"X must be dense for the backend {self.name!r}; got a SciPy sparse matrix. "
+                "Use backend='numpy', or 'cupy', for sparse data."
+            )
         return self.xp.asarray(A, dtype=dtype and getattr(self.xp, dtype), device=self.device)
 
     def to_host(self, A: Array) -> np.ndarray:
         """A as a NumPy array."""
-        return np.from_dlpack(A)
+        return np.from_dlpack(A) if A.ndim else np.asarray(float(A))
 
-    def hand_back(self, A: Array, like: Any) -> Any:
-        """A as the caller of ``like`` expects it: here as it is."""
-        return A
+    def to_algebra(self, A: Array) -> Array:
+        """A, of this library or of `algebra`, in float64 for `algebra`."""
+        ours = self.algebra is not self and not isinstance(A, (np.ndarray, np.generic))
+        return self.algebra.asarray(self.to_host(A) if ours else A, "float64")
+
+    def bring(self, A: Array, source: Backend) -> Array:
+        """A, an array of the backend source, as one of this library on this device."""
+        return A if source == self else self.asarray(source.to_host(A))
+
+    def check(self, X: Array) -> Array:
+        """X, if it is a matrix of real numbers; whether they are finite is seen to later."""
+        if X.ndim != 2:
+            raise ValueError(f"Expected 2D array, got an array of {X.ndim} dimensions instead")
+        if self.xp.isdtype(X.dtype, "complex floating"):
+            raise ValueError("Complex data not supported")
+        for count, name in zip(X.shape, ("sample", "feature"), strict=True):
+            if not count:
+                raise ValueError(
+                    f"Found array with 0 {name}(s) (shape={tuple(X.shape)}) while a minimum of 1 "
+                    "is required"
+                )
+        return X
+
+    def rows(self, X: Array) -> Rows:
+        """The rows of X in blocks."""
+        return Rows(X, self)
 
     def take(self, A: Array, indices: np.ndarray) -> Array:
         """Those rows of A."""
@@ -99,10 +154,6 @@ class Backend:
         """A copy of A."""
         return self.xp.asarray(A, copy=True)
 
-    def rows(self, X: Any, **options: Any) -> Rows:
-        """The rows of X in blocks."""
-        return Rows(X, self, **options)
-
     # What the updates ask for
 
     def matmul(self, A: Array, B: Array) -> Array:
@@ -115,11 +166,11 @@ class Backend:
 
     def positive_part(self, A: Array) -> Array:
         """A⁺ = (|A| + A) / 2."""
-        return self.xp.maximum(A, 0 * A)
+        return self.xp.maximum(A, self.xp.zeros_like(A))
 
     def negative_part(self, A: Array) -> Array:
         """A⁻ = (|A| − A) / 2."""
-        return self.xp.maximum(-A, 0 * A)
+        return self.xp.maximum(-A, self.xp.zeros_like(A))
 
     def diagonal(self, A: Array) -> Array:
         """The diagonal of a square matrix."""
@@ -132,6 +183,12 @@ class Backend:
     def tiny(self, dtype: Any) -> float:
         """The square root of the smallest normal number: safe to divide by."""
         return math.sqrt(self.xp.finfo(dtype).smallest_normal)
+
+    def pass_over_block(
+        self, update: str, X: Array, W: Array, H: Array, B: Array, l1: float, repeats: int
+    ) -> tuple[Array, tuple[Array, ...]]:
+        """One iteration's work on a block: `snmf._updates.pass_over_block`."""
+        return _updates.pass_over_block(self, update, X, W, H, B, l1, repeats)
 
     def multiplicative(self, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Array:
         """W-step of Ding, Li & Jordan: `snmf._updates.multiplicative`."""
@@ -168,44 +225,97 @@ class Backend:
         return xp.linalg.solve(system, right[:, :, None])[:, :, 0]
 
 
+class SparseBackend(Backend):
+    """A backend whose blocks of X may be CSR: in SciPy's words, which are CuPy's too."""
+
+    def issparse(self, A: Any) -> bool:
+        """Whether A is a sparse matrix of this library."""
+        raise NotImplementedError
+
+    def to_dense(self, A: Array) -> Array:
+        return A.toarray() if self.issparse(A) else A
+
+    def matmul(self, A: Array, B: Array) -> Array:
+        return (B.T @ A.T).T if self.issparse(B) else A @ B
+
+    def row_squares(self, X: Array) -> Array:
+        if not self.issparse(X):
+            return super().row_squares(X)
+        return self.xp.asarray(X.multiply(X).sum(axis=1)).ravel()
+
+    def row_maxima(self, X: Array) -> Array:
+        if not self.issparse(X):
+            return super().row_maxima(X)
+        return abs(X).max(axis=1).toarray().ravel()
+
+    def scale_rows(self, X: Array, factors: Array) -> Array:
+        if not self.issparse(X):
+            return super().scale_rows(X, factors)
+        return X.multiply(factors[:, None]).tocsr()
+
+    def row_errors(self, X: Array, W: Array, H: Array) -> Array:
+        if not self.issparse(X):
+            return super().row_errors(X, W, H)
+        products = self.xp.sum(W * (W @ (H @ H.T) - 2 * (X @ H.T)), axis=1)
+        return self.positive_part(self.row_squares(X) + products)
+
+
 def adapter(name: str, device: Any = None) -> Backend:
-    """The backend of that name."""
-    backend: Backend = import_module(ADAPTERS[name]).Adapter(device)
+    """The backend of that name.
+
+    Raises
+    ------
+    ImportError
+        If its library is not installed; the message says which extra brings it.
+    RuntimeError
+        If it has no device.
+    ValueError
+        If it has not that device.
+    """
+    try:
+        module = import_module(f"snmf.backends._{name}")
+    except ImportError as error:
+        raise ImportError(f"backend={name!r} needs its library: {EXTRAS[name]}") from error
+    backend: Backend = module.Adapter(device)
     return backend
 
 
-def choose(backend: str | Backend, X: Any, device: Any = None) -> Backend:
-    """The backend that does the arithmetic for X.
+def owner(X: Any) -> Backend:
+    """The backend that X is an array of, on the device of X; NumPy for all that is no array."""
+    name = _owner_name(X)
+    if name is not None:
+        return adapter(name, None if name == "numpy" else getattr(X, "device", None))
+    if hasattr(X, "__array_namespace__"):
+        return Backend(X.__array_namespace__().__name__, X.device)
+    return adapter("numpy")
+
+
+def _owner_name(X: Any) -> str | None:
+    """By the module that its type, or a type above, is of: nothing is imported for the answer."""
+    modules = {cls.__module__.split(".")[0] for cls in type(X).__mro__}
+    return next((name for name, owned in ADAPTERS.items() if modules & {*owned}), None)
+
+
+def choose(backend: str | Backend, source: Backend, device: Any = None) -> Backend:
+    """The backend that does the arithmetic.
 
     Parameters
     ----------
     backend : str or Backend
-        "auto" is the backend that owns X, and NumPy for lists, DataFrames, sparse matrices and
-        whatever else is not an array. Otherwise a name in `ADAPTERS`, or a backend of your own.
-    X : object
-        The caller's data.
+        "auto" is the owner of the data. Otherwise a name in `ADAPTERS`, or a backend of your own.
+    source : Backend
+        The owner of the data.
     device : object, default=None
-        Where the arithmetic is done.
+        Where the arithmetic is done. None is where the data lies, if that is the same library.
 
     Raises
     ------
     ValueError
-        If there is no backend of that name.
+        If there is no backend of that name, or not that device.
     """
     if isinstance(backend, Backend):
         return backend
-    if backend == "auto":
-        return _owner(X, device)
-    if backend not in ADAPTERS:
-        names = ", ".join(repr(name) for name in ["auto", *ADAPTERS])
+    if backend not in ("auto", *ADAPTERS):
+        names = ", ".join(repr(name) for name in ("auto", *ADAPTERS))
         raise ValueError(f"backend must be one of {names}, or a Backend; got {backend!r}")
-    return adapter(backend, device)
-
-
-def _owner(X: Any, device: Any) -> Backend:
-    for name in ADAPTERS:
-        if name in sys.modules and (candidate := adapter(name, device)).owns(X):
-            return candidate
-    if hasattr(X, "__array_namespace__"):
-        return Backend(X.__array_namespace__().__name__, device)
-    return adapter("numpy", device)
+    return source.on(device) if backend in ("auto", source.name) else adapter(backend, device)

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 MAY_IMPORT = {
     "snmf/__init__.py": {"snmf._estimator", "snmf._factorize"},
     "snmf/__main__.py": {"snmf"},
-    "snmf/_estimator.py": {"snmf._factorize", "snmf.backends"},
+    "snmf/_estimator.py": {"snmf._factorize", "snmf._rows", "snmf.backends"},
     "snmf/_factorize.py": {
         "snmf._init", "snmf._nnls", "snmf._progress", "snmf._rows", "snmf._solve", "snmf.backends"
     },
@@ -30,7 +30,10 @@ MAY_IMPORT = {
     "snmf/_solve.py": {"snmf._updates", "snmf._nnls", "snmf._rows"},
     "snmf/_updates.py": set(),
     "snmf/backends.py": {"snmf._updates", "snmf._rows"},
-    "backends/_numpy.py": {"snmf.backends", "snmf._rows"},
+    "backends/_cupy.py": {"snmf.backends"},
+    "backends/_jax.py": {"snmf.backends", "snmf._updates"},
+    "backends/_numpy.py": {"snmf.backends"},
+    "backends/_torch.py": {"snmf.backends"},
 }  # fmt: skip
 IMPORTS_NOTHING = {"snmf/_updates.py": {"math", "typing"}}
 

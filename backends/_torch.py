@@ -1,0 +1,62 @@
+"""PyTorch: CPU, CUDA, ROCm, MPS, XPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from snmf.backends import Backend
+
+Array = Any
+
+
+class Adapter(Backend):
+    """Tensors, without autograd; on a device without float64, float64 is left to NumPy."""
+
+    name = "torch"
+
+    def __init__(self, device: Any = None) -> None:
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(f"device={device!r} is not there for torch: {error}") from error
+        super().__init__("array_api_compat.torch", str(device or "cpu"))
+
+    @property
+    def widest(self) -> str:
+        return "float32" if self.device.startswith("mps") else "float64"
+
+    @property
+    def algebra(self) -> Backend:
+        return self if self.widest == "float64" else super().algebra
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        precision = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")  # no TF32
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(precision)
+
+    def asarray(self, A: Any, dtype: str | None = None) -> Array:
+        if isinstance(A, torch.Tensor):
+            return A.detach().to(self.device, getattr(torch, dtype or "", None))
+        if isinstance(A, np.ndarray) and not (A.flags.writeable and min(A.strides, default=0) >= 0):
+            A = A.copy()  # torch takes neither read-only arrays nor negative strides
+        if self.widest == "float32" and getattr(A, "dtype", None) == np.float64:
+            A, dtype = A.astype("float32"), dtype and "float32"
+        return super().asarray(A, dtype)
+
+    def to_host(self, A: Array) -> np.ndarray:
+        return A.cpu().numpy()  # type: ignore[no-any-return]
+
+    def copy(self, A: Array) -> Array:
+        return A.clone()
+
+    def pinv(self, A: Array, rtol: float) -> Array:
+        return torch.linalg.pinv(A, rtol=rtol, hermitian=True)

@@ -1,0 +1,396 @@
+"""One contract for every backend: each method, and whole fits, held to NumPy's."""
+
+import functools
+import importlib
+import pickle
+import subprocess
+import sys
+from contextlib import nullcontext
+
+import array_api_strict
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from sklearn.base import clone
+
+import snmf
+from snmf import _updates
+from snmf.backends import ADAPTERS, Backend, adapter, choose, owner
+
+OTHERS = {
+    "array_api_strict": lambda: Backend("array_api_strict"),
+    "array_api_strict, device1": lambda: Backend(
+        "array_api_strict", array_api_strict.Device("device1")
+    ),
+}
+NUMPY = adapter("numpy")
+SOLVERS = ["mu", "hals"]
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+@pytest.fixture(params=[*ADAPTERS, "jax, x64", *OTHERS], scope="module")
+def backend(request):
+    """Every backend that can run here; the others skip with their reason."""
+    if request.param in OTHERS:
+        yield OTHERS[request.param]()
+        return
+    library, _, x64 = request.param.partition(", ")
+    try:
+        found = adapter(library)
+    except (ImportError, RuntimeError) as error:
+        pytest.skip(str(error))
+    with importlib.import_module("jax").enable_x64(True) if x64 else nullcontext():
+        yield found
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request, backend):
+    if request.param > backend.widest:
+        pytest.skip(f"{backend.name} has no {request.param} here")
+    return request.param
+
+
+def tolerance(dtype):
+    return {"float32": 2e-5, "float64": 1e-11}[dtype]
+
+
+def planted(dtype="float64", n=150, p=24, k=4):
+    rng = np.random.default_rng(0)
+    X = rng.random((n, k)) @ rng.standard_normal((k, p)) + 0.5 * rng.standard_normal((n, p))
+    return X.astype(dtype)
+
+
+def factors(dtype, k=4):
+    rng = np.random.default_rng(1)
+    X, H = planted(dtype), rng.standard_normal((k, 24)).astype(dtype)
+    H[1] = 0
+    W = rng.random((len(X), k)).astype(dtype)
+    W[::3, 2] = 0
+    return X, W, H
+
+
+def close(ours, theirs, dtype):
+    np.testing.assert_allclose(ours, theirs, atol=tolerance(dtype) * np.abs(theirs).max())
+
+
+factorize = functools.partial(snmf.factorize, random_state=0, progress_bar=False)
+
+
+# Methods
+
+
+def test_arrays_go_there_and_back(backend, dtype):
+    X = planted(dtype)
+    for given in (X, np.asfortranarray(X), X[::-1, ::2]):
+        there = backend.asarray(given, dtype)
+        assert owner(there).name == backend.name
+        np.testing.assert_array_equal(backend.to_host(there), given)
+        np.testing.assert_array_equal(backend.to_host(backend.copy(there)), given)
+    X.setflags(write=False)
+    there = backend.asarray(X)
+    assert backend.bring(there, backend) is there
+    assert backend.algebra.to_host(backend.to_algebra(there)).dtype == "float64"
+    indices = np.array([3, 70, 4])
+    np.testing.assert_array_equal(backend.to_host(backend.take(there, indices)), X[indices])
+
+
+METHODS = {
+    "matmul": lambda X, W, H: (X, H.T),
+    "positive_part": lambda X, W, H: (X,),
+    "negative_part": lambda X, W, H: (X,),
+    "diagonal": lambda X, W, H: (H @ H.T,),
+    "identity_like": lambda X, W, H: (H @ H.T,),
+    "row_squares": lambda X, W, H: (X,),
+    "row_maxima": lambda X, W, H: (X,),
+    "scale_rows": lambda X, W, H: (X, W[:, 0]),
+    "row_errors": lambda X, W, H: (X, W, H),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_is_numpys(backend, dtype, method):
+    given = METHODS[method](*factors(dtype))
+    expected = getattr(NUMPY, method)(*given)
+    ours = getattr(backend, method)(*(backend.asarray(A, dtype) for A in given))
+    assert ours.dtype == getattr(backend.xp, dtype)
+    close(backend.to_host(ours), expected, dtype)
+
+
+@pytest.mark.parametrize("update", ["multiplicative", "hals"])
+@pytest.mark.parametrize("repeats", [1, 3])
+@pytest.mark.parametrize("l1", [0.0, 0.4])
+@pytest.mark.parametrize("k", [1, 4, 33])
+def test_a_w_step_is_the_definition(backend, dtype, update, repeats, l1, k):
+    X, W, H = factors(dtype, k) if k > 2 else (A[..., :k] for A in factors(dtype))
+    H = H if k > 2 else factors(dtype)[2][:1, :1]
+    A, B = X @ H.T, H @ H.T
+    definition = getattr(_updates, update)(Backend("array_api_strict"), *(
+        array_api_strict.asarray(M) for M in (A, B, W)), l1, repeats)  # fmt: skip
+    given = [backend.asarray(M, dtype) for M in (A, B, W)]
+    ours = getattr(backend, update)(*given, l1, repeats)
+    close(backend.to_host(ours), np.from_dlpack(definition), dtype)
+    np.testing.assert_array_equal(backend.to_host(given[2]), W)  # left as it was
+    block = [backend.asarray(M, dtype) for M in (X, W, H, B)]
+    new, (S, T, total) = backend.pass_over_block(update, *block, l1, repeats)
+    new = backend.to_host(new)
+    close(new, np.from_dlpack(definition), dtype)
+    close(backend.to_host(S), new.T @ X, dtype)
+    close(backend.to_host(T), new.T @ new, dtype)
+    assert float(total) == pytest.approx(new.sum(), rel=1e-4)
+
+
+def test_algebra_has_what_the_exact_weights_ask_of_it(backend):
+    algebra = backend.algebra
+    rng = np.random.default_rng(0)
+    G = rng.standard_normal((5, 9))
+    B, A = G @ G.T, rng.standard_normal((40, 5))
+    passive = rng.random((40, 5)) < 0.5
+    there = [algebra.asarray(M) for M in (A, B, passive)]
+    solved = algebra.to_host(algebra.solve_passive(*there))
+    np.testing.assert_allclose(solved, NUMPY.solve_passive(A, B, passive), atol=1e-11)
+    singular = np.outer(B[0], B[0])
+    inverse = algebra.to_host(algebra.pinv(algebra.asarray(singular), 1e-10))
+    np.testing.assert_allclose(inverse, np.linalg.pinv(singular, rcond=1e-10), atol=1e-12)
+    assert algebra.to_host(algebra.asarray(B)).dtype == "float64"
+
+
+# Whole fits
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("sparsity", [0.0, 0.1])
+@pytest.mark.parametrize("init", ["kmeans", "svd", "random"])
+def test_a_fit_is_numpys(backend, dtype, solver, sparsity, init):
+    X = planted(dtype)
+    X = X - X.mean(axis=0)
+    options = dict(solver=solver, sparsity=sparsity, init=init, max_iter=8, tol=0)
+    theirs = factorize(X, 4, **options)
+    ours = factorize(X, 4, backend=backend, **options)  # NumPy in, NumPy out
+    slack = {"float32": 2e-3, "float64": 1e-7}[dtype]
+    assert isinstance(ours.W, np.ndarray)
+    assert isinstance(ours.H, np.ndarray)
+    assert ours.W.dtype == ours.H.dtype == dtype
+    np.testing.assert_allclose(ours.loss_curve, theirs.loss_curve, rtol=slack)
+    np.testing.assert_allclose(ours.W, theirs.W, atol=slack * theirs.W.max())
+    np.testing.assert_allclose(ours.H, theirs.H, atol=slack)
+    assert ours.error == pytest.approx(theirs.error, rel=slack)
+    given = backend.asarray(X, dtype)
+    there = factorize(given, 4, **options)  # its own arrays in and out, with backend="auto"
+    for A in (there.W, there.H):
+        assert owner(A) == owner(given)
+        assert A.dtype == given.dtype
+    np.testing.assert_allclose(backend.to_host(there.W), theirs.W, atol=slack * theirs.W.max())
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_the_estimator_on_arrays_of_the_library(backend, dtype, solver):
+    X = planted(dtype)
+    given = backend.asarray(X, dtype)
+    model = snmf.SNMF(4, solver=solver, random_state=0, progress_bar=False)
+    W = model.fit_transform(given)
+    assert owner(model.components_) == owner(given)
+    again = model.transform(given)
+    np.testing.assert_allclose(backend.to_host(again), backend.to_host(W), atol=1e-5)
+    theirs = snmf.SNMF(4, solver=solver, random_state=0, progress_bar=False).fit(X)
+    assert model.score(given) == pytest.approx(theirs.score(X), rel=1e-3)
+    back = model.inverse_transform(W)
+    assert owner(back) == owner(given)
+    product = backend.to_host(W) @ backend.to_host(model.components_)
+    np.testing.assert_allclose(backend.to_host(back), product, atol=1e-4)
+    assert model.n_features_in_ == 24
+    on_host = model.transform(X)  # a model of one library transforms the data of another
+    assert isinstance(on_host, np.ndarray)
+    np.testing.assert_allclose(on_host, backend.to_host(W), atol=1e-4)
+    revived = pickle.loads(pickle.dumps(clone(model.set_params(backend=backend)).fit(X)))
+    assert isinstance(revived.components_, np.ndarray)
+    revived.set_params(backend="numpy").transform(X)
+
+
+@pytest.mark.parametrize("start", [("W",), ("H",), ("W", "H")])
+def test_a_start_of_the_libraries_arrays(backend, start):
+    X, W, H = factors("float32")
+    H[1] = 1
+    given = {"W": np.abs(W) + 0.1, "H": H}
+    options = dict(init="custom", max_iter=5, tol=0)
+    theirs = factorize(X, 4, **{name: given[name] for name in start}, **options)
+    there = {name: backend.asarray(given[name]) for name in start}
+    ours = factorize(backend.asarray(X), 4, **there, **options)
+    np.testing.assert_allclose(ours.loss_curve, theirs.loss_curve, rtol=1e-4)
+
+
+@pytest.mark.parametrize("X", [np.zeros((6, 4)), np.ones((6, 4)), 1e30 * planted()[:6, :4]])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_awkward_data(backend, X, solver):
+    for sparsity in (0.0, 0.1):
+        result = factorize(backend.asarray(X.astype("float32")), 3, solver=solver, max_iter=9,
+                           sparsity=sparsity)  # fmt: skip
+        W, H = backend.to_host(result.W), backend.to_host(result.H)
+        assert np.isfinite(W).all()
+        assert W.min() >= 0
+        assert np.isfinite(H).all()
+        assert result.error <= np.linalg.norm(X) * (1 + 1e-6)
+
+
+def test_bad_data_is_refused(backend):
+    make = backend.asarray
+    X = planted("float32")
+    for value, word in ((np.nan, "NaN"), (-np.inf, "infinity")):
+        Y = X.copy()
+        Y[20, 3] = value
+        with pytest.raises(ValueError, match=rf"got {word} in row 20, column 3"):
+            factorize(make(Y), 2)
+    with pytest.raises(ValueError, match="Expected 2D array"):
+        factorize(make(X[0]), 2)
+    with pytest.raises(ValueError, match="minimum of 1 is required"):
+        factorize(make(X[:0]), 2)
+    with pytest.raises(ValueError, match="Complex data not supported"):
+        factorize(make(X.astype("complex64")), 2)
+    with pytest.raises(ValueError, match="X has 5 features, but SNMF is expecting 24"):
+        snmf.SNMF(2, progress_bar=False).fit(make(X)).transform(make(X[:, :5]))
+
+
+def test_sparse_data_is_computed_or_refused(backend):
+    X = planted()
+    X[np.abs(X) < 1] = 0
+    if hasattr(backend, "issparse"):
+        ours, theirs = (factorize(sp.csr_array(X), 3, backend=b) for b in (backend, "numpy"))
+        np.testing.assert_allclose(ours.W, theirs.W, atol=1e-6)
+    else:
+        with pytest.raises(ValueError, match="X must be dense for the backend"):
+            factorize(sp.csr_array(X), 3, backend=backend)
+
+
+def test_arrays_of_two_libraries_are_refused(backend):
+    X, W, _ = factors("float32")
+    if backend.name != "numpy":
+        with pytest.raises(ValueError, match="W must be an array of the library and the device"):
+            factorize(backend.asarray(X), 4, W=W, init="custom")
+        with pytest.raises(ValueError, match=r"of X, numpy; got one of"):
+            factorize(X, 4, W=backend.asarray(W), init="custom")
+
+
+def test_survives_pickle(backend):
+    again = pickle.loads(pickle.dumps(backend))
+    assert again.name == backend.name
+    X = planted("float32")
+    np.testing.assert_array_equal(again.to_host(again.asarray(X)), X)
+
+
+# Selection
+
+
+def test_auto_follows_the_array_and_a_name_overrides_it():
+    X = planted()
+    strict = array_api_strict.asarray(X)
+    assert choose("auto", owner(X)) == NUMPY
+    assert choose("auto", owner(strict)).namespace == "array_api_strict"
+    assert choose("numpy", owner(strict)) == NUMPY
+    assert owner([[1.0]]) == owner(sp.csr_array(X)) == NUMPY
+    result = factorize(strict, 3, backend="numpy")
+    assert isinstance(result.W, type(strict))
+
+
+def test_a_second_device_is_kept():
+    device = array_api_strict.Device("device1")
+    X = array_api_strict.asarray(planted(), device=device)
+    result = factorize(X, 3, init="svd")
+    assert result.W.device == result.H.device == device
+    there = factorize(array_api_strict.asarray(planted()), 3, device=device)
+    assert there.W.device == array_api_strict.Device("CPU_DEVICE")
+    with pytest.raises(ValueError, match="H must be an array of the library and the device of X"):
+        factorize(X, 3, H=array_api_strict.ones((3, 24)), init="custom")
+
+
+def test_a_backend_of_ones_own(backend):
+    class Counting(type(backend)):
+        products = 0
+
+        def matmul(self, A, B):
+            type(self).products += 1
+            return super().matmul(A, B)
+
+    mine = Counting("array_api_strict") if type(backend) is Backend else Counting()
+    X = planted("float32")
+    model = clone(snmf.SNMF(3, backend=mine, random_state=0, progress_bar=False))
+    ours = model.fit(X)
+    theirs = snmf.SNMF(3, backend=backend, random_state=0, progress_bar=False).fit(X)
+    assert Counting.products > 5
+    np.testing.assert_allclose(ours.components_, theirs.components_, atol=1e-5)
+
+
+@pytest.mark.parametrize("library", [name for name in ADAPTERS if name != "numpy"])
+def test_what_is_not_installed_names_its_extra(library, monkeypatch):
+    monkeypatch.setitem(sys.modules, library, None)  # import raises ImportError
+    monkeypatch.delitem(sys.modules, f"snmf.backends._{library}", raising=False)
+    extra = r"snmf\[cuda12\]" if library == "cupy" else rf"snmf\[{library}\]"
+    with pytest.raises(ImportError, match=rf"backend='{library}' needs its library: .*{extra}"):
+        factorize(planted(), 2, backend=library)
+
+
+def test_nothing_of_another_library_is_imported():
+    code = (
+        "import sys, numpy, snmf; snmf.fit_transform(numpy.eye(5), 2, progress_bar=False);"
+        "print(sorted({'cupy', 'torch', 'jax', 'dask'} & {*sys.modules}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+needs_torch = pytest.mark.skipif(
+    importlib.util.find_spec("torch") is None, reason="torch is not installed"
+)
+
+
+@needs_torch
+def test_torch_keeps_no_graph_and_its_settings():
+    import torch
+
+    X = torch.tensor(planted("float32"), requires_grad=True)
+    torch.set_float32_matmul_precision("high")
+    try:
+        result = factorize(X, 3)
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert not result.W.requires_grad
+    assert result.H.grad_fn is None
+    assert X.grad is None
+    with pytest.raises(ValueError, match="device='cuda:99' is not there for torch"):
+        factorize(X, 3, device="cuda:99")
+    half = factorize(torch.tensor(planted("float32")).to(torch.bfloat16), 3)
+    assert half.W.dtype == torch.float32
+
+
+@needs_torch
+def test_a_torch_device_without_float64(monkeypatch):
+    """MPS stands in for itself: the CPU, with float64 taken away."""
+    import torch
+
+    from snmf.backends import _torch
+
+    monkeypatch.setattr(_torch.Adapter, "widest", property(lambda self: "float32"))
+    refuse = torch.Tensor.double
+    monkeypatch.setattr(torch.Tensor, "double", lambda self: refuse(None))
+    X = planted()
+    ours, theirs = factorize(X, 4, backend="torch"), factorize(X.astype("float32"), 4)
+    assert ours.W.dtype == "float64"
+    np.testing.assert_allclose(ours.W, theirs.W, atol=2e-3 * theirs.W.max())
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
+def test_jax_without_x64_is_float32_inside_and_the_callers_precision_outside():
+    import jax
+
+    X = planted()
+    assert not jax.config.jax_enable_x64
+    ours, theirs = factorize(X, 4, backend="jax"), factorize(X, 4)
+    assert ours.W.dtype == "float64"
+    assert ours.error == pytest.approx(theirs.error, rel=1e-4)
+    with jax.enable_x64(True):
+        wide = factorize(X, 4, backend="jax")
+    np.testing.assert_allclose(wide.W, theirs.W, atol=1e-7)
+    with pytest.raises(ValueError, match="device='gpu:9' is not there for jax"):
+        factorize(X, 3, backend="jax", device="gpu:9")
