@@ -60,3 +60,12 @@ class Adapter(Backend):
 
     def pinv(self, A: Array, rtol: float) -> Array:
         return torch.linalg.pinv(A, rtol=rtol, hermitian=True)
+
+    def hals(self, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Array:
+        scale = torch.where(B.diagonal() > 0, B.diagonal(), torch.inf)[:, None]
+        others = (B / scale).fill_diagonal_(0)
+        target = (A - l1).T.contiguous() / scale
+        W = W.T.clone(memory_format=torch.contiguous_format)  # components as rows, side by side
+        for j in list(range(len(B))) * repeats:
+            torch.sub(target[j], others[j] @ W, out=W[j]).clamp_(min=0)
+        return W.T

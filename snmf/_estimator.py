@@ -6,6 +6,7 @@ from copy import copy
 from typing import Any
 
 import numpy as np
+from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -72,7 +73,7 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         ‖X − W H‖_F.
     penalty_ : float
         The λ of the fit, in units of X, which `transform` keeps.
-    loss_curve_ : ndarray of shape (n_iter_ + 1,)
+    loss_curve_ : array of shape (n_iter_ + 1,)
         The objective over ½‖X‖², before the first and after every iteration. W is then solved
         for exactly, so that the result is not above its end.
     n_features_in_ : int
@@ -184,7 +185,7 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         fitted.n_iter_ = result.n_iter
         fitted.reconstruction_err_ = result.error
         fitted.penalty_ = result.penalty
-        fitted.loss_curve_ = result.loss_curve
+        fitted.loss_curve_ = owner(X).asarray(result.loss_curve)
         self.__dict__ = fitted.__dict__
         return result
 
@@ -201,11 +202,17 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         W : array of shape (n_samples, n_components)
             The minimiser of ``½‖X − W H‖² + λ Σ W`` over ``W ≥ 0``.
         """
-        return self._weights(X)[0]
+        return self._weights(X, "transform")[0]
 
-    def _weights(self, X: Any) -> tuple[Array, float]:
+    def _weights(self, X: Any, method: str) -> tuple[Array, float]:
         check_is_fitted(self)
-        data = owner(X).check(X)
+        source, fitted = owner(X), owner(self.components_)
+        if get_config()["array_api_dispatch"] and source != fitted:  # scikit-learn's rule
+            raise ValueError(
+                f"Inputs passed to SNMF.{method}() must use the same namespace and device as "
+                f"those passed to fit(), {fitted.place}; got {source.place}"
+            )
+        data = source.check(X)
         validate_data(self, X, reset=False, skip_check_array=True)
         return weights(
             data,
@@ -257,7 +264,7 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         score : float
             At most 1, which it is for X = 0.
         """
-        return 1.0 - self._weights(X)[1]
+        return 1.0 - self._weights(X, "score")[1]
 
     @property
     def _n_features_out(self) -> int:
@@ -266,5 +273,6 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
+        tags.array_api_support = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags

@@ -275,17 +275,13 @@ def _check_factor(A: Any, name: str, shape: tuple[int, int], source: Backend) ->
     theirs = owner(A)
     if theirs != source:
         raise ValueError(
-            f"{name} must be an array of the library and the device of X, {_place(source)}; "
-            f"got one of {_place(theirs)}"
+            f"{name} must be an array of the library and the device of X, {source.place}; "
+            f"got one of {theirs.place}"
         )
     A = check_array(theirs.to_host(A), dtype="float64", input_name=name)
     if A.shape != shape:
         raise ValueError(f"{name} must have shape {shape}; got {A.shape}")
     return A  # type: ignore[no-any-return]
-
-
-def _place(backend: Backend) -> str:
-    return backend.name if backend.device is None else f"{backend.name} on {backend.device}"
 
 
 def _best_run(alternation: Alternation, options: Options, start: Callable[..., Any]) -> Run:

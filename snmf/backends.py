@@ -75,6 +75,11 @@ class Backend:
         return self.namespace
 
     @property
+    def place(self) -> str:
+        """Its name and its device, for messages."""
+        return self.name if self.device is None else f"{self.name} on {self.device}"
+
+    @property
     def xp(self) -> ModuleType:
         """The namespace; looked up, so that a backend pickles."""
         return import_module(self.namespace)

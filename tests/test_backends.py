@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import os
 import pickle
 import subprocess
 import sys
@@ -326,6 +327,27 @@ def test_what_is_not_installed_names_its_extra(library, monkeypatch):
     extra = r"snmf\[cuda12\]" if library == "cupy" else rf"snmf\[{library}\]"
     with pytest.raises(ImportError, match=rf"backend='{library}' needs its library: .*{extra}"):
         factorize(planted(), 2, backend=library)
+
+
+def test_scikit_learns_array_api_checks_pass():
+    """In a process of its own, since the variable must be set before SciPy is imported."""
+    code = """
+import warnings
+from sklearn.utils.estimator_checks import check_estimator
+from snmf import SNMF
+warnings.simplefilter("ignore")
+for parameters in ({}, {"solver": "hals"}, {"sparsity": 0.05, "init": "svd"}):
+    for check in check_estimator(SNMF(**parameters), on_skip=None, on_fail=None):
+        if "array_api" in check["check_name"] or check["status"] == "failed":
+            print(check["status"], check["check_name"], check["exception"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+        env={**os.environ, "SCIPY_ARRAY_API": "1"},
+    )  # fmt: skip
+    lines = done.stdout.splitlines()
+    assert not [line for line in lines if line.startswith("failed")]
+    assert len([line for line in lines if line.startswith("passed")]) >= 3
 
 
 def test_nothing_of_another_library_is_imported():

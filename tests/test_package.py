@@ -35,10 +35,11 @@ def test_the_wheel_has_one_top_level_name_and_the_adapters(built):
     for path in [*ROOT.glob("snmf/*.py"), *ROOT.glob("backends/*.py")]:
         assert f"snmf/{path.relative_to(ROOT).as_posix().removeprefix('snmf/')}" in names
     assert "snmf/py.typed" in names
+    assert "snmf/backends/_kernels.cu" in names
 
 
 def test_the_sdist_builds_without_git(built):
     with tarfile.open(next(built.glob("*.tar.gz"))) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
     assert {"pyproject.toml", "README.rst", "LICENSE", "snmf/_updates.py"} <= names
-    assert "backends/_numpy.py" in names
+    assert {"backends/_numpy.py", "backends/_kernels.cu"} <= names

@@ -1,0 +1,222 @@
+"""A CuPy for machines without a device: its rules, over NumPy, with the kernels on the host.
+
+Arrays refuse ``__array__`` and mixing with NumPy, as CuPy's do, and a RawKernel checks its
+arguments against the signature in its source before it runs, compiled by a C++ compiler.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import operator
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from contextlib import nullcontext
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import scipy.sparse
+
+COMPILER = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+PRELUDE = """
+#include <cmath>
+#define __global__
+using std::sqrt;
+struct Place { long long x; };
+static Place blockIdx, blockDim, threadIdx;
+template <class... P, class... A>
+void launch(void (*body)(P...), long long blocks, long long threads, A... given) {
+    blockDim.x = threads;
+    for (blockIdx.x = 0; blockIdx.x < blocks; ++blockIdx.x)
+        for (threadIdx.x = 0; threadIdx.x < threads; ++threadIdx.x) body(given...);
+}
+"""
+SCALARS = {"real": None, "long long": "int64", "int": "int32"}
+C_TYPES = {
+    "float32": ctypes.c_float, "float64": ctypes.c_double, "int64": ctypes.c_longlong,
+    "int32": ctypes.c_int,
+}  # fmt: skip
+
+
+def parameters(source, name):
+    """The types of a kernel's parameters: "real*", "real", "long long" or "int"."""
+    (listed,) = re.findall(rf"void {name}\(([^)]*)\)", source)
+    for declared in listed.split(","):
+        words = declared.replace("const", "").split()
+        yield " ".join(words[:-1])
+
+
+@functools.cache
+def compiled(source, name):
+    """The kernel as a function of (blocks, threads, *arguments) on the host."""
+    types = list(parameters(source, name))
+    names = [f"a{i}" for i in range(len(types))]
+    declared = ", ".join(f"{t} {n}" for t, n in zip(types, names, strict=True))
+    launcher = (
+        f'extern "C" void launch_{name}(long long blocks, long long threads, {declared}) '
+        f"{{ launch({name}, blocks, threads, {', '.join(names)}); }}"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        file, library = Path(folder, "kernel.cpp"), Path(folder, "kernel.so")
+        file.write_text(PRELUDE + source + launcher, encoding="utf-8")
+        flags = ["-std=c++17", "-O2", "-ffp-contract=off", "-shared", "-fPIC"]
+        subprocess.run([COMPILER, *flags, str(file), "-o", str(library)], check=True)
+        return getattr(ctypes.CDLL(str(library)), f"launch_{name}")
+
+
+class RawKernel:
+    def __init__(self, source, name):
+        self.source, self.name = source, name
+        (real,) = re.findall(r"typedef (float|double) real;", source)
+        self.real = {"float": "float32", "double": "float64"}[real]
+
+    def __call__(self, grid, block, arguments):
+        types = list(parameters(self.source, self.name))
+        assert len(types) == len(arguments)
+        given = []
+        for kind, value in zip(types, arguments, strict=True):
+            if kind == "real*":
+                assert isinstance(value, ndarray)
+                assert value.dtype == self.real
+                assert value.raw.flags.c_contiguous
+                given.append(ctypes.c_void_p(value.raw.ctypes.data))
+            else:
+                dtype = SCALARS[kind] or self.real
+                assert type(value) is np.dtype(dtype).type, (kind, type(value))
+                given.append(C_TYPES[dtype](value.item()))
+        function = compiled(self.source, self.name)
+        function(*(ctypes.c_longlong(size) for size in (*grid, *block)), *given)
+
+
+def wrap(value):
+    if isinstance(value, np.ndarray | np.generic):
+        return ndarray(np.asarray(value))
+    if scipy.sparse.issparse(value):
+        return csr_matrix(value)
+    if isinstance(value, tuple):
+        return tuple(map(wrap, value))
+    return value
+
+
+def unwrap(value):
+    if isinstance(value, Wrapped):
+        return value.raw
+    if isinstance(value, np.ndarray):
+        raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+    if isinstance(value, tuple | list):
+        return type(value)(map(unwrap, value))
+    return value
+
+
+def lifted(function):
+    def call(*args, **kwargs):
+        kwargs.pop("device", None)
+        return wrap(function(*unwrap(args), **{k: unwrap(v) for k, v in kwargs.items()}))
+
+    return call
+
+
+class Wrapped:
+    __array_ufunc__ = None
+
+    def __init__(self, raw):
+        self.raw = raw
+
+    def __array__(self, *_, **__):
+        raise TypeError("Implicit conversion to a NumPy array is not allowed. Use `.get()`.")
+
+    def get(self):
+        return self.raw.copy()
+
+    def __getattr__(self, name):
+        if name.startswith("__"):  # NumPy's protocols would let it in by the back door
+            raise AttributeError(name)
+        value = getattr(object.__getattribute__(self, "raw"), name)
+        return lifted(value) if callable(value) and name != "dtype" else wrap(value)
+
+    def __setitem__(self, key, value):
+        self.raw[unwrap(key)] = unwrap(value)
+
+    def __reduce__(self):
+        return wrap, (self.raw,)
+
+    __float__, __bool__, __int__, __len__, __iter__ = (
+        lambda self: float(self.raw), lambda self: bool(self.raw), lambda self: int(self.raw),
+        lambda self: len(self.raw), lambda self: map(wrap, self.raw),
+    )  # fmt: skip
+
+
+OPERATORS = "add sub mul truediv pow matmul and or xor lt le gt ge eq ne neg abs invert getitem"
+for name in OPERATORS.split():
+    dunder = f"__{name}__"
+    setattr(Wrapped, dunder, lifted(getattr(operator, dunder)))
+for name in ("add", "sub", "mul", "truediv", "pow", "and", "or", "xor"):
+    plain = getattr(operator, f"__{name}__")
+    setattr(Wrapped, f"__r{name}__", lifted(lambda a, b, f=plain: f(b, a)))
+
+
+class ndarray(Wrapped):  # noqa: N801  (CuPy's name)
+    __module__ = "cupy"
+    device = SimpleNamespace(id=0)
+
+    @property
+    def T(self):  # noqa: N802
+        return wrap(self.raw.T)
+
+
+class csr_matrix(Wrapped):  # noqa: N801
+    __module__ = "cupyx.scipy.sparse"
+    device = SimpleNamespace(id=0)
+
+    def __init__(self, raw):
+        super().__init__(scipy.sparse.csr_matrix(raw))
+
+
+class CUDARuntimeError(RuntimeError):
+    pass
+
+
+class Namespace(ModuleType):
+    def __getattr__(self, name):
+        value = getattr(np, name)
+        if isinstance(value, ModuleType):
+            return Namespace.over(value)
+        return lifted(value) if callable(value) and not isinstance(value, type) else value
+
+    @classmethod
+    def over(cls, module):
+        made = ModuleType(module.__name__)
+        made.__getattr__ = lambda name: lifted(getattr(module, name))
+        return made
+
+
+def modules():
+    """What stands for CuPy in sys.modules."""
+    cupy = Namespace("cupy")
+    cupy.ndarray, cupy.RawKernel = ndarray, RawKernel
+    cupy.asarray = lambda A, dtype=None, **_: ndarray(
+        np.array(A.raw if isinstance(A, ndarray) else A, dtype=dtype, copy=None)
+    )
+    runtime = SimpleNamespace(
+        getDeviceCount=lambda: 1, getDevice=lambda: 0, CUDARuntimeError=CUDARuntimeError
+    )
+    cupy.cuda = SimpleNamespace(runtime=runtime, Device=lambda number: nullcontext())
+    cupyx, scipy_, sparse = (ModuleType(n) for n in ("cupyx", "cupyx.scipy", "cupyx.scipy.sparse"))
+    cupyx.scipy, scipy_.sparse = scipy_, sparse
+    sparse.csr_matrix = csr_matrix
+    sparse.issparse = lambda A: isinstance(A, csr_matrix)
+    return {
+        "cupy": cupy, "cupyx": cupyx, "cupyx.scipy": scipy_, "cupyx.scipy.sparse": sparse,
+        "array_api_compat.cupy": cupy,
+    }  # fmt: skip
+
+
+def install(monkeypatch):
+    """Let this stand for CuPy until the test ends."""
+    for name, module in modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.delitem(sys.modules, "snmf.backends._cupy", raising=False)

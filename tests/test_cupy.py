@@ -1,0 +1,208 @@
+"""CuPy where no device is: kernels on the host, NVRTC, and a stand-in for the whole adapter."""
+
+import ast
+import importlib
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+import snmf
+from snmf import _updates
+from snmf.backends import adapter, owner
+
+ROOT = Path(__file__).parents[1]
+FOLDER = Path(importlib.import_module("snmf.backends._numpy").__file__).parent
+SOURCE = (FOLDER / "_kernels.cu").read_text(encoding="utf-8")
+SPEC = importlib.util.spec_from_file_location(
+    "cupy_stand_in", Path(__file__).with_name("cupy_stand_in.py")
+)
+stand_in = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(stand_in)
+
+needs_compiler = pytest.mark.skipif(stand_in.COMPILER is None, reason="no C++ compiler is here")
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+@pytest.fixture
+def cupy(monkeypatch):
+    """The adapter, over the stand-in."""
+    stand_in.install(monkeypatch)
+    yield adapter("cupy")
+    importlib.sys.modules.pop("snmf.backends._cupy", None)
+
+
+def planted(dtype="float64"):
+    rng = np.random.default_rng(0)
+    X = rng.random((150, 4)) @ rng.standard_normal((4, 24)) + 0.5 * rng.standard_normal((150, 24))
+    return X.astype(dtype)
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("update", ["multiplicative", "hals"])
+@pytest.mark.parametrize(("n", "k"), [(1, 1), (127, 3), (128, 8), (301, 40)])
+@pytest.mark.parametrize("l1", [0.0, 0.3])
+def test_the_kernels_on_the_host_are_the_definition(cupy, dtype, update, n, k, l1):
+    rng = np.random.default_rng(k)
+    H = rng.standard_normal((k, 30))
+    H[k // 2 :: 5] = 0 if k > 1 else H[k // 2 :: 5]
+    A = (rng.standard_normal((n, 30)) @ H.T).astype(dtype)
+    B, W = (H @ H.T).astype(dtype), rng.random((n, k)).astype(dtype)
+    W[::3] *= rng.random(k) < 0.7
+    definition = getattr(_updates, update)(adapter("numpy"), A, B, W, l1, 2)
+    given = [cupy.asarray(M) for M in (A, B, W)]
+    ours = getattr(cupy, update)(*given, l1, 2).get()
+    tolerance = (1e-4 if dtype == "float32" else 1e-12) * definition.max()
+    np.testing.assert_allclose(ours, definition, atol=tolerance)
+    np.testing.assert_array_equal(given[2].get(), W)
+
+
+@needs_compiler
+@pytest.mark.parametrize("solver", ["mu", "hals"])
+@pytest.mark.parametrize("sparsity", [0.0, 0.1])
+@pytest.mark.parametrize("init", ["kmeans", "svd", "random"])
+@pytest.mark.parametrize("make", [np.asarray, sp.csr_array])
+def test_a_whole_fit_through_the_adapter(cupy, solver, sparsity, init, make):
+    X = planted()
+    X[np.abs(X) < 0.5] = 0
+    options = dict(solver=solver, sparsity=sparsity, init=init, random_state=0,
+                   progress_bar=False, max_iter=8, tol=0)  # fmt: skip
+    theirs = snmf.factorize(X, 4, **options)
+    ours = snmf.factorize(make(X), 4, backend="cupy", **options)
+    assert isinstance(ours.W, np.ndarray)
+    np.testing.assert_allclose(ours.W, theirs.W, atol=1e-6)
+    there = snmf.factorize(cupy.asarray(make(X)), 4, **options)
+    assert owner(there.W) == owner(there.H) == cupy
+    np.testing.assert_allclose(there.W.get(), theirs.W, atol=1e-6)
+    np.testing.assert_allclose(there.H.get(), theirs.H, atol=1e-6)
+
+
+@needs_compiler
+def test_the_estimator_through_the_adapter(cupy):
+    X = planted("float32")
+    model = snmf.SNMF(4, random_state=0, progress_bar=False)
+    W = model.fit_transform(cupy.asarray(X))
+    theirs = snmf.SNMF(4, random_state=0, progress_bar=False).fit(X)
+    assert model.score(cupy.asarray(X)) == pytest.approx(theirs.score(X), rel=1e-4)
+    assert owner(model.inverse_transform(W)) == cupy
+    np.testing.assert_allclose(model.transform(X), W.get(), atol=1e-3)
+    X[3, 1] = np.nan
+    with pytest.raises(ValueError, match="got NaN in row 3, column 1"):
+        model.fit(cupy.asarray(X))
+
+
+def test_the_stand_in_refuses_what_cupy_refuses(cupy):
+    A = cupy.asarray(planted())
+    for mix in (lambda: np.asarray(A), lambda: A + planted(), lambda: planted() @ A):
+        with pytest.raises(TypeError):
+            mix()
+
+
+def test_devices_by_name_and_number(cupy):
+    for device in (None, 0, "cuda", "cuda:0"):
+        assert adapter("cupy", device) == cupy
+    for device in (3, "cuda:3", -1):
+        with pytest.raises(ValueError, match=r"is not there for cupy; it sees 1 device"):
+            adapter("cupy", device)
+    with pytest.raises(ValueError, match="device must be 'cuda' or 'cuda:N' for cupy"):
+        adapter("cupy", "mps")
+
+
+def test_without_a_device_the_refusal_says_so(cupy):
+    runtime = importlib.import_module("cupy").cuda.runtime
+
+    def none_here():
+        raise runtime.CUDARuntimeError("cudaErrorInsufficientDriver")
+
+    runtime.getDeviceCount = none_here
+    with pytest.raises(RuntimeError, match="backend='cupy' needs a CUDA device") as refusal:
+        snmf.factorize(planted(), 3, backend="cupy")
+    assert isinstance(refusal.value.__cause__, runtime.CUDARuntimeError)
+
+
+# With CuPy installed, and still no device
+
+real = pytest.mark.skipif(importlib.util.find_spec("cupy") is None, reason="cupy is not installed")
+
+
+def chains(path, root):
+    """Every dotted name in a file that begins with root."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = []
+        while isinstance(node, ast.Attribute):
+            names.insert(0, node.attr)
+            node = node.value
+        if names and isinstance(node, ast.Name) and node.id == root:
+            yield tuple(names)
+
+
+def reaches(module, names):
+    for name in names:
+        module = getattr(module, name)
+    return module is not None
+
+
+@real
+def test_every_name_that_the_adapter_uses_is_there():
+    cupy = importlib.import_module("cupy")
+    used = set(chains(FOLDER / "_cupy.py", "cupy"))
+    assert ("RawKernel",) in used
+    for names in used:
+        assert reaches(cupy, names), names
+    xp = importlib.import_module("array_api_compat.cupy")
+    snmf_folder = Path(snmf.__file__).parent
+    used = {
+        names
+        for name in ("backends.py", "_updates.py", "_nnls.py", "_init.py", "_solve.py")
+        for names in [
+            *chains(snmf_folder / name, "xp"),
+            *(chain[1:] for chain in chains(snmf_folder / name, "ops") if chain[0] == "xp"),
+            *(chain[1:] for chain in chains(snmf_folder / name, "self") if chain[0] == "xp"),
+        ]
+        if names
+    }
+    assert ("where",) in used
+    for names in used:
+        assert reaches(xp, names), names
+    sparse = importlib.import_module("cupyx.scipy.sparse")
+    for name in ("tocsr", "astype", "multiply", "sum", "max", "toarray", "get", "__getitem__"):
+        assert hasattr(sparse.csr_matrix, name), name
+    for name in ("get", "copy", "astype", "__matmul__", "T"):
+        assert hasattr(cupy.ndarray, name), name
+
+
+@real
+@pytest.mark.parametrize("architecture", ["compute_80", "compute_90"])
+@pytest.mark.parametrize("real_type", ["float", "double"])
+def test_nvrtc_compiles_the_kernels(architecture, real_type):
+    nvrtc = importlib.import_module("cupy").cuda.nvrtc
+
+    def compiles(source):
+        program = nvrtc.createProgram(source, "kernels.cu", [], [])
+        nvrtc.compileProgram(program, [f"--gpu-architecture={architecture}"])
+        return nvrtc.getPTX(program)
+
+    whole = f"typedef {real_type} real;\n{SOURCE}"
+    ptx = compiles(whole)
+    ptx = ptx.decode() if isinstance(ptx, bytes) else ptx
+    assert ".entry multiplicative(" in ptx
+    assert ".entry hals(" in ptx
+    with pytest.raises(nvrtc.NVRTCError):
+        compiles(whole.replace("threadIdx.x", "threadIdx.nowhere"))
+
+
+@real
+def test_the_real_cupy_without_a_device_is_refused_in_words():
+    runtime = importlib.import_module("cupy").cuda.runtime
+    try:
+        runtime.getDeviceCount()
+    except runtime.CUDARuntimeError:
+        pass
+    else:
+        pytest.skip("a device is here")
+    with pytest.raises(RuntimeError, match="needs a CUDA device") as refusal:
+        snmf.SNMF(3, backend="cupy").fit(planted())
+    assert isinstance(refusal.value.__cause__, runtime.CUDARuntimeError)
