@@ -25,6 +25,7 @@ def test_its_python_runs_from_top_to_bottom():
         exec(compile(block, "README.rst", "exec"), names)
     assert names["W"].shape == (1797, 16)
     assert names["result"].H.shape == (16, 64)
+    assert 0 < names["Timed"].seconds < 60
 
 
 def test_its_test_command_is_what_ci_runs():
