@@ -156,7 +156,7 @@ def test_every_name_that_the_adapter_uses_is_there():
     snmf_folder = Path(snmf.__file__).parent
     used = {
         names
-        for name in ("backends.py", "_updates.py", "_nnls.py", "_init.py", "_solve.py")
+        for name in ("backends.py", "_updates.py", "_nnls.py", "_init.py", "_solve.py", "_svd.py")
         for names in [
             *chains(snmf_folder / name, "xp"),
             *(chain[1:] for chain in chains(snmf_folder / name, "ops") if chain[0] == "xp"),

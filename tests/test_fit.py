@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
 
 import snmf
-from snmf import _factorize, _rows, _solve
+from snmf import _factorize, _rows, _solve, _svd
 from snmf.backends import adapter
 
 SOLVERS = ["mu", "hals"]
@@ -177,7 +177,7 @@ def test_the_svd_start_by_lanczos_is_the_one_by_gram(monkeypatch):
         Y = X.reshape(shape)
         exact = factorize(Y, 5, init="svd", max_iter=0)
         with monkeypatch.context() as patch:
-            patch.setattr(snmf._init, "GRAM", 10)
+            patch.setattr(_svd, "GRAM", 10)
             lanczos = factorize(Y, 5, init="svd", max_iter=0)
         assert lanczos.error == pytest.approx(exact.error, rel=1e-8)
     assert gram.error <= bound(X, 4)

@@ -23,11 +23,12 @@ MAY_IMPORT = {
     "snmf/_factorize.py": {
         "snmf._init", "snmf._nnls", "snmf._progress", "snmf._rows", "snmf._solve", "snmf.backends"
     },
-    "snmf/_init.py": {"snmf._updates", "snmf._nnls"},
+    "snmf/_init.py": {"snmf._updates", "snmf._nnls", "snmf._svd"},
     "snmf/_nnls.py": {"snmf._updates"},
     "snmf/_progress.py": set(),
     "snmf/_rows.py": set(),
     "snmf/_solve.py": {"snmf._updates", "snmf._nnls", "snmf._rows"},
+    "snmf/_svd.py": set(),
     "snmf/_updates.py": set(),
     "snmf/backends.py": {"snmf._updates", "snmf._rows"},
     "backends/_cupy.py": {"snmf.backends"},

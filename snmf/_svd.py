@@ -1,0 +1,223 @@
+"""The start of Gillis & Kumar: a nonnegative W from the singular value decomposition of X.
+
+"Exact and heuristic algorithms for semi-nonnegative matrix factorization", SIAM J. Matrix Anal.
+Appl. 36(4), 2015.  With Z = X V for the k leading right singular vectors V: where the span of Z
+holds a positive vector, a nonnegative W spans it all, and W H is the best approximation of rank k,
+so the global optimum; elsewhere a nonnegative W of k columns spans the first k − 1 columns of Z.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from scipy.linalg import eigh
+from scipy.optimize import linprog
+from scipy.sparse.linalg import LinearOperator, svds
+
+Array = Any
+RowWise = list[Any]
+
+PROGRAMS = 30  # linear programs at most, each with the rows that the last one left behind
+MARGIN = 1e-3  # the narrowest margin of a positive direction that is worth its condition
+GRAM = 2048  # the largest Gram matrix whose eigenvalues are taken; beyond, Lanczos iterations
+
+
+def nonnegative_span(Z: np.ndarray, k: int, lift: float) -> tuple[np.ndarray, np.ndarray | None]:
+    """At most k nonnegative columns for the span of Z, or all that such columns can span.
+
+    Parameters
+    ----------
+    Z : ndarray of shape (n, r)
+        X V, with r ≤ k.
+    k : int
+    lift : float
+        The least weights are about this, in units of the root mean square of Z.
+
+    Returns
+    -------
+    W : ndarray of shape (n, m)
+        With m ≤ k.
+    R : ndarray of shape (m, r) or None
+        W R = Z, where that is so.
+    """
+    direction = positive_direction(Z)
+    if direction is not None:
+        return _around(Z, direction, lift)
+    if k == 1:
+        return max(np.maximum(Z, 0), np.maximum(-Z, 0), key=np.linalg.norm), None
+    return _lifted(Z[:, : k - 1], lift), None
+
+
+def _lifted(Z: np.ndarray, lift: float) -> np.ndarray:
+    """[Z + c 1ᵀ, c] with c so large that all is positive: its span holds that of Z."""
+    Z = Z * np.where(Z.sum(axis=0) < 0, -1, 1).astype(Z.dtype)
+    c = np.maximum(0, -Z.min(axis=1)) + lift * _rms(Z)
+    return np.column_stack([Z + c[:, None], c])
+
+
+def _around(Z: np.ndarray, direction: np.ndarray, lift: float) -> tuple[np.ndarray, np.ndarray]:
+    """A positive W, and a square matrix R with W R = Z, given that Z @ direction is positive.
+
+    In an orthonormal basis that begins with the direction, Z is [u, V]; W is [u, V + u lᵀ].
+    """
+    basis = np.linalg.qr(np.column_stack([direction, np.eye(len(direction))]))[0]
+    basis[:, 0] = direction
+    u, others = Z @ direction.astype(Z.dtype), Z @ basis[:, 1:].astype(Z.dtype)
+    inside = u > 0  # elsewhere the row of Z is zero
+    lifts = np.max(-others[inside] / u[inside, None], axis=0, initial=0.0)
+    lifts = lifts + lift * _rms(others) / _rms(u)
+    R = np.vstack([direction - basis[:, 1:] @ lifts, basis[:, 1:].T])
+    return np.column_stack([u, others + lifts * u[:, None]]), R
+
+
+def _rms(A: np.ndarray) -> Any:
+    return np.sqrt(np.mean(A**2)) if A.size else A.dtype.type(0)
+
+
+def positive_direction(Z: np.ndarray) -> np.ndarray | None:
+    """A unit vector y with Z y > 0 in every row of Z that is not zero, if there is one.
+
+    Parameters
+    ----------
+    Z : ndarray of shape (n, k)
+
+    Returns
+    -------
+    y : ndarray of shape (k,) or None
+
+    Notes
+    -----
+    A linear program for y and the widest margin t with z_i y ≥ t ‖z_i‖, over few rows first; the
+    rows that its solution leaves behind are taken in, until none is.
+    """
+    length = np.linalg.norm(Z, axis=1)
+    Z = Z[length > 0] / length[length > 0, None]
+    y = Z.mean(axis=0, dtype="float64")
+    taken = np.zeros(0, dtype=int)
+    for _ in range(PROGRAMS):
+        order = np.argsort(Z @ y.astype(Z.dtype))
+        taken = np.union1d(taken, order[: 10 * Z.shape[1]])
+        y, margin = _widest_margin(Z[taken].astype("float64"))
+        if margin < MARGIN:
+            return None
+        if (Z @ y.astype(Z.dtype)).min() >= 0.5 * margin:
+            unit: np.ndarray = y / np.linalg.norm(y)
+            return unit
+    return None
+
+
+def _widest_margin(Z: np.ndarray) -> tuple[np.ndarray, float]:
+    k = Z.shape[1]
+    constraints = np.column_stack([-Z, np.ones(len(Z))])
+    program = linprog(
+        np.append(np.zeros(k), -1.0), constraints, np.zeros(len(Z)), bounds=[(-1, 1)] * (k + 1)
+    )
+    if not program.success:  # numerically, then: the program itself is feasible and bounded
+        return np.zeros(k), 0.0
+    return program.x[:k], float(program.x[k])
+
+
+def right_singular_vectors(rows: Any, k: int) -> np.ndarray:
+    """The k leading right singular vectors of X, less those of singular value zero.
+
+    Parameters
+    ----------
+    rows : Rows of shape (n, p)
+    k : int
+
+    Returns
+    -------
+    V : ndarray of shape (p, r)
+        An orthonormal basis of the span of the leading r ≤ k vectors, in float64.
+
+    Notes
+    -----
+    From the smaller Gram matrix, or by Lanczos iterations where that is large, and then one step
+    of subspace iteration, since a Gram matrix holds half of the digits only.
+    """
+    n, p = rows.shape
+    k = min(k, n, p)
+    if k < min(n, p) > GRAM:
+        V = svds(_operator(rows), k, v0=np.ones(min(n, p)), return_singular_vectors="vh")[2].T
+    elif p <= n:
+        V = _leading(_total(rows, _gram), k)
+    else:
+        U = rows.split(_leading(_gram_of_rows(rows), k))
+        V = np.linalg.qr(_total(rows, _cross, U).T)[0]
+    Vt: np.ndarray
+    _, squares, Vt = np.linalg.svd(_total(rows, partial(_reflected, V)), full_matrices=False)
+    rounding = 10 * max(n, p) ** 0.5 * np.finfo(rows.backend.widest).eps
+    known: np.ndarray = squares > rounding * squares[0]
+    Vt = Vt[known & (squares > 0)]
+    heads = np.take_along_axis(Vt, np.argmax(np.abs(Vt), axis=1)[:, None], axis=1)
+    Vt *= np.sign(heads)  # the sign is free: the largest entry shall be positive
+    return Vt.T
+
+
+def projected(rows: Any, V: np.ndarray) -> RowWise:
+    """X V, row-wise, in working precision."""
+    ops = rows.backend
+    basis = ops.asarray(V, rows.dtype)
+    parts: RowWise = rows.map_sum(lambda X: (ops.matmul(X, basis), ()))[0]
+    return parts
+
+
+def _leading(gram: np.ndarray, k: int) -> np.ndarray:
+    size = len(gram)
+    vectors: np.ndarray = eigh(gram, subset_by_index=(size - k, size - 1))[1]
+    return vectors[:, ::-1]
+
+
+def _total(rows: Any, function: Callable[..., Array], *row_wise: RowWise) -> np.ndarray:
+    """The sum over blocks of function(ops, block, *parts), the block in float64, on the host."""
+    ops = rows.backend
+    _, (total,) = rows.map_sum(
+        lambda X, *parts: (None, (function(ops, ops.asarray(X, ops.widest), *parts),)), *row_wise
+    )
+    return ops.algebra.to_host(total)  # type: ignore[no-any-return]
+
+
+def _gram(ops: Any, X: Array) -> Array:
+    return ops.to_dense(ops.matmul(X.T, X))
+
+
+def _cross(ops: Any, X: Array, U: Array) -> Array:
+    return ops.matmul(ops.asarray(U, ops.widest).T, X)
+
+
+def _reflected(V: np.ndarray, ops: Any, X: Array) -> Array:
+    """Vᵀ Xᵀ X."""
+    return ops.matmul(ops.matmul(X, ops.asarray(V, ops.widest)).T, X)
+
+
+def _gram_of_rows(rows: Any) -> np.ndarray:
+    """X Xᵀ, block against block."""
+    ops = rows.backend
+    columns = []
+    for place in rows.slices:
+        X = ops.asarray(rows.block(place), ops.widest)
+        columns.append(
+            rows.map_sum(
+                lambda other, X=X: (
+                    ops.to_host(ops.to_dense(ops.matmul(ops.asarray(other, ops.widest), X.T))),
+                    (),
+                )
+            )[0]
+        )
+    return np.block([[column[i] for column in columns] for i in range(len(columns))])
+
+
+def _operator(rows: Any) -> LinearOperator:
+    """X as SciPy's Lanczos iterations want it: products with vectors."""
+    ops = rows.backend
+
+    def product(v: np.ndarray) -> np.ndarray:
+        return np.concatenate([ops.to_host(part) for part in projected(rows, v.reshape(-1, 1))])
+
+    def transposed(u: np.ndarray) -> np.ndarray:
+        return _total(rows, _cross, rows.split(u.reshape(-1, 1))).ravel()
+
+    return LinearOperator(rows.shape, matvec=product, rmatvec=transposed, dtype=np.float64)
