@@ -13,6 +13,7 @@ from snmf.backends import Backend, SparseBackend
 
 Array = Any
 
+WELL_CONDITIONED = 1e6  # up to there B⁻¹ keeps ten digits
 SYSTEMS = 2**19  # entries of the systems that are solved together: 4 MiB
 
 
@@ -40,9 +41,14 @@ class Adapter(SparseBackend):
         return A  # type: ignore[no-any-return]
 
     def check(self, X: Any) -> Array:
-        return check_array(
+        if np.ma.is_masked(X):
+            raise ValueError("X must not be masked: fill or drop its masked entries")
+        X = check_array(
             X, accept_sparse="csr", dtype="numeric", ensure_all_finite=False, input_name="X"
         )
+        if X.dtype.kind not in "biuf":
+            raise ValueError(f"X must hold real numbers; got dtype {X.dtype}")
+        return X
 
     def take(self, A: Array, indices: np.ndarray) -> Array:
         return A[indices]
@@ -79,18 +85,38 @@ class Adapter(SparseBackend):
             np.maximum(W[j], 0, out=W[j])
         return W.T
 
+    def row_products(self, X: Array, H: Array) -> Array:
+        if issparse(X):
+            return X @ H.T
+        columns = np.ascontiguousarray(H.T)
+        return np.stack([np.ascontiguousarray(x) @ columns for x in X])
+
     def row_squares(self, X: Array) -> Array:
         return super().row_squares(X) if issparse(X) else np.einsum("ij,ij->i", X, X)
 
     def solve_passive(self, A: Array, B: Array, passive: Array) -> Array:
-        """Rows by the number of their passive components, and systems of that size."""
-        Z = np.zeros_like(A)
-        size = passive.sum(axis=1)
-        for s in np.unique(size[size > 0]):
-            together = np.flatnonzero(size == s)
-            for rows in np.array_split(together, math.ceil(len(together) * s * s / SYSTEMS)):
-                P = np.nonzero(passive[rows])[1].reshape(len(rows), s)
-                systems = B[P[:, :, None], P[:, None, :]]
-                right = np.take_along_axis(A[rows], P, axis=1)
-                Z[rows[:, None], P] = np.linalg.solve(systems, right[:, :, None])[:, :, 0]
+        """On the smaller side: few zeros come from u = a B⁻¹, less what makes them zero."""
+        inverse = np.linalg.inv(B)
+        few_zeros = 2 * passive.sum(axis=1) > len(B)
+        few_zeros &= np.linalg.norm(B, 1) * np.linalg.norm(inverse, 1) < WELL_CONDITIONED
+        Z = np.empty_like(A)
+        Z[~few_zeros] = _by_size(A[~few_zeros], B, passive[~few_zeros])
+        U, active = A[few_zeros] @ inverse, ~passive[few_zeros]
+        U -= _by_size(U, inverse, active) @ inverse
+        U[active] = 0
+        Z[few_zeros] = U
         return Z
+
+
+def _by_size(A: Array, B: Array, passive: Array) -> Array:
+    """`Backend.solve_passive`, in systems of the size of the passive set."""
+    Z = np.zeros_like(A)
+    size = passive.sum(axis=1)
+    for s in np.unique(size[size > 0]):
+        together = np.flatnonzero(size == s)
+        for rows in np.array_split(together, math.ceil(len(together) * s * s / SYSTEMS)):
+            P = np.nonzero(passive[rows])[1].reshape(len(rows), s)
+            systems = B[P[:, :, None], P[:, None, :]]
+            right = np.take_along_axis(A[rows], P, axis=1)
+            Z[rows[:, None], P] = np.linalg.solve(systems, right[:, :, None])[:, :, 0]
+    return Z

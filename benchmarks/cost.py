@@ -17,8 +17,8 @@ from data import bound, load, parser, spectrum
 import snmf
 from snmf import _nnls
 from snmf._rows import measure
-from snmf._solve import Alternation, repeats
-from snmf.backends import choose
+from snmf._solve import Alternation, steps_per_pass
+from snmf.backends import adapter
 
 REPEATS = 7
 
@@ -36,7 +36,7 @@ def interleaved(*calls: Callable[[], Any]) -> list[float]:
 
 def cost_of_a_pass(X: np.ndarray, k: int) -> None:
     rng = np.random.default_rng(0)
-    rows = choose("auto", X).rows(X)
+    rows = adapter("numpy").rows(X)
     square = measure(rows).square
     W0, H = rng.random((len(X), k)).astype(X.dtype), rng.standard_normal((k, X.shape[1]))
     plain_H = H.astype(X.dtype)
@@ -47,7 +47,7 @@ def cost_of_a_pass(X: np.ndarray, k: int) -> None:
 
     calls, names = [bare], ["the two bare products"]
     for update in ("multiplicative", "hals"):
-        for many in (1, repeats(update, X.shape[1], k)):
+        for many in (1, steps_per_pass(update, X.shape[1], k)):
             alternation = Alternation(rows, square, 0.0, update, many)
             point = alternation.start(rows.split(W0), None)
             calls.append(lambda a=alternation, p=point: a.advance(p, p.H))

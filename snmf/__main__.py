@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 
 from snmf import __version__, factorize
 
@@ -31,10 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a positive whole number; got {text!r}")
+    return int(text)
 
 
 def demo(n_components: int, output: Path) -> str:
@@ -43,9 +44,13 @@ def demo(n_components: int, output: Path) -> str:
 
     X = load_digits().data
     X = X - X.mean(axis=0)
-    k = min(n_components, *X.shape)
+    k = n_components
+    with output.open("wb"):  # or say now that it cannot be written
+        pass
     began = time.perf_counter()
-    result = factorize(X, k, random_state=0)
+    with warnings.catch_warnings(record=True) as complaints:
+        warnings.simplefilter("always", ConvergenceWarning)
+        result = factorize(X, k, random_state=0)
     seconds = time.perf_counter() - began
     norm = np.linalg.norm(X)
     bound = np.linalg.norm(np.linalg.svd(X, compute_uv=False)[k:]) / norm
@@ -60,6 +65,7 @@ def demo(n_components: int, output: Path) -> str:
             f"iterations       {result.n_iter} in {seconds:.2f} s",
             f"stopped because  {result.reason}",
             f"saved            {output}   (W, H; numpy.load reads it)",
+            *(f"note             {complaint.message}" for complaint in complaints),
         ]
     )
 

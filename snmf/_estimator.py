@@ -10,7 +10,7 @@ from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from snmf._factorize import Factorization, factorize, weights
+from snmf._factorize import Factorization, exact_transform, factorize
 from snmf._rows import working_dtype
 from snmf.backends import Backend, owner
 
@@ -63,8 +63,8 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
     Attributes
     ----------
     components_ : array of shape (n_components, n_features)
-        H, of unit rows, in the order of decreasing norm of the columns of W. A component that
-        died is a zero row.
+        H, of unit rows, in the order of decreasing norm of the columns of W unless a start was
+        given. A component that died is a zero row.
     n_components_ : int
         The number of components.
     n_iter_ : int
@@ -214,7 +214,7 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
             )
         data = source.check(X)
         validate_data(self, X, reset=False, skip_check_array=True)
-        return weights(
+        return exact_transform(
             data,
             self._components_on_host(),
             self.penalty_,

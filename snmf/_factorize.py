@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
@@ -17,12 +18,13 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 from snmf import _init, _nnls
 from snmf._progress import progress
 from snmf._rows import Rows, Scale, check_range, measure, working_dtype
-from snmf._solve import Alternation, Run, repeats, solve
-from snmf.backends import ADAPTERS, Backend, choose, owner
+from snmf._solve import Alternation, Run, solve, steps_per_pass
+from snmf.backends import Backend, choose, owner
 
 Array = Any
 
 UPDATES = {"mu": "multiplicative", "hals": "hals"}
+ALL_ZERO = 1e30  # a sparsity from which on no weight is left, whatever the number of rows
 CANCELLING = 100.0  # times ‖X‖_F: from there on a component says more of the others than of X
 DRAWN = ("kmeans", "random")  # the starts that a restart can change
 
@@ -32,13 +34,13 @@ PARAMETERS: dict[str, list[Any]] = {
     "max_iter": [Interval(Integral, 0, None, closed="left")],
     "progress_bar": ["boolean"],
     "random_state": ["random_state"],
-    "sparsity": [Interval(Real, 0, 1e100, closed="both")],
+    "sparsity": [Interval(Real, 0, None, closed="left")],
     "verbose": ["verbose"],
     "solver": [StrOptions(set(UPDATES))],
     "accelerate": ["boolean"],
     "init": [StrOptions({*_init.STARTS, "custom"})],
     "n_init": [Interval(Integral, 1, None, closed="left")],
-    "backend": [StrOptions({"auto", *ADAPTERS}), Backend],
+    "backend": [str, Backend],  # `choose` knows the names
     "device": [object],
     "n_jobs": [
         Interval(Integral, 1, None, closed="left"),
@@ -68,7 +70,7 @@ class Factorization:
     loss_curve : ndarray of shape (n_iter + 1,)
         The objective over ½‖X‖², before the first and after every iteration.
     converged : bool
-        Whether the fit stopped before `max_iter`.
+        Whether the objective fell by less than tol at last, or rounding was reached.
     reason : str
         Why it stopped, in words.
     """
@@ -155,24 +157,28 @@ def factorize(
     >>> result.reason
     'the objective fell by less than tol=1e-05'
     """
+    names = [f.name for f in fields(Options)]
+    if unknown := [name for name in parameters if name not in names]:
+        raise TypeError(f"unknown parameters {unknown}; those of SNMF are {names}")
     options = Options(n_components, **parameters)
     source = owner(X)
     X = source.check(X)
     backend = choose(options.backend, source, options.device)
-    k = n_components or min(X.shape)
+    k = int(n_components or min(X.shape))
     W, H = _check_start(options, W, H, X.shape, k, source)
     with backend.active(), backend.rows(backend.bring(X, source)).threads(options.n_jobs) as rows:
         scale = measure(rows)
-        l1 = options.sparsity * (scale.square / len(rows)) ** 0.5
+        rms = (scale.square / len(rows)) ** 0.5
+        l1 = min(float(options.sparsity), ALL_ZERO) * rms
         scaled, update = rows.scaled(scale.exponent), UPDATES[options.solver]
-        many = repeats(update, rows.shape[1], k) if options.accelerate else 1
+        steps = steps_per_pass(update, rows.shape[1], k) if options.accelerate else 1
 
         def start(rng: np.random.RandomState) -> _init.Start:
             if options.init == "custom":
                 return _init.custom(scaled, W, H, l1, scale.exponent, lift=options.solver == "mu")
             return _init.STARTS[options.init](scaled, k, rng)
 
-        run = _best_run(Alternation(scaled, scale.square, l1, update, many), options, start)
+        run = _best_run(Alternation(scaled, scale.square, l1, update, steps), options, start)
         result, shares = _finished(rows, run, scale, l1, keep_order=options.init == "custom")
         dtype = working_dtype(X.dtype)
         result = replace(
@@ -180,9 +186,8 @@ def factorize(
             W=source.asarray(source.bring(result.W, backend), dtype),
             H=source.asarray(result.H, dtype),
         )
-    largest_sparsity = scale.longest / (scale.square / len(rows)) ** 0.5 if scale.square else 0.0
-    for complaint in _complaints(result, options, shares, largest_sparsity):
-        warnings.warn(complaint, ConvergenceWarning, stacklevel=2)
+    for complaint in _complaints(result, options, shares, scale.longest / rms if rms else 0.0):
+        warnings.warn(complaint, ConvergenceWarning, stacklevel=_callers_level())
     return result
 
 
@@ -221,7 +226,7 @@ def fit_transform(
     return factorize(X, n_components, W=W, H=H, **parameters).W
 
 
-def weights(
+def exact_transform(
     X: Any, H: np.ndarray, penalty: float, *, backend: Any, device: Any, n_jobs: int | None
 ) -> tuple[Array, float]:
     """The exact W of data for given components, and the share of ‖X‖² that it leaves.
@@ -234,6 +239,8 @@ def weights(
         As a fit returns them.
     penalty : float
         The λ of the fit.
+    backend, device, n_jobs
+        As for `SNMF`.
 
     Returns
     -------
@@ -310,24 +317,30 @@ def _finished(
 
     And ‖w_j‖ / ‖X‖_F for every component j (for X = 0, one: there is nothing to say of it).
     """
-    H = _init.unit_rows(rows.backend.algebra.to_host(run.H))[0].astype(rows.dtype)
+    ops = rows.backend
+    H = _init.unit_rows(ops.algebra.to_host(run.H))[0].astype(rows.dtype)
     penalty = float(np.ldexp(l1, scale.exponent))
     exponent = scale.exponent + math.frexp(scale.longest)[1]
-    W, square, squares = _nnls.exact_weights(rows, H.astype("float64"), penalty, exponent)
-    check_range(rows.dtype, float(np.sqrt(squares.max())), exponent)
-    error = float(np.ldexp(square**0.5, exponent))
+    W, square, squares = _nnls.exact_weights(rows, H, penalty, exponent)
+    order = np.arange(len(H)) if keep_order else np.argsort(-squares, kind="stable")
+    unique = not _nnls.is_delicate(H)
+    H, squares = H[order], squares[order]
+    if unique:
+        alive = ops.asarray((squares > 0).astype(rows.dtype))
+        columns = ops.asarray(order)
+        W, _ = rows.map_sum(lambda X, part: (ops.xp.take(part, columns, axis=1) * alive, ()), W)
+    while not unique:  # the order has a part in W, and so has every row of H
+        H[squares == 0] = 0
+        W, square, squares = _nnls.exact_weights(rows, H, penalty, exponent)
+        unique = not np.any((squares == 0) & np.any(H != 0, axis=1))
     H[squares == 0] = 0
-    ops = rows.backend
-    if not keep_order:
-        order = np.argsort(-squares, kind="stable")
-        H, columns = H[order], ops.asarray(order)
-        W = rows.map_sum(lambda X, part: (ops.xp.take(part, columns, axis=1), ()), W)[0]
+    check_range(rows.dtype, float(np.sqrt(squares.max())), exponent)
     whole = np.ldexp(scale.square, 2 * (scale.exponent - exponent))
     shares = np.sqrt(squares / whole) if whole else np.ones_like(squares)
     result = Factorization(
         W=rows.join(W),
         H=H,
-        error=error,
+        error=float(np.ldexp(square**0.5, exponent)),
         penalty=penalty,
         n_iter=len(run.loss_curve) - 1,
         loss_curve=np.array(run.loss_curve),
@@ -345,16 +358,16 @@ def _complaints(
     `shares` are ‖w_j‖ / ‖X‖_F for every component j.
     """
     if options.tol > 0 and not result.converged:
-        yield (
-            f"The fit has not converged: {result.reason}, and the objective still fell by more "
-            f"than tol={options.tol:g}. Raise max_iter, or tol."
-        )
+        last = f", and the last fell by more than tol={options.tol:g}" if result.n_iter else ""
+        yield f"The fit has not converged: {result.reason}{last}. Raise max_iter, or tol."
     dead = int(np.sum(shares == 0))
-    if dead == len(shares) and options.sparsity > 0:
+    if dead == len(shares) and options.init == "custom":
+        yield "All weights are zero. Start from positive weights, or lower sparsity."
+    elif dead == len(shares):
         yield (
             f"All weights are zero: sparsity={options.sparsity:g} is too large. For this X any "
-            f"value from {largest_sparsity:.3g} on does that; most useful ones are below a third "
-            "of it."
+            f"value from {largest_sparsity:.3g} on does that; useful ones are mostly below a "
+            "third of it."
         )
     elif dead:
         yield (
@@ -366,3 +379,11 @@ def _complaints(
             "Components are nearly collinear, so that their weights cancel: a single one is "
             f"{np.max(shares):.3g} times as large as X. Lower n_components, or set sparsity."
         )
+
+
+def _callers_level() -> int:
+    """The stack level, for `warnings.warn`, of the first frame that is not this library's."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and frame.f_globals["__name__"].split(".")[0] in ("snmf", "sklearn"):
+        frame, level = frame.f_back, level + 1
+    return level

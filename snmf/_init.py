@@ -17,6 +17,7 @@ RowWise = list[Any]
 Start = tuple[RowWise, np.ndarray | None]  # W, and H of unit rows; None: by least squares
 
 LIFT = 0.2  # what keeps W > 0 at the start, so that the multiplicative update locks nowhere
+TOO_FAR = 2.0**60  # from X, at a scale where X is about 1: its square is to be a float32
 SAMPLE = (2000, 30)  # k-means sees at least so many rows, and so many for each component
 
 
@@ -99,7 +100,11 @@ def custom(
         return rows.split(np.ldexp(W, -np.frexp(W.max())[1])), None
     H, norms = unit_rows(H)
     if W is not None:
-        return rows.split(np.ldexp(W * norms, -exponent)), H
+        with np.errstate(over="ignore", invalid="ignore"):
+            W = np.ldexp(W * norms, -exponent)
+        if not np.max(W) < TOO_FAR:
+            raise ValueError("W and H are too large a start for X: W H must be about as large as X")
+        return rows.split(W), H
     parts, _, squares = _nnls.exact_weights(rows, H, l1)
     mean_square = float(squares.sum()) / (len(rows) * len(H))
     more = LIFT * mean_square**0.5 if lift else 0.0

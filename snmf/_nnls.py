@@ -5,9 +5,9 @@ method and comparisons", SIAM J. Sci. Comput. 33(6), 2011), on B = H Hᵀ and a 
 rows of a block at once.  In float64 throughout, always from a cold start, and every row for
 itself: a row's result does not depend on the rows beside it.
 
-Where B is singular in float64, its entries no longer hold the answer.  Without a penalty the rows
-then go one by one to SciPy's active-set method, on a factor of H itself; with a penalty the
-weights are bounded, and a ridge that is taken off in steps is enough.
+Where B is singular in float64 the minimiser is not unique, and a ridge picks one.  Without a
+penalty B may also hide an answer in which large weights cancel: then the rows go one by one to
+SciPy's active-set method, on a factor of H itself.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ import scipy.optimize
 Array = Any
 
 NORMAL = 2.0**400  # squared norms within 1/NORMAL … NORMAL neither overflow nor lose digits
-CANCELLED = 1e-8  # below this share of ‖x‖² the sums have lost the error: take the residual
-SINGULAR = 1e10  # condition of B, its diagonal at one, from which on it counts as singular
-RIDGES = (3e-9, 1e-10, 3e-12, 1e-13)  # added to the diagonal of a singular B, one after the other
-STATIONARY = 5e-9  # the next ridge where the gradient exceeds this, in units of max |a|
-ROUNDING = 1e-13  # what counts as zero while pivoting, in units of max |a|
+CANCELLED = 1e-8  # below this share of their terms the sums have lost the error: take the residual
+DELICATE = 1e6  # condition of B, its diagonal at one, from which on rounding shows in W
+SINGULAR = 1e12  # and from which on it decides
+RIDGES = (1e-11, 1e-12, 1e-13)  # added to the diagonal of a singular B, one after the other
+STATIONARY = 1e-9  # what counts as a zero of the gradient, in units of max |a|
+ROUNDING = (1e-13, 1e-15)  # what counts as zero while pivoting, in units of max |a| and of max |w|
 SWEEPS = 4  # of coordinate descent, for the passive set to begin with
 TOGETHER = 2**18  # weights that are solved for together: 2 MiB for each array of them
 PATIENCE = 3  # full exchanges that may pass without fewer wrong signs
@@ -105,19 +106,21 @@ def best_weights(ops: Any, X: Array, H: Array, l1: float, eps: float) -> tuple[A
         0 for every row whose squares are floats.
     """
     X, powers = _at_unit_scale(ops, X)
-    A, B = ops.matmul(X, H.T), ops.matmul(H, H.T)
-    if l1 == 0 and is_singular(ops, B):
-        W = _row_by_row(ops, X, H, eps)
-    else:
-        mantissa, power = math.frexp(l1)
-        bounded = ops.xp.where(power - powers < 1000, power - powers, 1000.0)
-        penalty = _times_power_of_two(ops, mantissa + 0 * powers, bounded)
-        W = nnls(ops, A - penalty[:, None], B)
-    norms = ops.row_squares(X)
-    squares = norms + ops.xp.sum(W * (ops.matmul(W, B) - 2 * A), axis=1)
-    if bool(ops.xp.any(squares < CANCELLED * norms)):
-        squares = ops.row_errors(X, W, H)
-    return W, squares, powers
+    B = ops.matmul(H, H.T)
+    condition = condition_of(ops, B)
+    A = ops.row_products(X, H) if condition > DELICATE else ops.matmul(X, H.T)
+    mantissa, power = math.frexp(l1)
+    bounded = ops.xp.where(power - powers < 1000, power - powers, 1000.0)
+    penalty = _times_power_of_two(ops, mantissa + 0 * powers, bounded)
+    ridges = (0.0,) if condition < SINGULAR else RIDGES if l1 else RIDGES[:1]
+    W = nnls(ops, A - penalty[:, None], B, ridges)
+    if condition >= SINGULAR and not l1:
+        W = _with_cancelling_weights(ops, X, H, A, B, W, eps)
+    squares = ops.row_squares(X)
+    errors = squares + ops.xp.sum(W * (ops.matmul(W, B) - 2 * A), axis=1)
+    if bool(ops.xp.any(errors < CANCELLED * (squares + ops.xp.sum(W, axis=1) ** 2))):
+        errors = ops.row_errors(X, W, H)
+    return W, errors, powers
 
 
 def _at_unit_scale(ops: Any, X: Array) -> tuple[Array, Array]:
@@ -146,14 +149,19 @@ def _halves(ops: Any, powers: Array) -> tuple[Array, Array]:
     return 2.0**half, 2.0 ** (powers - half)
 
 
-def is_singular(ops: Any, B: Array) -> bool:
-    """Whether B, less its empty rows and with unit diagonal, is singular in float64."""
-    return _condition_exceeds(ops, _with_unit_diagonal(ops, B)[0], SINGULAR)
+def is_delicate(H: np.ndarray) -> bool:
+    """Whether H Hᵀ is so near to singular that rounding shows in the exact W."""
+    wide = H.astype("float64")
+    spectrum = np.linalg.eigvalsh(wide @ wide.T) if wide.any() else np.ones(1)
+    spectrum = spectrum[-np.count_nonzero(wide.any(axis=1)) :]  # less the empty rows
+    return bool(spectrum[-1] > DELICATE * spectrum[0])
 
 
-def _condition_exceeds(ops: Any, B: Array, bound: float) -> bool:
-    spectrum = ops.xp.linalg.eigvalsh(B)
-    return float(spectrum[-1]) >= bound * float(spectrum[0])
+def condition_of(ops: Any, B: Array) -> float:
+    """The condition of B, less its empty rows and with unit diagonal."""
+    spectrum = ops.xp.linalg.eigvalsh(_with_unit_diagonal(ops, B)[0])
+    least = float(spectrum[0])
+    return float(spectrum[-1]) / least if least > 0 else math.inf
 
 
 def _with_unit_diagonal(ops: Any, B: Array) -> tuple[Array, Array]:
@@ -164,7 +172,7 @@ def _with_unit_diagonal(ops: Any, B: Array) -> tuple[Array, Array]:
     return B * unit[:, None] * unit[None, :] + ops.identity_like(B) * (norm == 0), unit
 
 
-def nnls(ops: Any, A: Array, B: Array) -> Array:
+def nnls(ops: Any, A: Array, B: Array, ridges: tuple[float, ...] = (0.0,)) -> Array:
     """For every row a of A the w ≥ 0 that minimises ½ w B wᵀ − a wᵀ.
 
     Parameters
@@ -173,6 +181,10 @@ def nnls(ops: Any, A: Array, B: Array) -> Array:
         Does the arithmetic.
     A : array of shape (b, k), B : array of shape (k, k)
         In float64; B symmetric and positive semidefinite.
+    ridges : tuple of floats, default=(0,)
+        What is added to the diagonal of B at unit diagonal, so that the minimiser is unique. A
+        next, smaller one is a proximal step from there, for the rows that ask for it:
+        argmin ½ w B wᵀ − a wᵀ + ½ ridge ‖w − w_before‖².
 
     Returns
     -------
@@ -183,7 +195,6 @@ def nnls(ops: Any, A: Array, B: Array) -> Array:
     A = A * unit
     W = xp.zeros_like(A)
     some = xp.nonzero(xp.any(A > 0, axis=1))[0]  # elsewhere w = 0
-    ridges = RIDGES if _condition_exceeds(ops, B, SINGULAR) else (0.0,)
     together = max(1, TOGETHER // B.shape[0])
     for start in range(0, some.shape[0], together):
         rows = some[start : start + together]
@@ -192,19 +203,31 @@ def nnls(ops: Any, A: Array, B: Array) -> Array:
 
 
 def _from_cold(ops: Any, A: Array, B: Array, ridges: tuple[float, ...]) -> Array:
-    """Nonnegative least squares where B has unit diagonal; with a ridge if B is singular.
-
-    A smaller ridge is a proximal step: argmin ½ w B wᵀ − a wᵀ + ½ ridge ‖w − w_before‖².
-    """
-    identity = ops.identity_like(B)
-    first, *smaller = ridges
+    """Nonnegative least squares where B has unit diagonal."""
+    identity, (first, *smaller) = ops.identity_like(B), ridges
     start = ops.hals(A, B, ops.xp.zeros_like(A), 0.0, SWEEPS)
     W = _pivot(ops, A, B + first * identity, start > 0)
     for ridge in smaller:
-        left = ops.xp.nonzero(_slope(ops, A, B, W) > STATIONARY * _size(ops, A))[0]
+        left = _unsettled(ops, A, B, W)
         if left.shape[0]:
             V = W[left]
             W[left] = _pivot(ops, A[left] + ridge * V, B + ridge * identity, V > 0)
+    return W
+
+
+def _with_cancelling_weights(
+    ops: Any, X: Array, H: Array, A: Array, B: Array, W: Array, eps: float
+) -> Array:
+    """W, and in rows that the ridge holds back the weights of the active-set method if better."""
+    U, s, Vt = np.linalg.svd(ops.to_host(H), full_matrices=False)
+    known = s > len(s) * eps * s[0]  # what is below is none of H, but its rounding
+    hidden = s[known][-1] ** 2 * SINGULAR < s[0] ** 2  # by the ridge, from the gradient too
+    left = _unsettled(ops, A, B, W, 0.0 if hidden else STATIONARY)
+    if left.shape[0]:
+        X, V = X[left], W[left]
+        ours = _row_by_row(ops, X, (U * s)[:, known].T, Vt[known].T)
+        better = ops.row_errors(X, ours, H) < ops.row_errors(X, V, H)
+        W[left] = ops.xp.where(better[:, None], ours, V)
     return W
 
 
@@ -212,24 +235,26 @@ def _size(ops: Any, A: Array) -> Array:
     return ops.xp.max(ops.xp.abs(A), axis=1)
 
 
-def _slope(ops: Any, A: Array, B: Array, W: Array) -> Array:
-    """The largest entry of the gradient that a step within w ≥ 0 could follow, row by row."""
+def _unsettled(ops: Any, A: Array, B: Array, W: Array, stationary: float = STATIONARY) -> Array:
+    """The rows whose gradient has an entry that a step within w ≥ 0 could follow."""
     gradient = ops.matmul(W, B) - A
-    return _size(ops, ops.xp.where((W > 0) | (gradient < 0), gradient, 0.0))
+    slope = _size(ops, ops.xp.where((W > 0) | (gradient < 0), gradient, 0.0))
+    return ops.xp.nonzero(slope > stationary * _size(ops, A))[0]
 
 
 def _pivot(ops: Any, A: Array, B: Array, passive: Array) -> Array:
     """Exchange components of the wrong sign between the passive set and its complement."""
     xp = ops.xp
     W = xp.zeros_like(A)
-    rows = xp.nonzero(xp.any(A == A, axis=1))[0]
-    fewest = xp.sum(passive | True, axis=1) + 1
-    patience = 0 * fewest + PATIENCE
+    rows = xp.arange(A.shape[0], device=ops.device)
+    fewest = xp.full(A.shape[0], A.shape[1] + 1, device=ops.device)
+    patience = xp.full(A.shape[0], PATIENCE, device=ops.device)
     for _ in range(STEPS):
         Z = ops.solve_passive(A, B, passive)
         W[rows] = xp.where(Z > 0, Z, 0.0)
         signs = xp.where(passive, Z, ops.matmul(Z, B) - A)
-        wrong = signs < -ROUNDING * _size(ops, A)[:, None]
+        zero = ROUNDING[0] * _size(ops, A) + ROUNDING[1] * _size(ops, Z)
+        wrong = signs < -zero[:, None]
         count = xp.sum(wrong, axis=1)
         left = xp.nonzero(count > 0)[0]
         if not left.shape[0]:
@@ -257,11 +282,8 @@ def _by_cholesky(A: np.ndarray, B: np.ndarray) -> np.ndarray:
     return np.stack([_active_set(R, target) for target in targets.T])
 
 
-def _row_by_row(ops: Any, X: Array, H: Array, eps: float) -> Array:
-    """The same on H = U s Vᵀ, less what is below its precision."""
-    U, s, Vt = np.linalg.svd(ops.to_host(H), full_matrices=False)
-    known = s > len(s) * eps * s[0]
-    factor, basis = (U * s)[:, known].T, Vt[known].T
+def _row_by_row(ops: Any, X: Array, factor: np.ndarray, basis: np.ndarray) -> Array:
+    """The same for Hᵀ = basis × factor, which a singular H Hᵀ does not tell."""
     if isinstance(rows := ops.to_host(X), np.ndarray):
         rows = np.ascontiguousarray(rows)  # then each by itself: the same bits in any block
     targets = [x @ basis for x in rows]

@@ -51,7 +51,8 @@ class Rows:
         self.X, self.backend, self.exponent, self._run = X, backend, exponent, run
         self.shape: tuple[int, int] = X.shape
         self.dtype = min(working_dtype(X.dtype), backend.widest)
-        step = block_rows(self.shape[1], np.dtype(self.dtype).itemsize)
+        stored = X.nnz / X.shape[0] if hasattr(X, "nnz") else X.shape[1]
+        step = block_rows(stored, np.dtype(self.dtype).itemsize)
         self.slices = [
             slice(start, min(start + step, len(self))) for start in range(0, len(self), step)
         ]
@@ -66,13 +67,13 @@ class Rows:
             yield self
             return
         with ThreadPoolExecutor(effective_n_jobs(n_jobs)) as pool, threadpool_limits(1):
-            yield self._but(run=pool.map)
+            yield self._with(run=pool.map)
 
     def scaled(self, exponent: int) -> Rows:
         """The same rows multiplied by 2 ** -exponent, block by block."""
-        return self._but(exponent=exponent)
+        return self._with(exponent=exponent)
 
-    def _but(self, **changes: Any) -> Rows:
+    def _with(self, **changes: Any) -> Rows:
         return type(self)(
             self.X, self.backend, **{"exponent": self.exponent, "run": self._run, **changes}
         )
@@ -137,10 +138,10 @@ def working_dtype(dtype: Any) -> str:
     return "float32" if str(dtype).split(".")[-1] in NARROW else "float64"
 
 
-def block_rows(n_features: int, itemsize: int) -> int:
-    """How many rows make a block."""
+def block_rows(stored: float, itemsize: int) -> int:
+    """How many rows of that many stored entries make a block."""
     fewest, most = BLOCK_ROWS
-    return max(fewest, min(most, math.floor(BLOCK_BYTES / (n_features * itemsize))))
+    return max(fewest, min(most, math.floor(BLOCK_BYTES / max(1, stored * itemsize))))
 
 
 class Scale(NamedTuple):

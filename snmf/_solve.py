@@ -16,7 +16,7 @@ RowWise = list[Any]
 
 EXTRAPOLATION = (0.5, 1.05, 0.8)  # β at first, its growth with every pass, and its bound
 BALL_SWEEPS = 2  # of the penalised H-step
-REPEATS = {"multiplicative": 5, "hals": 2}  # W-steps in a pass, at the most
+MOST_STEPS = {"multiplicative": 5, "hals": 2}  # W-steps in a pass, at the most
 
 
 class Point(NamedTuple):
@@ -126,9 +126,9 @@ class Alternation:
         return float(error)
 
 
-def repeats(update: str, n_features: int, n_components: int) -> int:
+def steps_per_pass(update: str, n_features: int, n_components: int) -> int:
     """How many W-steps a pass is given: about as many as cost what the rest of the pass does."""
-    return min(REPEATS[update], 1 + n_features // (2 * n_components))
+    return min(MOST_STEPS[update], 1 + n_features // (2 * n_components))
 
 
 def solve(

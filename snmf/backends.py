@@ -39,6 +39,8 @@ EXTRAS = {
     "jax": "pip install 'snmf[jax]'",
 }
 
+DENSE = 2**18  # entries of a sparse block that are made dense at a time
+
 Array = Any
 
 
@@ -205,6 +207,10 @@ class Backend:
 
     # What else is done with a block of X
 
+    def row_products(self, X: Array, H: Array) -> Array:
+        """X Hᵀ; on the host the bits of a row do not depend on the rows beside it."""
+        return self.matmul(X, H.T)
+
     def row_squares(self, X: Array) -> Array:
         """‖x‖² of every row."""
         return self.xp.sum(X * X, axis=1)
@@ -261,8 +267,11 @@ class SparseBackend(Backend):
     def row_errors(self, X: Array, W: Array, H: Array) -> Array:
         if not self.issparse(X):
             return super().row_errors(X, W, H)
-        products = self.xp.sum(W * (W @ (H @ H.T) - 2 * (X @ H.T)), axis=1)
-        return self.positive_part(self.row_squares(X) + products)
+        few = max(1, DENSE // X.shape[1])  # never all of X at once
+        return self.xp.concat([
+            super(SparseBackend, self).row_errors(X[i : i + few].toarray(), W[i : i + few], H)
+            for i in range(0, X.shape[0], few)
+        ])  # fmt: skip
 
 
 def adapter(name: str, device: Any = None) -> Backend:

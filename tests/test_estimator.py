@@ -86,6 +86,32 @@ def test_fit_transform_is_fit_then_transform(solver, sparsity, k, make):
     np.testing.assert_allclose(again, W, rtol=1e-6, atol=1e-6 * W.max())
 
 
+DEFICIENT = {
+    "wide": RNG.standard_normal((5, 200)),
+    "more components than features": RNG.standard_normal((60, 12)),
+    "duplicate rows": np.repeat(RNG.standard_normal((3, 9)), 4, axis=0),
+    "rank 2": RNG.random((40, 2)) @ RNG.standard_normal((2, 9)),
+    "constant": np.ones((7, 5)),
+    "one-hot": np.eye(6)[[0, 1, 1, 3]] * [[1], [2], [3], [4]],
+    "far from zero": RNG.standard_normal((60, 12)) + 1e4,
+}
+
+
+@pytest.mark.parametrize("name", DEFICIENT)
+@pytest.mark.parametrize("solver", ["mu", "hals"])
+@pytest.mark.parametrize("init", ["svd", "kmeans", "random"])
+@pytest.mark.parametrize("sparsity", [0.0, 0.1, 0.6])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_so_it_is_where_the_components_are_not_independent(name, solver, init, sparsity, dtype):
+    data = DEFICIENT[name].astype(dtype)
+    fitted = model(16, solver=solver, init=init, sparsity=sparsity, max_iter=30)
+    W = fitted.fit_transform(data)
+    for rows in (slice(None), slice(1, 2), slice(None, None, -1)):
+        again = fitted.transform(data[rows])
+        np.testing.assert_allclose(again, W[rows], atol=1e-6 * max(W.max(), 1e-300))
+
+
 def test_transform_takes_any_precision_and_one_row():
     fitted = model(sparsity=0.1).fit(X.astype("float32"))
     W = fitted.transform(X)
@@ -224,7 +250,7 @@ def test_a_bad_parameter_is_named(name, value):
 
 
 def test_an_unknown_parameter_is_named():
-    with pytest.raises(TypeError, match="sparsty"):
+    with pytest.raises(TypeError, match=r"unknown parameters \['sparsty'\]; those of SNMF are"):
         snmf.fit_transform(X, 3, sparsty=0.1)
 
 
@@ -240,6 +266,8 @@ def test_an_unknown_parameter_is_named():
         (X.astype(str).astype("U"), "numeric"),
         (np.array([["a", "b"], ["c", "d"]], dtype=object), "could not convert"),
         ("text", "Expected 2D array"),
+        (X.astype("datetime64[s]"), "X must hold real numbers; got dtype datetime64"),
+        (np.ma.masked_greater(X, 0.1), "X must not be masked"),
         (None, "Expected 2D array"),
         (sp.csr_array(X * 1j), "Complex data not supported"),
     ],
@@ -294,6 +322,11 @@ def test_a_bad_start_is_refused(start, words):
         model(**options).fit(X, W=W, H=H)
     with pytest.raises(ValueError, match=words):
         snmf.factorize(X, 3, W=W, H=H, **options)
+
+
+def test_numbers_of_numpy_are_numbers():
+    parameters = {"sparsity": np.float32(0.1), "tol": np.float32(1e-4), "n_components": np.int32(2)}
+    assert model().set_params(**parameters).fit(X).components_.shape == (2, 8)
 
 
 def test_a_custom_start_through_the_estimator():

@@ -112,10 +112,11 @@ def test_acceleration_gets_there_in_fewer_passes(solver):
     assert fast.error < plain.error * 1.002
 
 
+@pytest.mark.parametrize("make", [np.asarray, sp.csr_array])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_near_an_exact_fit_the_loss_is_still_the_residual(dtype):
+def test_near_an_exact_fit_the_loss_is_still_the_residual(dtype, make):
     X = planted(n=300, noise=1e-4, dtype=dtype)
-    result = factorize(X, 4, solver="hals", init="svd", tol=0, max_iter=300)
+    result = factorize(make(X), 4, solver="hals", init="svd", tol=0, max_iter=300)
     noise = result.loss_curve[-1] ** 0.5 * np.linalg.norm(X.astype("float64"))
     assert noise == pytest.approx(error(X, result), rel=0.02)
     assert result.error == pytest.approx(error(X, result), rel=1e-3)
@@ -299,6 +300,14 @@ def test_a_dead_component_is_a_zero_column_and_a_zero_row():
     assert result.error < np.linalg.norm(X)
 
 
+@pytest.mark.parametrize("make", [sp.csr_array, np.asarray])
+def test_a_component_of_minute_weights_is_whole_or_nothing(make):
+    X = np.zeros((8, 6))
+    X[np.arange(8), np.arange(8) % 6] = np.logspace(180, -180, 8)
+    result = factorize(make(X), 6, solver="hals", init="svd")
+    np.testing.assert_array_equal(np.any(result.W != 0, axis=0), np.any(result.H != 0, axis=1))
+
+
 def test_a_start_keeps_its_order():
     X = planted()
     first = factorize(X, 4)
@@ -459,12 +468,35 @@ def test_sparse_data_is_never_made_dense(monkeypatch):
     factorize(X, 2, max_iter=2, sparsity=0.1)
 
 
+def test_wide_sparse_data_comes_in_few_blocks():
+    X = sp.random_array((20000, 50000), density=1e-4, rng=np.random.default_rng(0), format="csr")
+    assert len(adapter("numpy").rows(X).slices) < 10
+
+
+@pytest.mark.parametrize("scale", [1e300, 1e100])
+def test_a_start_far_from_the_data_is_refused(scale):
+    rng = np.random.default_rng(0)
+    W, H = rng.random((120, 3)), rng.standard_normal((3, 30))
+    for start in (
+        {"W": W * scale, "H": H},
+        {"W": W, "H": H * scale},
+        {"W": W * scale, "H": H * scale},
+    ):
+        with pytest.raises(ValueError, match="W and H are too large a start for X"):
+            factorize(planted(), 3, init="custom", **start)
+
+
 # Words
 
 
 def test_not_converged_says_what_to_do():
-    with pytest.warns(ConvergenceWarning, match="not converged: max_iter=2 .* Raise max_iter"):
+    with pytest.warns(
+        ConvergenceWarning, match="not converged: max_iter=2 .* Raise max_iter"
+    ) as told:
         result = factorize(planted(), 4, max_iter=2)
+    assert told[0].filename == __file__
+    with pytest.warns(ConvergenceWarning, match="max_iter=0 iterations were made. Raise"):
+        factorize(planted(), 4, max_iter=0)
     assert not result.converged
     assert "max_iter=2" in result.reason
     with warnings.catch_warnings():
@@ -475,11 +507,18 @@ def test_not_converged_says_what_to_do():
 def test_all_zero_weights_name_the_largest_useful_sparsity():
     X = planted()
     X /= np.linalg.norm(X, axis=1, keepdims=True)
-    with pytest.warns(ConvergenceWarning, match=r"All weights are zero: .* any value from 1 on"):
+    with pytest.warns(
+        ConvergenceWarning, match=r"All weights are zero: sparsity=1.001 .* any value from 1 on"
+    ):
         result = factorize(X, 4, sparsity=1.001)
     assert np.all(result.W == 0)
     assert factorize(X, 4, sparsity=0.5, solver="hals").W.max() > 0
-    assert np.all(factorize(X, 4, sparsity=1e100).W == 0)
+    assert np.all(factorize(X, 4, sparsity=1e300).W == 0)
+
+
+def test_a_start_of_zeros_is_told_of():
+    with pytest.warns(ConvergenceWarning, match="All weights are zero. Start from positive"):
+        factorize(planted(), 2, W=np.zeros((120, 2)), init="custom", sparsity=0.1)
 
 
 def test_collinear_components_are_told_of():

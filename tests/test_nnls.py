@@ -146,6 +146,18 @@ def test_the_error_is_the_residual_near_an_exact_fit_too():
     np.testing.assert_allclose(squares, np.sum((X - W @ H) ** 2, axis=1), rtol=1e-6)
 
 
+@pytest.mark.parametrize("apart", [1e-8, 1e-10, 1e-12, 1e-14, 0])
+def test_weights_that_would_cancel_beyond_rounding_are_never_worse_than_none(apart):
+    rng = np.random.default_rng(0)
+    h = rng.standard_normal(12)
+    H = unit(np.array([[1], [-1], [1], [-1], [1]]) * h + apart * rng.standard_normal((5, 12)))
+    X = rng.standard_normal((200, 12))
+    W, squares, _ = _nnls.best_weights(OPS, X, H, 0.0, EPS)
+    residual = np.sum((X - W @ H) ** 2, axis=1)
+    np.testing.assert_allclose(squares, residual, rtol=1e-3)
+    assert np.all(residual <= np.sum(X**2, axis=1) * (1 + 1e-12))
+
+
 def test_a_row_that_pivoting_leaves_goes_to_the_active_set_method(monkeypatch):
     rng = np.random.default_rng(0)
     H = unit(3 + rng.standard_normal((10, 30)))
