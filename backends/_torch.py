@@ -21,10 +21,10 @@ class Adapter(Backend):
 
     def __init__(self, device: Any = None) -> None:
         try:
-            torch.empty(0, device=device)
+            there = torch.empty(0, device=device).device
         except (RuntimeError, AssertionError) as error:
             raise ValueError(f"device={device!r} is not there for torch: {error}") from error
-        super().__init__("array_api_compat.torch", str(device or "cpu"))
+        super().__init__("array_api_compat.torch", str(there))
 
     @property
     def widest(self) -> str:
@@ -32,7 +32,8 @@ class Adapter(Backend):
 
     @property
     def algebra(self) -> Backend:
-        return self if self.widest == "float64" else super().algebra
+        on_device = self.device != "cpu" and self.widest == "float64"
+        return self if on_device else super().algebra  # NumPy shares the memory of the host
 
     @contextmanager
     def active(self) -> Iterator[None]:

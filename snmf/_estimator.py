@@ -244,7 +244,8 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
                 f"got {W.shape[1]}"
             )
         dtype = working_dtype(W.dtype)
-        return ops.matmul(ops.asarray(W, dtype), ops.asarray(self._components_on_host(), dtype))
+        with ops.active():
+            return ops.matmul(ops.asarray(W, dtype), ops.asarray(self._components_on_host(), dtype))
 
     def _components_on_host(self) -> np.ndarray:
         return owner(self.components_).to_host(self.components_)

@@ -24,24 +24,34 @@ OTHERS = {
         "array_api_strict", array_api_strict.Device("device1")
     ),
 }
+VARIANTS = ["torch, as on a GPU", "jax, x64"]
 NUMPY = adapter("numpy")
 SOLVERS = ["mu", "hals"]
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
-@pytest.fixture(params=[*ADAPTERS, "jax, x64", *OTHERS], scope="module")
+class OnGPU(Backend):
+    @property
+    def algebra(self):
+        return self
+
+
+@pytest.fixture(params=[*ADAPTERS, *VARIANTS, *OTHERS], scope="module")
 def backend(request):
     """Every backend that can run here; the others skip with their reason."""
     if request.param in OTHERS:
         yield OTHERS[request.param]()
         return
-    library, _, x64 = request.param.partition(", ")
+    library, _, variant = request.param.partition(", ")
     try:
         found = adapter(library)
     except (ImportError, RuntimeError) as error:
         pytest.skip(str(error))
-    with importlib.import_module("jax").enable_x64(True) if x64 else nullcontext():
+    if variant == "as on a GPU":  # where its float64 is not left to NumPy
+        OnGPU.__bases__ = (type(found),)
+        found = OnGPU()
+    with importlib.import_module("jax").enable_x64(True) if variant == "x64" else nullcontext():
         yield found
 
 
