@@ -45,7 +45,7 @@ def exact_weights(
     rows : Rows of shape (n, p)
         The rows of X.
     H : ndarray of shape (k, p)
-        Its rows of unit norm, or zero.
+        Its rows of unit norm, or zero, known to the precision of its dtype.
     l1 : float
         The penalty λ.
     exponent : int, default=0
@@ -68,14 +68,14 @@ def exact_weights(
 def _of_block(
     backend: Any, H: np.ndarray, l1: float, exponent: int, dtype: str, X: Array
 ) -> tuple[Array, tuple[Array, Array]]:
-    ops, info = backend.algebra, np.finfo(dtype)
+    ops, largest = backend.algebra, float(np.finfo(dtype).max)
     W, squares, powers = best_weights(
-        ops, backend.to_algebra(X), ops.asarray(H, "float64"), l1, float(info.eps)
+        ops, backend.to_algebra(X), ops.asarray(H, "float64"), l1, float(np.finfo(H.dtype).eps)
     )
     unit = _times_power_of_two(ops, 1 + 0 * powers, powers - exponent)
     sums = ops.xp.sum(squares * unit * unit), ops.xp.sum((W * unit[:, None]) ** 2, axis=0)
     # beyond the largest number the caller is told by the sums
-    most = _times_power_of_two(ops, float(info.max), -ops.positive_part(powers))[:, None]
+    most = _times_power_of_two(ops, largest, -ops.positive_part(powers))[:, None]
     W = _times_power_of_two(ops, ops.xp.where(most > W, W, most), powers[:, None])
     return backend.asarray(backend.bring(W, ops), dtype), sums
 
