@@ -36,6 +36,9 @@ class Adapter(Backend):
     def to_host(self, A: Array) -> np.ndarray:
         return np.asarray(A)
 
+    def matmul(self, A: Array, B: Array) -> Array:
+        return self.xp.matmul(A, B, precision=lax.Precision.HIGHEST)  # no TF32, no bfloat16
+
     def pass_over_block(
         self, update: str, X: Array, W: Array, H: Array, B: Array, l1: float, repeats: int
     ) -> tuple[Array, tuple[Array, ...]]:
@@ -49,7 +52,7 @@ class Adapter(Backend):
 
         def column(step: Array, W: Array) -> Array:
             j = step % k
-            descent = (A[:, j] - W @ B[:, j] - l1) / safe[j]
+            descent = (A[:, j] - self.matmul(W, B[:, j]) - l1) / safe[j]
             return W.at[:, j].set(self.positive_part(W[:, j] + descent))
 
         return lax.fori_loop(0, k * repeats, column, self.xp.where(diagonal > 0, W, 0.0))
