@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from sklearn import config_context
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
@@ -28,7 +29,8 @@ def kmeans(rows: Any, k: int, rng: np.random.RandomState) -> Start:
     n = len(rows)
     size = min(n, max(SAMPLE[0], SAMPLE[1] * k))
     sample = rows.take(np.sort(rng.permutation(n)[:size]))
-    with threadpool_limits(1), warnings.catch_warnings():  # one thread: the same bits every time
+    one_thread, on_host = threadpool_limits(1), config_context(array_api_dispatch=False)
+    with one_thread, on_host, warnings.catch_warnings():  # one thread: the same bits every time
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters
         clusters = KMeans(min(k, size), n_init=1, random_state=rng).fit(sample)
     centres = clusters.cluster_centers_[np.unique(clusters.labels_)].astype("float64")

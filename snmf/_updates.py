@@ -52,9 +52,9 @@ def hals(ops: Any, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Arr
 
     for j = 1…k:  w_j ← max(0, w_j + (a_j − W b_j − λ) / B_jj)
     """
-    diagonal = ops.diagonal(B)
-    W = ops.xp.where(diagonal > 0, W, 0.0)  # an empty component has no weight
-    diagonal = ops.xp.where(diagonal > 0, diagonal, math.inf)
+    xp, diagonal = ops.xp, ops.diagonal(B)
+    W = xp.where(diagonal > 0, W, xp.zeros_like(W))  # an empty component has no weight
+    diagonal = xp.where(diagonal > 0, diagonal, xp.full_like(diagonal, math.inf))
     for j in list(range(B.shape[0])) * repeats:
         descent = A[:, j] - ops.matmul(W, B[:, j]) - l1
         W[:, j] = ops.positive_part(W[:, j] + descent / diagonal[j])

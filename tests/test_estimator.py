@@ -33,7 +33,11 @@ def model(n_components=3, **parameters):
 
 
 @parametrize_with_checks(
-    [SNMF(solver=solver, sparsity=sparsity) for solver in ("mu", "hals") for sparsity in (0, 0.05)]
+    [
+        SNMF(solver=solver, sparsity=sparsity, random_state=0)
+        for solver in ("mu", "hals")
+        for sparsity in (0, 0.05)
+    ]
 )
 @pytest.mark.filterwarnings("ignore")
 def test_scikit_learns_own_checks(estimator, check):
