@@ -20,11 +20,14 @@ def parser(description: str) -> argparse.ArgumentParser:
     words.add_argument(
         "--smallest-class", type=int, default=500, help="leave out classes up to this size"
     )
+    words.add_argument("--tiny", action="store_true", help="generated data of a tiny size")
     return words
 
 
 def load(arguments: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
     """Rows of unit norm in float32, and their classes."""
+    if arguments.tiny:
+        return generated(300, 32, 3)
     if arguments.data is None:
         X, labels = generated(20_000, 384, 13)
     else:
