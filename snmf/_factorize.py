@@ -15,7 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 
-from snmf import _init, _nnls
+from snmf import _init, _nnls, _wide
 from snmf._progress import progress
 from snmf._rows import Rows, Scale, check_range, measure, working_dtype
 from snmf._solve import Alternation, Run, solve, steps_per_pass
@@ -170,16 +170,20 @@ def factorize(
         scale = measure(rows)
         rms = (scale.square / len(rows)) ** 0.5
         l1 = min(float(options.sparsity), ALL_ZERO) * rms
-        scaled, update = rows.scaled(scale.exponent), UPDATES[options.solver]
-        steps = steps_per_pass(update, rows.shape[1], k) if options.accelerate else 1
+        fitted = rows.scaled(scale.exponent)
+        narrow = H is None and _wide.pays(rows)
+        fitted, expand = _wide.coordinates(fitted) if narrow else (fitted, _as_it_is)
+        update = UPDATES[options.solver]
+        steps = steps_per_pass(update, fitted.shape[1], k) if options.accelerate else 1
 
         def start(rng: np.random.RandomState) -> _init.Start:
             if options.init == "custom":
-                return _init.custom(scaled, W, H, l1, scale.exponent, lift=options.solver == "mu")
-            return _init.STARTS[options.init](scaled, k, rng)
+                return _init.custom(fitted, W, H, l1, scale.exponent, lift=options.solver == "mu")
+            return _init.STARTS[options.init](fitted, k, rng)
 
-        run = _best_run(Alternation(scaled, scale.square, l1, update, steps), options, start)
-        result, shares = _finished(rows, run, scale, l1, keep_order=options.init == "custom")
+        run = _best_run(Alternation(fitted, scale.square, l1, update, steps), options, start)
+        found = expand(backend.algebra.to_host(run.H))
+        result, shares = _finished(rows, run, found, scale, l1, keep_order=options.init == "custom")
         dtype = working_dtype(X.dtype)
         result = replace(
             result,
@@ -291,6 +295,10 @@ def _check_factor(A: Any, name: str, shape: tuple[int, int], source: Backend) ->
     return A  # type: ignore[no-any-return]
 
 
+def _as_it_is(H: np.ndarray) -> np.ndarray:
+    return H
+
+
 def _best_run(alternation: Alternation, options: Options, start: Callable[..., Any]) -> Run:
     """The best of the restarts, by its objective."""
     rng = check_random_state(options.random_state)
@@ -311,14 +319,14 @@ def _best_run(alternation: Alternation, options: Options, start: Callable[..., A
 
 
 def _finished(
-    rows: Rows, run: Run, scale: Scale, l1: float, *, keep_order: bool
+    rows: Rows, run: Run, H: np.ndarray, scale: Scale, l1: float, *, keep_order: bool
 ) -> tuple[Factorization, np.ndarray]:
     """The canonical form: H of unit rows, its exact W, components by decreasing weight.
 
     And ‖w_j‖ / ‖X‖_F for every component j (for X = 0, one: there is nothing to say of it).
     """
     ops = rows.backend
-    H = _init.unit_rows(ops.algebra.to_host(run.H))[0].astype(rows.dtype)
+    H = _init.unit_rows(H)[0].astype(rows.dtype)
     penalty = float(np.ldexp(l1, scale.exponent))
     exponent = scale.exponent + math.frexp(scale.longest)[1]
     W, square, squares = _nnls.exact_weights(rows, H, penalty, exponent)

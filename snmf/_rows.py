@@ -51,8 +51,8 @@ class Rows:
         self.X, self.backend, self.exponent, self._run = X, backend, exponent, run
         self.shape: tuple[int, int] = X.shape
         self.dtype = min(working_dtype(X.dtype), backend.widest)
-        stored = X.nnz / X.shape[0] if hasattr(X, "nnz") else X.shape[1]
-        step = block_rows(stored, np.dtype(self.dtype).itemsize)
+        self.stored = int(X.nnz if hasattr(X, "nnz") else X.shape[0] * X.shape[1])  # entries
+        step = block_rows(self.stored / len(self), np.dtype(self.dtype).itemsize)
         self.slices = [
             slice(start, min(start + step, len(self))) for start in range(0, len(self), step)
         ]
@@ -72,6 +72,11 @@ class Rows:
     def scaled(self, exponent: int) -> Rows:
         """The same rows multiplied by 2 ** -exponent, block by block."""
         return self._with(exponent=exponent)
+
+    def over(self, A: np.ndarray) -> Rows:
+        """The rows of an array of the host, in the precision and on the threads of these."""
+        array = self.backend.asarray(A, self.dtype)
+        return type(self)(array, self.backend, run=self._run)
 
     def _with(self, **changes: Any) -> Rows:
         return type(self)(

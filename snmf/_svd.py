@@ -143,12 +143,12 @@ def right_singular_vectors(rows: Any, k: int) -> np.ndarray:
     if k < min(n, p) > GRAM:
         V = svds(_operator(rows), k, v0=np.ones(min(n, p)), return_singular_vectors="vh")[2].T
     elif p <= n:
-        V = _leading(_total(rows, _gram), k)
+        V = _leading(total(rows, _gram), k)
     else:
-        U = rows.split(_leading(_gram_of_rows(rows), k))
-        V = np.linalg.qr(_total(rows, _cross, U).T)[0]
+        U = rows.split(_leading(gram_of_rows(rows), k))
+        V = np.linalg.qr(total(rows, cross, U).T)[0]
     Vt: np.ndarray
-    _, squares, Vt = np.linalg.svd(_total(rows, partial(_reflected, V)), full_matrices=False)
+    _, squares, Vt = np.linalg.svd(total(rows, partial(_reflected, V)), full_matrices=False)
     rounding = 10 * max(n, p) ** 0.5 * np.finfo(rows.backend.widest).eps
     known: np.ndarray = squares > rounding * squares[0]
     Vt = Vt[known & (squares > 0)]
@@ -171,7 +171,7 @@ def _leading(gram: np.ndarray, k: int) -> np.ndarray:
     return vectors[:, ::-1]
 
 
-def _total(rows: Any, function: Callable[..., Array], *row_wise: RowWise) -> np.ndarray:
+def total(rows: Any, function: Callable[..., Array], *row_wise: RowWise) -> np.ndarray:
     """The sum over blocks of function(ops, block, *parts), the block in float64, on the host."""
     ops = rows.backend
     _, (total,) = rows.map_sum(
@@ -184,7 +184,7 @@ def _gram(ops: Any, X: Array) -> Array:
     return ops.to_dense(ops.matmul(X.T, X))
 
 
-def _cross(ops: Any, X: Array, U: Array) -> Array:
+def cross(ops: Any, X: Array, U: Array) -> Array:
     return ops.matmul(ops.asarray(U, ops.widest).T, X)
 
 
@@ -193,7 +193,7 @@ def _reflected(V: np.ndarray, ops: Any, X: Array) -> Array:
     return ops.matmul(ops.matmul(X, ops.asarray(V, ops.widest)).T, X)
 
 
-def _gram_of_rows(rows: Any) -> np.ndarray:
+def gram_of_rows(rows: Any) -> np.ndarray:
     """X Xᵀ, block against block."""
     ops = rows.backend
     columns = []
@@ -218,6 +218,8 @@ def _operator(rows: Any) -> LinearOperator:
         return np.concatenate([ops.to_host(part) for part in projected(rows, v.reshape(-1, 1))])
 
     def transposed(u: np.ndarray) -> np.ndarray:
-        return _total(rows, _cross, rows.split(u.reshape(-1, 1))).ravel()
+        parts = rows.split(u.reshape(-1, 1))
+        _, (sums,) = rows.map_sum(lambda X, part: (None, (ops.matmul(part.T, X),)), parts)
+        return np.ravel(ops.algebra.to_host(sums))
 
     return LinearOperator(rows.shape, matvec=product, rmatvec=transposed, dtype=np.float64)

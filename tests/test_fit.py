@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
 
 import snmf
-from snmf import _factorize, _rows, _solve, _svd
+from snmf import _factorize, _rows, _solve, _svd, _wide
 from snmf.backends import adapter
 
 SOLVERS = ["mu", "hals"]
@@ -365,6 +365,31 @@ def test_any_number_of_components(init, solver, k, shape, sparsity):
     assert result.error < np.linalg.norm(X) * (1 + 1e-12)
     if k == 30 and sparsity == 0 and init == "svd":
         assert result.error < 0.05 * np.linalg.norm(X)
+
+
+@pytest.mark.parametrize("make", [np.asarray, sp.csr_array])
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("sparsity", [0.0, 0.1])
+@pytest.mark.parametrize("init", ["kmeans", "random"])
+def test_wide_data_is_fitted_on_coordinates_with_nothing_lost(
+    make, solver, sparsity, init, monkeypatch
+):
+    X = planted(n=25, p=300)
+    X[np.abs(X) < 0.3] = 0
+    options = dict(solver=solver, sparsity=sparsity, init=init, max_iter=10, tol=0)
+    options["accelerate"] = False  # since the number of W-steps goes by the shape
+    seen = []
+    monkeypatch.setattr(
+        _solve.Alternation, "advance",
+        lambda self, *a, f=_solve.Alternation.advance: seen.append(self.rows.shape) or f(self, *a),
+    )  # fmt: skip
+    ours = factorize(make(X), 4, **options)
+    assert set(seen) == {(25, 25)}
+    monkeypatch.setattr(_wide, "pays", lambda rows: False)
+    plain = factorize(make(X), 4, **options)
+    np.testing.assert_allclose(ours.loss_curve, plain.loss_curve, rtol=1e-9)
+    np.testing.assert_allclose(ours.W, plain.W, atol=1e-6)
+    np.testing.assert_allclose(ours.H, plain.H, atol=1e-6)
 
 
 # Awkward data

@@ -21,7 +21,8 @@ MAY_IMPORT = {
     "snmf/__main__.py": {"snmf"},
     "snmf/_estimator.py": {"snmf._factorize", "snmf._rows", "snmf.backends"},
     "snmf/_factorize.py": {
-        "snmf._init", "snmf._nnls", "snmf._progress", "snmf._rows", "snmf._solve", "snmf.backends"
+        "snmf._init", "snmf._nnls", "snmf._progress", "snmf._rows", "snmf._solve", "snmf._wide",
+        "snmf.backends",
     },
     "snmf/_init.py": {"snmf._updates", "snmf._nnls", "snmf._svd"},
     "snmf/_nnls.py": {"snmf._updates"},
@@ -30,6 +31,7 @@ MAY_IMPORT = {
     "snmf/_solve.py": {"snmf._updates", "snmf._nnls", "snmf._rows"},
     "snmf/_svd.py": set(),
     "snmf/_updates.py": set(),
+    "snmf/_wide.py": {"snmf._svd"},
     "snmf/backends.py": {"snmf._updates", "snmf._rows"},
     "backends/_cupy.py": {"snmf.backends"},
     "backends/_jax.py": {"snmf.backends", "snmf._updates"},
