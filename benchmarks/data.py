@@ -27,7 +27,7 @@ def parser(description: str) -> argparse.ArgumentParser:
 def load(arguments: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
     """Rows of unit norm in float32, and their classes."""
     if arguments.tiny:
-        return generated(300, 32, 3)
+        return generated(300, 64, 3)
     if arguments.data is None:
         X, labels = generated(20_000, 384, 13)
     else:

@@ -215,11 +215,15 @@ def _operator(rows: Any) -> LinearOperator:
     ops = rows.backend
 
     def product(v: np.ndarray) -> np.ndarray:
-        return np.concatenate([ops.to_host(part) for part in projected(rows, v.reshape(-1, 1))])
+        parts = projected(rows, v.reshape(len(v), -1))
+        return np.concatenate([ops.to_host(part) for part in parts]).reshape(-1, *v.shape[1:])
 
     def transposed(u: np.ndarray) -> np.ndarray:
-        parts = rows.split(u.reshape(-1, 1))
+        parts = rows.split(u.reshape(len(u), -1))
         _, (sums,) = rows.map_sum(lambda X, part: (None, (ops.matmul(part.T, X),)), parts)
-        return np.ravel(ops.algebra.to_host(sums))
+        across: np.ndarray = ops.algebra.to_host(sums).T
+        return across.reshape(-1, *u.shape[1:])
 
-    return LinearOperator(rows.shape, matvec=product, rmatvec=transposed, dtype=np.float64)
+    return LinearOperator(
+        rows.shape, product, transposed, matmat=product, rmatmat=transposed, dtype=np.float64
+    )
