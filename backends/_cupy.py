@@ -16,6 +16,7 @@ from snmf.backends import Backend, SparseBackend
 Array = Any
 
 SOURCE = Path(__file__).with_name("_kernels.cu").read_text(encoding="utf-8")
+SOURCE = SOURCE.encode("ascii", "ignore").decode()  # CuPy writes it in the locale's encoding
 REAL = {"float32": "float", "float64": "double"}
 THREADS = 128  # of a block of the device
 
@@ -67,7 +68,8 @@ class Adapter(SparseBackend):
         return host
 
     def check(self, X: Array) -> Array:
-        return X if self.issparse(X) else super().check(X)
+        with self.active():
+            return super().check(X.tocsr() if self.issparse(X) else X)
 
     def take(self, A: Array, indices: np.ndarray) -> Array:
         return A[self.asarray(indices)]

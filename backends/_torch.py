@@ -45,6 +45,7 @@ class Adapter(Backend):
             torch.set_float32_matmul_precision(precision)
 
     def asarray(self, A: Any, dtype: str | None = None) -> Array:
+        dtype = min(dtype, self.widest) if dtype and dtype[0] == "f" else dtype
         if isinstance(A, torch.Tensor):
             return A.detach().to(self.device, getattr(torch, dtype or "", None))
         if isinstance(A, np.ndarray) and not (A.flags.writeable and min(A.strides, default=0) >= 0):
@@ -54,7 +55,8 @@ class Adapter(Backend):
         return super().asarray(A, dtype)
 
     def to_host(self, A: Array) -> np.ndarray:
-        return A.cpu().numpy()  # type: ignore[no-any-return]
+        A = A.detach().cpu()
+        return (A.float() if A.dtype == torch.bfloat16 else A).numpy()  # type: ignore[no-any-return]
 
     def copy(self, A: Array) -> Array:
         return A.clone()
