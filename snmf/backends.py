@@ -297,9 +297,11 @@ def adapter(name: str, device: Any = None) -> Backend:
 def owner(X: Any) -> Backend:
     """The backend that X is an array of, on the device of X; NumPy for all that is no array."""
     name = _owner_name(X)
+    if name == "numpy":
+        return adapter(name)
     if name is not None:
         holder = X.data if hasattr(X, "nnz") else X  # CuPy's sparse matrices know no device
-        return adapter(name, None if name == "numpy" else getattr(holder, "device", None))
+        return adapter(name, getattr(holder, "device", None))
     if hasattr(X, "__array_namespace__"):
         return Backend(X.__array_namespace__().__name__, X.device)
     return adapter("numpy")
