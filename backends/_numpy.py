@@ -54,7 +54,14 @@ class Adapter(SparseBackend):
         return A[indices]
 
     def pinv(self, A: Array, rtol: float) -> Array:
-        return np.linalg.pinv(A, rcond=rtol, hermitian=True)
+        inverse = _inverse(A, min(WELL_CONDITIONED, 1 / rtol))  # then there is nothing to cut off
+        return np.linalg.pinv(A, rcond=rtol, hermitian=True) if inverse is None else inverse
+
+    def positive_part(self, A: Array) -> Array:
+        return np.maximum(A, 0)
+
+    def negative_part(self, A: Array) -> Array:
+        return np.maximum(-A, 0)
 
     def multiplicative(self, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Array:
         B_plus, B_minus = self.positive_part(B), self.negative_part(B)
@@ -74,12 +81,14 @@ class Adapter(SparseBackend):
         return W
 
     def hals(self, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Array:
-        scale = np.diag(B).copy()
+        scale = np.diag(B).copy()[:, None]
         scale[scale == 0] = np.inf
-        others = B / scale[:, None]
+        others = B / scale
         np.fill_diagonal(others, 0)
-        target = np.ascontiguousarray((A - l1).T) / scale[:, None]
-        W = W.T.copy()  # components as rows: what is added up lies side by side
+        target = A.T.copy()  # components as rows: what is added up lies side by side
+        target -= l1
+        target /= scale
+        W = W.T.copy()
         for j in list(range(len(B))) * repeats:
             np.subtract(target[j], others[j] @ W, out=W[j])
             np.maximum(W[j], 0, out=W[j])
@@ -96,9 +105,10 @@ class Adapter(SparseBackend):
 
     def solve_passive(self, A: Array, B: Array, passive: Array) -> Array:
         """On the smaller side: few zeros come from u = a B⁻¹, less what makes them zero."""
-        inverse = np.linalg.inv(B)
+        inverse = _inverse(B, WELL_CONDITIONED)
+        if inverse is None:
+            return _by_size(A, B, passive)
         few_zeros = 2 * passive.sum(axis=1) > len(B)
-        few_zeros &= np.linalg.norm(B, 1) * np.linalg.norm(inverse, 1) < WELL_CONDITIONED
         Z = np.empty_like(A)
         Z[~few_zeros] = _by_size(A[~few_zeros], B, passive[~few_zeros])
         U, active = A[few_zeros] @ inverse, ~passive[few_zeros]
@@ -106,6 +116,15 @@ class Adapter(SparseBackend):
         U[active] = 0
         Z[few_zeros] = U
         return Z
+
+
+def _inverse(A: Array, condition: float) -> Array | None:
+    """The inverse of a symmetric matrix, if its condition is certain to be below that."""
+    try:
+        inverse = np.linalg.inv(A)
+    except np.linalg.LinAlgError:
+        return None
+    return inverse if np.linalg.norm(A, 1) * np.linalg.norm(inverse, 1) < condition else None
 
 
 def _by_size(A: Array, B: Array, passive: Array) -> Array:

@@ -331,7 +331,7 @@ def _finished(
     exponent = scale.exponent + math.frexp(scale.longest)[1]
     W, square, squares = _nnls.exact_weights(rows, H, penalty, exponent)
     order = np.arange(len(H)) if keep_order else np.argsort(-squares, kind="stable")
-    unique = not _nnls.is_delicate(H)
+    unique = not _nnls.Components.of(ops.algebra, H).delicate
     H, squares = H[order], squares[order]
     if unique:
         alive = ops.asarray((squares > 0).astype(rows.dtype))

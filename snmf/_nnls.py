@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.linalg
@@ -33,6 +33,39 @@ SWEEPS = 4  # of coordinate descent, for the passive set to begin with
 TOGETHER = 2**18  # weights that are solved for together: 2 MiB for each array of them
 PATIENCE = 3  # full exchanges that may pass without fewer wrong signs
 STEPS = 100  # pivoting takes about five; a row left after STEPS goes to the active-set method
+
+
+class Components(NamedTuple):
+    """H, and what is to be known of it.
+
+    Attributes
+    ----------
+    H : array of shape (k, p)
+        In float64, its rows of unit norm or zero.
+    B : array of shape (k, k)
+        H Hᵀ.
+    condition : float
+        Of B, less its empty rows and with unit diagonal.
+    eps : float
+        The relative precision to which H is known.
+    """
+
+    H: Array
+    B: Array
+    condition: float
+    eps: float
+
+    @classmethod
+    def of(cls, ops: Any, H: np.ndarray) -> Components:
+        """The components H, for that backend."""
+        wide = ops.asarray(H, "float64")
+        B = ops.matmul(wide, wide.T)
+        return cls(wide, B, _condition(ops, B), float(np.finfo(H.dtype).eps))
+
+    @property
+    def delicate(self) -> bool:
+        """Whether B is so near to singular that rounding shows in the exact W."""
+        return self.condition > DELICATE
 
 
 def exact_weights(
@@ -60,18 +93,17 @@ def exact_weights(
     squares : ndarray of shape (k,)
         ‖w_j‖² for every component j, in units of 4 ** exponent.
     """
-    step = partial(_of_block, rows.backend, H, l1, exponent, rows.dtype)
+    components = Components.of(rows.backend.algebra, H)
+    step = partial(_of_block, rows.backend, components, l1, exponent, rows.dtype)
     W, (square, squares) = rows.map_sum(step)
     return W, float(square), rows.backend.algebra.to_host(squares)
 
 
 def _of_block(
-    backend: Any, H: np.ndarray, l1: float, exponent: int, dtype: str, X: Array
+    backend: Any, components: Components, l1: float, exponent: int, dtype: str, X: Array
 ) -> tuple[Array, tuple[Array, Array]]:
     ops, largest = backend.algebra, float(np.finfo(dtype).max)
-    W, squares, powers = best_weights(
-        ops, backend.to_algebra(X), ops.asarray(H, "float64"), l1, float(np.finfo(H.dtype).eps)
-    )
+    W, squares, powers = best_weights(ops, backend.to_algebra(X), components, l1)
     unit = _times_power_of_two(ops, 1 + 0 * powers, powers - exponent)
     sums = ops.xp.sum(squares * unit * unit), ops.xp.sum((W * unit[:, None]) ** 2, axis=0)
     # beyond the largest number the caller is told by the sums
@@ -80,7 +112,9 @@ def _of_block(
     return backend.asarray(backend.bring(W, ops), dtype), sums
 
 
-def best_weights(ops: Any, X: Array, H: Array, l1: float, eps: float) -> tuple[Array, Array, Array]:
+def best_weights(
+    ops: Any, X: Array, components: Components, l1: float
+) -> tuple[Array, Array, Array]:
     """The rows w ≥ 0 that minimise ½‖x − w H‖² + λ Σ w.
 
     Parameters
@@ -89,12 +123,9 @@ def best_weights(ops: Any, X: Array, H: Array, l1: float, eps: float) -> tuple[A
         Does the arithmetic.
     X : array of shape (b, p)
         In float64, at any scale.
-    H : array of shape (k, p)
-        In float64, its rows of unit norm or zero.
+    components : Components
     l1 : float
         The penalty λ.
-    eps : float
-        The relative precision to which H is known.
 
     Returns
     -------
@@ -106,9 +137,8 @@ def best_weights(ops: Any, X: Array, H: Array, l1: float, eps: float) -> tuple[A
         0 for every row whose squares are floats.
     """
     X, powers = _at_unit_scale(ops, X)
-    B = ops.matmul(H, H.T)
-    condition = condition_of(ops, B)
-    A = ops.row_products(X, H) if condition > DELICATE else ops.matmul(X, H.T)
+    H, B, condition, eps = components
+    A = ops.row_products(X, H) if components.delicate else ops.matmul(X, H.T)
     mantissa, power = math.frexp(l1)
     bounded = ops.xp.where(power - powers < 1000, power - powers, 1000.0)
     penalty = _times_power_of_two(ops, mantissa + 0 * powers, bounded)
@@ -149,16 +179,7 @@ def _halves(ops: Any, powers: Array) -> tuple[Array, Array]:
     return 2.0**half, 2.0 ** (powers - half)
 
 
-def is_delicate(H: np.ndarray) -> bool:
-    """Whether H Hᵀ is so near to singular that rounding shows in the exact W."""
-    wide = H.astype("float64")
-    spectrum = np.linalg.eigvalsh(wide @ wide.T) if wide.any() else np.ones(1)
-    spectrum = spectrum[-np.count_nonzero(wide.any(axis=1)) :]  # less the empty rows
-    return bool(spectrum[-1] > DELICATE * spectrum[0])
-
-
-def condition_of(ops: Any, B: Array) -> float:
-    """The condition of B, less its empty rows and with unit diagonal."""
+def _condition(ops: Any, B: Array) -> float:
     spectrum = ops.xp.linalg.eigvalsh(_with_unit_diagonal(ops, B)[0])
     least = float(spectrum[0])
     return float(spectrum[-1]) / least if least > 0 else math.inf

@@ -91,19 +91,19 @@ class Alternation:
             H=ops.asarray(Y, dtype), B=ops.asarray(B, dtype), l1=self.l1, repeats=self.repeats,
         )  # fmt: skip
         W, (S, T, total) = self.rows.map_sum(step, point.W)
-        return self._point(W, self._update_h(S, T, point.H), S, T, total)
+        if self.l1:
+            H = _updates.least_squares_in_ball(self._algebra, S, T, point.H, BALL_SWEEPS)
+            return self._point(W, H, S, T, total)
+        new = self._point(W, self._least_squares(S, T), S, T, total)
+        if new.loss <= point.loss:
+            return new
+        kept = self._point(W, point.H, S, T, total)  # T⁺ cuts off, and so may lose
+        return min(new, kept, key=lambda candidate: candidate.loss)
 
     def _sums(self, W: RowWise) -> list[Array]:
         sums = partial(_updates.sums_of_block, self._ops)
         _, terms = self.rows.map_sum(lambda X, part: (None, sums(X, part)), W)
         return list(terms)
-
-    def _update_h(self, S: Array, T: Array, H: Array) -> Array:
-        if self.l1:
-            return _updates.least_squares_in_ball(self._algebra, S, T, H, BALL_SWEEPS)
-        new = self._least_squares(S, T)
-        error = partial(_updates.squared_error, self._algebra, self.square, S, T)
-        return new if error(new) <= error(H) else H  # T⁺ cuts off, and so may lose
 
     def _least_squares(self, S: Array, T: Array) -> Array:
         rtol = T.shape[0] * float(np.finfo(self.rows.dtype).eps)
