@@ -195,19 +195,21 @@ def _reflected(V: np.ndarray, ops: Any, X: Array) -> Array:
 
 def gram_of_rows(rows: Any) -> np.ndarray:
     """X Xᵀ, block against block."""
-    ops = rows.backend
-    columns = []
-    for place in rows.slices:
+    ops, numbers = rows.backend, range(len(rows.slices))
+    gram = np.empty((len(rows), len(rows)))
+
+    def product(X: Array, i: int, other: Array, j: int) -> tuple[np.ndarray | None, tuple[()]]:
+        if j < i:
+            return None, ()  # Xᵀ of one that is there
+        return ops.to_host(ops.to_dense(ops.matmul(X, ops.asarray(other, ops.widest).T))), ()
+
+    for i, place in enumerate(rows.slices):
         X = ops.asarray(rows.block(place), ops.widest)
-        columns.append(
-            rows.map_sum(
-                lambda other, X=X: (
-                    ops.to_host(ops.to_dense(ops.matmul(ops.asarray(other, ops.widest), X.T))),
-                    (),
-                )
-            )[0]
-        )
-    return np.block([[column[i] for column in columns] for i in range(len(columns))])
+        parts, _ = rows.map_sum(partial(product, X, i), numbers)
+        for j in numbers[i:]:
+            gram[place, rows.slices[j]] = parts[j]
+            gram[rows.slices[j], place] = parts[j].T
+    return gram
 
 
 def _operator(rows: Any) -> LinearOperator:
