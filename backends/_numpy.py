@@ -50,6 +50,14 @@ class Adapter(SparseBackend):
             raise ValueError(f"X must hold real numbers; got dtype {X.dtype}")
         return X
 
+    def slice(self, A: Array, rows: slice) -> Array:
+        if not issparse(A):
+            return A[rows]
+        pointers = A.indptr[rows.start : rows.stop + 1]
+        first, last = pointers[0], pointers[-1]
+        view = A.data[first:last], A.indices[first:last], pointers - first  # A[rows] would copy
+        return type(A)(view, shape=(len(pointers) - 1, A.shape[1]))
+
     def take(self, A: Array, indices: np.ndarray) -> Array:
         return A[indices]
 

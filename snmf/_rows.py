@@ -22,7 +22,7 @@ RowWise = list[Any]
 
 NARROW = ("float32", "float16", "bfloat16")
 BLOCK_BYTES = 2**23  # stays in a shared cache between X Hᵀ and Wᵀ X
-BLOCK_ROWS = (64, 4096)
+BLOCK_ROWS = (64, 4096)  # or p, where that is more: S has p columns for every block
 COMFORTABLE = {"float32": 2.0**20, "float64": 2.0**200}  # norms within 1/c … c need no scaling
 
 
@@ -52,7 +52,7 @@ class Rows:
         self.shape: tuple[int, int] = X.shape
         self.dtype = min(working_dtype(X.dtype), backend.widest)
         self.stored = int(X.nnz if hasattr(X, "nnz") else X.shape[0] * X.shape[1])  # entries
-        step = block_rows(self.stored / len(self), np.dtype(self.dtype).itemsize)
+        step = block_rows(self.shape, self.stored, np.dtype(self.dtype).itemsize)
         self.slices = [
             slice(start, min(start + step, len(self))) for start in range(0, len(self), step)
         ]
@@ -116,7 +116,7 @@ class Rows:
 
     def block(self, rows: slice) -> Array:
         """Those rows: scaled, in working precision."""
-        return self._prepared(self.X[rows, :])
+        return self._prepared(self.backend.slice(self.X, rows))
 
     def take(self, indices: np.ndarray) -> Any:
         """Some rows, prepared likewise, on the host (NumPy, or SciPy sparse)."""
@@ -143,10 +143,11 @@ def working_dtype(dtype: Any) -> str:
     return "float32" if str(dtype).split(".")[-1] in NARROW else "float64"
 
 
-def block_rows(stored: float, itemsize: int) -> int:
-    """How many rows of that many stored entries make a block."""
+def block_rows(shape: tuple[int, int], stored: int, itemsize: int) -> int:
+    """How many rows of an array of that shape, with that many stored entries, make a block."""
     fewest, most = BLOCK_ROWS
-    return max(fewest, min(most, math.floor(BLOCK_BYTES / max(1, stored * itemsize))))
+    fitting = BLOCK_BYTES * shape[0] // max(1, stored * itemsize)
+    return max(fewest, min(max(most, shape[1]), fitting))
 
 
 class Scale(NamedTuple):
