@@ -7,15 +7,14 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array, check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 
 from snmf import _init, _nnls, _wide
+from snmf._options import UPDATES, Options
 from snmf._progress import progress
 from snmf._rows import Rows, Scale, check_range, measure, working_dtype
 from snmf._solve import Alternation, Run, solve, steps_per_pass
@@ -23,31 +22,9 @@ from snmf.backends import Backend, choose, owner
 
 Array = Any
 
-UPDATES = {"mu": "multiplicative", "hals": "hals"}
 ALL_ZERO = 1e30  # a sparsity from which on no weight is left, whatever the number of rows
 CANCELLING = 100.0  # times ‖X‖_F: from there on a component says more of the others than of X
 DRAWN = ("kmeans", "random")  # the starts that a restart can change
-
-PARAMETERS: dict[str, list[Any]] = {
-    "n_components": [Interval(Integral, 1, None, closed="left"), None],
-    "tol": [Interval(Real, 0, None, closed="left")],
-    "max_iter": [Interval(Integral, 0, None, closed="left")],
-    "progress_bar": ["boolean"],
-    "random_state": ["random_state"],
-    "sparsity": [Interval(Real, 0, None, closed="left")],
-    "verbose": ["verbose"],
-    "solver": [StrOptions(set(UPDATES))],
-    "accelerate": ["boolean"],
-    "init": [StrOptions({*_init.STARTS, "custom"})],
-    "n_init": [Interval(Integral, 1, None, closed="left")],
-    "backend": [str, Backend],  # `choose` knows the names
-    "device": [object],
-    "n_jobs": [
-        Interval(Integral, 1, None, closed="left"),
-        Interval(Integral, None, -1, closed="right"),
-        None,
-    ],
-}
 
 
 @dataclass(frozen=True)
@@ -83,30 +60,6 @@ class Factorization:
     loss_curve: np.ndarray
     converged: bool
     reason: str
-
-
-@dataclass(frozen=True)
-class Options:
-    """The parameters of a fit; `snmf.SNMF` documents them."""
-
-    n_components: int | None = None
-    tol: float = 1e-5
-    max_iter: int = 200
-    progress_bar: bool = True
-    random_state: Any = None
-    sparsity: float = 0.0
-    verbose: bool = False
-    solver: str = "mu"
-    accelerate: bool = True
-    init: str = "kmeans"
-    n_init: int = 1
-    backend: str | Backend = "auto"
-    device: Any = None
-    n_jobs: int | None = None
-
-    def __post_init__(self) -> None:
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        validate_parameter_constraints(PARAMETERS, values, caller_name="SNMF")
 
 
 def factorize(

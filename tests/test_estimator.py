@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import snmf
-from snmf import SNMF, _factorize
+from snmf import SNMF, _options
 from snmf.backends import adapter
 
 RNG = np.random.default_rng(0)
@@ -60,8 +60,8 @@ def test_the_first_seven_parameters_are_nolooxs():
 
 def test_defaults_stand_in_two_signatures_and_agree():
     ours = {name: p.default for name, p in inspect.signature(SNMF).parameters.items()}
-    assert ours == {f.name: f.default for f in fields(_factorize.Options)}
-    assert set(ours) == set(_factorize.PARAMETERS)
+    assert ours == {f.name: f.default for f in fields(_options.Options)}
+    assert set(ours) == set(_options.PARAMETERS)
 
 
 def test_attributes_are_those_of_factorize():

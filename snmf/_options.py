@@ -1,0 +1,59 @@
+"""The parameters of a fit, and what they may be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from numbers import Integral, Real
+from typing import Any
+
+from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
+
+from snmf._init import STARTS
+from snmf.backends import Backend
+
+UPDATES = {"mu": "multiplicative", "hals": "hals"}  # solver: its W-step in `snmf._updates`
+
+PARAMETERS: dict[str, list[Any]] = {
+    "n_components": [Interval(Integral, 1, None, closed="left"), None],
+    "tol": [Interval(Real, 0, None, closed="left")],
+    "max_iter": [Interval(Integral, 0, None, closed="left")],
+    "progress_bar": ["boolean"],
+    "random_state": ["random_state"],
+    "sparsity": [Interval(Real, 0, None, closed="left")],
+    "verbose": ["verbose"],
+    "solver": [StrOptions(set(UPDATES))],
+    "accelerate": ["boolean"],
+    "init": [StrOptions({*STARTS, "custom"})],
+    "n_init": [Interval(Integral, 1, None, closed="left")],
+    "backend": [str, Backend],  # `choose` knows the names
+    "device": [object],
+    "n_jobs": [
+        Interval(Integral, 1, None, closed="left"),
+        Interval(Integral, None, -1, closed="right"),
+        None,
+    ],
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """The parameters of a fit; `snmf.SNMF` documents them."""
+
+    n_components: int | None = None
+    tol: float = 1e-5
+    max_iter: int = 200
+    progress_bar: bool = True
+    random_state: Any = None
+    sparsity: float = 0.0
+    verbose: bool = False
+    solver: str = "mu"
+    accelerate: bool = True
+    init: str = "kmeans"
+    n_init: int = 1
+    backend: str | Backend = "auto"
+    device: Any = None
+    n_jobs: int | None = None
+
+    def __post_init__(self) -> None:
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        validate_parameter_constraints(PARAMETERS, values, caller_name="SNMF")
