@@ -40,9 +40,18 @@ class Adapter(Backend):
         return self.xp.matmul(A, B, precision=lax.Precision.HIGHEST)  # no TF32, no bfloat16
 
     def pass_over_block(
-        self, update: str, X: Array, W: Array, H: Array, B: Array, l1: float, repeats: int
+        self,
+        update: str,
+        X: Array,
+        W: Array,
+        H: Array,
+        B: Array,
+        l1: float,
+        repeats: int,
+        weights: Array | None = None,
     ) -> tuple[Array, tuple[Array, ...]]:
-        done: tuple[Array, tuple[Array, ...]] = _pass(self, update, X, W, H, B, l1, repeats)
+        done: tuple[Array, tuple[Array, ...]]
+        done = _pass(self, update, X, W, H, B, l1, repeats, weights)
         return done
 
     def hals(self, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Array:

@@ -70,7 +70,7 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
     n_iter_ : int
         The number of iterations.
     reconstruction_err_ : float
-        ‖X − W H‖_F.
+        ‖X − W H‖_F, its rows weighted where `sample_weight` was given.
     penalty_ : float
         The λ of the fit, in units of X, which `transform` keeps.
     loss_curve_ : array of shape (n_iter_ + 1,)
@@ -132,7 +132,9 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         self.device = device
         self.n_jobs = n_jobs
 
-    def fit(self, X: Any, y: Any = None, *, W: Any = None, H: Any = None) -> SNMF:
+    def fit(
+        self, X: Any, y: Any = None, sample_weight: Any = None, *, W: Any = None, H: Any = None
+    ) -> SNMF:
         """Learn the components of X.
 
         Parameters
@@ -141,6 +143,8 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
             The data, of any sign.
         y : None
             Ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How much each row counts, ≥ 0. None is 1 for each.
         W : array-like of shape (n_samples, n_components), default=None
             Weights to start from, with ``init="custom"``.
         H : array-like of shape (n_components, n_features), default=None
@@ -151,10 +155,12 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         self : SNMF
             The fitted estimator.
         """
-        self._fit(X, W, H)
+        self._fit(X, W=W, H=H, sample_weight=sample_weight)
         return self
 
-    def fit_transform(self, X: Any, y: Any = None, *, W: Any = None, H: Any = None) -> Array:
+    def fit_transform(
+        self, X: Any, y: Any = None, sample_weight: Any = None, *, W: Any = None, H: Any = None
+    ) -> Array:
         """Learn the components of X, and return its weights.
 
         Parameters
@@ -163,6 +169,8 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
             The data, of any sign.
         y : None
             Ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How much each row counts, ≥ 0. None is 1 for each.
         W : array-like of shape (n_samples, n_components), default=None
             Weights to start from, with ``init="custom"``.
         H : array-like of shape (n_components, n_features), default=None
@@ -173,13 +181,13 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         W : array of shape (n_samples, n_components)
             The weights, ≥ 0: what `transform` gives for X.
         """
-        return self._fit(X, W, H).W
+        return self._fit(X, W=W, H=H, sample_weight=sample_weight).W
 
-    def _fit(self, X: Any, W: Any, H: Any) -> Factorization:
+    def _fit(self, X: Any, **given: Any) -> Factorization:
         fitted = copy(self)  # so that a fit which fails or is interrupted leaves nothing behind
         data = owner(X).check(X)
         validate_data(fitted, X, skip_check_array=True)
-        result = factorize(data, W=W, H=H, **self.get_params(deep=False))
+        result = factorize(data, **given, **self.get_params(deep=False))
         fitted.components_ = result.H
         fitted.n_components_ = result.H.shape[0]
         fitted.n_iter_ = result.n_iter
@@ -204,7 +212,7 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         """
         return self._weights(X, "transform")[0]
 
-    def _weights(self, X: Any, method: str) -> tuple[Array, float]:
+    def _weights(self, X: Any, method: str, sample_weight: Any = None) -> tuple[Array, float]:
         check_is_fitted(self)
         source, fitted = owner(X), owner(self.components_)
         if get_config()["array_api_dispatch"] and source != fitted:  # scikit-learn's rule
@@ -221,6 +229,7 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
             backend=self.backend,
             device=self.device,
             n_jobs=self.n_jobs,
+            sample_weight=sample_weight,
         )
 
     def inverse_transform(self, X: Any) -> Array:
@@ -250,7 +259,7 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
     def _components_on_host(self) -> np.ndarray:
         return owner(self.components_).to_host(self.components_)
 
-    def score(self, X: Any, y: Any = None) -> float:
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """The share of X that is explained: ``1 − ‖X − transform(X) H‖² / ‖X‖²``.
 
         Parameters
@@ -259,13 +268,15 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
             The data.
         y : None
             Ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How much each row counts. None is 1 for each.
 
         Returns
         -------
         score : float
             At most 1, which it is for X = 0.
         """
-        return 1.0 - self._weights(X, "score")[1]
+        return 1.0 - self._weights(X, "score", sample_weight)[1]
 
     @property
     def _n_features_out(self) -> int:

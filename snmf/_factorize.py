@@ -39,7 +39,7 @@ class Factorization:
         The components, of unit norm (a component that died is a zero row, and a zero column of
         W), in the order of decreasing norm of their columns in W unless a start was given.
     error : float
-        ‖X − W H‖_F.
+        ‖X − W H‖_F, its rows weighted where `sample_weight` was given.
     penalty : float
         The λ of the objective ½‖X − W H‖² + λ Σ W, in units of X.
     n_iter : int
@@ -68,6 +68,7 @@ def factorize(
     *,
     W: Any = None,
     H: Any = None,
+    sample_weight: Any = None,
     **parameters: Any,
 ) -> Factorization:
     """Factorise X into nonnegative weights and free components, ``X ≈ W H``.
@@ -82,6 +83,9 @@ def factorize(
         Weights to start from, with ``init="custom"``.
     H : array-like of shape (n_components, n_features), default=None
         Components to start from, with ``init="custom"``.
+    sample_weight : array-like of shape (n_samples,), default=None
+        How much each row counts, ≥ 0: the objective is summed over rows with these weights. None
+        is 1 for each.
     **parameters
         Any parameter of `SNMF`, with the same meaning and default.
 
@@ -119,27 +123,32 @@ def factorize(
     backend = choose(options.backend, source, options.device)
     k = int(n_components or min(X.shape))
     W, H = _check_start(options, W, H, X.shape, k, source)
+    D, weight_exponent = _check_weights(sample_weight, X.shape[0])
     with backend.active(), backend.rows(backend.bring(X, source)).threads(options.n_jobs) as rows:
-        scale = measure(rows)
-        rms = (scale.square / len(rows)) ** 0.5
+        weights = None if D is None else rows.split(D)
+        scale = measure(rows, weights)
+        rms = (scale.square / (len(rows) if D is None else float(D.sum()))) ** 0.5
         l1 = min(float(options.sparsity), ALL_ZERO) * rms
         fitted = rows.scaled(scale.exponent)
         narrow = H is None and _wide.pays(rows)
         fitted, expand = _wide.coordinates(fitted) if narrow else (fitted, _as_it_is)
         update = UPDATES[options.solver]
-        steps = steps_per_pass(update, fitted.shape[1], k) if options.accelerate else 1
+        steps = steps_per_pass(update, X.shape[1], k) if options.accelerate else 1
 
         def start(rng: np.random.RandomState) -> _init.Start:
             if options.init == "custom":
                 return _init.custom(fitted, W, H, l1, scale.exponent, lift=options.solver == "mu")
-            return _init.STARTS[options.init](fitted, k, rng)
+            return _init.STARTS[options.init](fitted, k, rng, D)
 
-        run = _best_run(Alternation(fitted, scale.square, l1, update, steps), options, start)
+        alternation = Alternation(fitted, scale.square, l1, update, steps, weights)
+        run = _best_run(alternation, options, start)
         found = expand(backend.algebra.to_host(run.H))
-        result, shares = _finished(rows, run, found, scale, l1, keep_order=options.init == "custom")
+        keep_order = options.init == "custom"
+        result, shares = _finished(rows, run, found, scale, l1, weights, keep_order=keep_order)
         dtype = working_dtype(X.dtype)
         result = replace(
             result,
+            error=math.ldexp(result.error, weight_exponent // 2),
             W=source.asarray(source.bring(result.W, backend), dtype),
             H=source.asarray(result.H, dtype),
         )
@@ -154,6 +163,7 @@ def fit_transform(
     *,
     W: Any = None,
     H: Any = None,
+    sample_weight: Any = None,
     **parameters: Any,
 ) -> Array:
     """Factorise X and return the weights: ``factorize(X, …).W``.
@@ -166,6 +176,8 @@ def fit_transform(
         The number of components k. None is min(n_samples, n_features).
     W, H : array-like, default=None
         A start, with ``init="custom"``: see `factorize`.
+    sample_weight : array-like of shape (n_samples,), default=None
+        How much each row counts.
     **parameters
         Any parameter of `SNMF`, with the same meaning and default.
 
@@ -180,11 +192,18 @@ def fit_transform(
     >>> snmf.fit_transform(np.eye(3) - 0.5, 2, random_state=0).shape
     (3, 2)
     """
-    return factorize(X, n_components, W=W, H=H, **parameters).W
+    return factorize(X, n_components, W=W, H=H, sample_weight=sample_weight, **parameters).W
 
 
 def exact_transform(
-    X: Any, H: np.ndarray, penalty: float, *, backend: Any, device: Any, n_jobs: int | None
+    X: Any,
+    H: np.ndarray,
+    penalty: float,
+    *,
+    backend: Any,
+    device: Any,
+    n_jobs: int | None,
+    sample_weight: Any = None,
 ) -> tuple[Array, float]:
     """The exact W of data for given components, and the share of ‖X‖² that it leaves.
 
@@ -198,6 +217,8 @@ def exact_transform(
         The λ of the fit.
     backend, device, n_jobs
         As for `SNMF`.
+    sample_weight : array-like of shape (n_samples,), default=None
+        How much each row counts in the share.
 
     Returns
     -------
@@ -207,10 +228,12 @@ def exact_transform(
     """
     source = owner(X)
     ops = choose(backend, source, device)
+    D, _ = _check_weights(sample_weight, X.shape[0])
     with ops.active(), ops.rows(ops.bring(X, source)).threads(n_jobs) as rows:
-        scale = measure(rows)
+        weights = None if D is None else rows.split(D)
+        scale = measure(rows, weights)
         exponent = scale.exponent + math.frexp(scale.longest)[1]
-        W, square, squares = _nnls.exact_weights(rows, H, penalty, exponent)
+        W, square, squares = _nnls.exact_weights(rows, H, penalty, exponent, weights)
         check_range(rows.dtype, float(np.sqrt(squares.max())), exponent)
         whole = math.ldexp(scale.square, -2 * (exponent - scale.exponent))
         W = source.asarray(source.bring(rows.join(W), ops), working_dtype(X.dtype))
@@ -248,6 +271,23 @@ def _check_factor(A: Any, name: str, shape: tuple[int, int], source: Backend) ->
     return A  # type: ignore[no-any-return]
 
 
+def _check_weights(sample_weight: Any, n_samples: int) -> tuple[np.ndarray | None, int]:
+    """The weights over 2 ** exponent, (n, 1), so that the largest is about 1; None as it is."""
+    if sample_weight is None:
+        return None, 0
+    D = owner(sample_weight).to_host(owner(sample_weight).asarray(sample_weight))
+    D = check_array(D, ensure_2d=False, dtype="float64", input_name="sample_weight")
+    if D.shape != (n_samples,):
+        raise ValueError(f"sample_weight must have shape ({n_samples},); got {D.shape}")
+    if D.min() < 0:
+        raise ValueError(f"sample_weight must be nonnegative; its smallest entry is {D.min():g}")
+    if not D.any():
+        raise ValueError("sample_weight must not be zero for every row")
+    exponent = math.frexp(D.max())[1]
+    exponent += exponent % 2  # so that its root is a power of two as well
+    return np.ldexp(D, -exponent)[:, None], exponent
+
+
 def _as_it_is(H: np.ndarray) -> np.ndarray:
     return H
 
@@ -272,7 +312,14 @@ def _best_run(alternation: Alternation, options: Options, start: Callable[..., A
 
 
 def _finished(
-    rows: Rows, run: Run, H: np.ndarray, scale: Scale, l1: float, *, keep_order: bool
+    rows: Rows,
+    run: Run,
+    H: np.ndarray,
+    scale: Scale,
+    l1: float,
+    weights: list[Array] | None,
+    *,
+    keep_order: bool,
 ) -> tuple[Factorization, np.ndarray]:
     """The canonical form: H of unit rows, its exact W, components by decreasing weight.
 
@@ -282,7 +329,7 @@ def _finished(
     H = _init.unit_rows(H)[0].astype(rows.dtype)
     penalty = float(np.ldexp(l1, scale.exponent))
     exponent = scale.exponent + math.frexp(scale.longest)[1]
-    W, square, squares = _nnls.exact_weights(rows, H, penalty, exponent)
+    W, square, squares = _nnls.exact_weights(rows, H, penalty, exponent, weights)
     order = np.arange(len(H)) if keep_order else np.argsort(-squares, kind="stable")
     unique = not _nnls.Components.of(ops.algebra, H).delicate
     H, squares = H[order], squares[order]
@@ -292,7 +339,7 @@ def _finished(
         W, _ = rows.map_sum(lambda X, part: (ops.xp.take(part, columns, axis=1) * alive, ()), W)
     while not unique:  # the order has a part in W, and so has every row of H
         H[squares == 0] = 0
-        W, square, squares = _nnls.exact_weights(rows, H, penalty, exponent)
+        W, square, squares = _nnls.exact_weights(rows, H, penalty, exponent, weights)
         unique = not np.any((squares == 0) & np.any(H != 0, axis=1))
     H[squares == 0] = 0
     check_range(rows.dtype, float(np.sqrt(squares.max())), exponent)

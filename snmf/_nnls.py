@@ -69,7 +69,7 @@ class Components(NamedTuple):
 
 
 def exact_weights(
-    rows: Any, H: np.ndarray, l1: float, exponent: int = 0
+    rows: Any, H: np.ndarray, l1: float, exponent: int = 0, weights: list[Array] | None = None
 ) -> tuple[list[Array], float, np.ndarray]:
     """The W that minimises ½‖X − W H‖² + λ Σ W over W ≥ 0.
 
@@ -83,6 +83,8 @@ def exact_weights(
         The penalty λ.
     exponent : int, default=0
         2 ** exponent is about the largest norm of a row.
+    weights : list of arrays of shape (b, 1), default=None
+        Row-wise, the weights with which rows enter the sums. None is 1 for each.
 
     Returns
     -------
@@ -95,17 +97,27 @@ def exact_weights(
     """
     components = Components.of(rows.backend.algebra, H)
     step = partial(_of_block, rows.backend, components, l1, exponent, rows.dtype)
-    W, (square, squares) = rows.map_sum(step)
+    W, (square, squares) = rows.map_sum(step, *(() if weights is None else (weights,)))
     return W, float(square), rows.backend.algebra.to_host(squares)
 
 
 def _of_block(
-    backend: Any, components: Components, l1: float, exponent: int, dtype: str, X: Array
+    backend: Any,
+    components: Components,
+    l1: float,
+    exponent: int,
+    dtype: str,
+    X: Array,
+    weights: Array | None = None,
 ) -> tuple[Array, tuple[Array, Array]]:
     ops, largest = backend.algebra, float(np.finfo(dtype).max)
     W, squares, powers = best_weights(ops, backend.to_algebra(X), components, l1)
     unit = _times_power_of_two(ops, 1 + 0 * powers, powers - exponent)
-    sums = ops.xp.sum(squares * unit * unit), ops.xp.sum((W * unit[:, None]) ** 2, axis=0)
+    errors, weight_squares = squares * unit * unit, (W * unit[:, None]) ** 2
+    if weights is not None:
+        D = backend.to_algebra(weights)
+        errors, weight_squares = errors * D[:, 0], weight_squares * D
+    sums = ops.xp.sum(errors), ops.xp.sum(weight_squares, axis=0)
     # beyond the largest number the caller is told by the sums
     most = _times_power_of_two(ops, largest, -ops.positive_part(powers))[:, None]
     W = _times_power_of_two(ops, ops.xp.where(most > W, W, most), powers[:, None])

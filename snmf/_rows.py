@@ -37,6 +37,8 @@ class Rows:
         Does the arithmetic.
     exponent : int, default=0
         Blocks come multiplied by 2 ** -exponent.
+    factors : ndarray of shape (n_samples,), default=None
+        And every row by its factor.
     run : callable, default=map
         How a function is mapped over the blocks.
     """
@@ -46,9 +48,11 @@ class Rows:
         X: Array,
         backend: Any,
         exponent: int = 0,
+        factors: np.ndarray | None = None,
         run: Callable[..., Iterator[Any]] = map,
     ) -> None:
-        self.X, self.backend, self.exponent, self._run = X, backend, exponent, run
+        self.X, self.backend, self._run = X, backend, run
+        self.exponent, self.factors = exponent, factors
         self.shape: tuple[int, int] = X.shape
         self.dtype = min(working_dtype(X.dtype), backend.widest)
         self.stored = int(X.nnz if hasattr(X, "nnz") else X.shape[0] * X.shape[1])  # entries
@@ -73,15 +77,18 @@ class Rows:
         """The same rows multiplied by 2 ** -exponent, block by block."""
         return self._with(exponent=exponent)
 
+    def times(self, factors: np.ndarray | None) -> Rows:
+        """The same rows, each times its factor, block by block."""
+        return self._with(factors=factors)
+
     def over(self, A: np.ndarray) -> Rows:
         """The rows of an array of the host, in the precision and on the threads of these."""
         array = self.backend.asarray(A, self.dtype)
         return type(self)(array, self.backend, run=self._run)
 
     def _with(self, **changes: Any) -> Rows:
-        return type(self)(
-            self.X, self.backend, **{"exponent": self.exponent, "run": self._run, **changes}
-        )
+        kept = {"exponent": self.exponent, "factors": self.factors, "run": self._run}
+        return type(self)(self.X, self.backend, **{**kept, **changes})
 
     def map_sum(
         self, function: Callable[..., tuple[Any, Any]], *row_wise: RowWise
@@ -116,7 +123,10 @@ class Rows:
 
     def block(self, rows: slice) -> Array:
         """Those rows: scaled, in working precision."""
-        return self._prepared(self.backend.slice(self.X, rows))
+        block = self._prepared(self.backend.slice(self.X, rows))
+        if self.factors is None:
+            return block
+        return self.backend.scale_rows(block, self.backend.asarray(self.factors[rows], self.dtype))
 
     def take(self, indices: np.ndarray) -> Any:
         """Some rows, prepared likewise, on the host (NumPy, or SciPy sparse)."""
@@ -169,8 +179,14 @@ class Scale(NamedTuple):
     longest: float
 
 
-def measure(rows: Rows) -> Scale:
+def measure(rows: Rows, weights: RowWise | None = None) -> Scale:
     """Look at every entry once, and again where the squares leave the range of the dtype.
+
+    Parameters
+    ----------
+    rows : Rows
+    weights : list of arrays of shape (b, 1), default=None
+        Row-wise, the weights with which the squares are summed. None is 1 for each.
 
     Raises
     ------
@@ -178,7 +194,7 @@ def measure(rows: Rows) -> Scale:
         If an entry is NaN or infinite, which is named, or if ‖X‖_F is beyond the dtype.
     """
     comfortable = COMFORTABLE[rows.dtype]
-    scale = Scale(0, *_squares(rows))
+    scale = Scale(0, *_squares(rows, weights))
     if 1 / comfortable < scale.longest < comfortable:
         return scale
     largest = [float(part) for part in rows.map_sum(partial(_largest, rows.backend))[0]]
@@ -186,7 +202,7 @@ def measure(rows: Rows) -> Scale:
         if not math.isfinite(value):
             raise ValueError(_not_finite(rows, place))
     exponent = math.frexp(max(largest))[1]
-    scale = Scale(exponent, *_squares(rows.scaled(exponent)))
+    scale = Scale(exponent, *_squares(rows.scaled(exponent), weights))
     check_range(rows.dtype, scale.square**0.5, exponent)
     return scale
 
@@ -201,14 +217,19 @@ def check_range(dtype: str, norm: float, exponent: int) -> None:
         )
 
 
-def _squares(rows: Rows) -> tuple[float, float]:
-    longest, (square,) = rows.map_sum(partial(_squares_of_block, rows.backend))
+def _squares(rows: Rows, weights: RowWise | None) -> tuple[float, float]:
+    row_wise = () if weights is None else (weights,)
+    longest, (square,) = rows.map_sum(partial(_squares_of_block, rows.backend), *row_wise)
     return float(square), max(float(part) for part in longest) ** 0.5
 
 
-def _squares_of_block(ops: Any, X: Array) -> tuple[Array, tuple[Array]]:
+def _squares_of_block(
+    ops: Any, X: Array, weights: Array | None = None
+) -> tuple[Array, tuple[Array]]:
     squares = ops.row_squares(X)
-    return ops.xp.max(squares), (ops.xp.sum(squares),)
+    return ops.xp.max(squares), (
+        ops.xp.sum(squares if weights is None else squares * weights[:, 0]),
+    )
 
 
 def _largest(ops: Any, X: Array) -> tuple[Array, tuple[()]]:

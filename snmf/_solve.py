@@ -52,6 +52,8 @@ class Alternation:
         The W-step, by its name in `snmf._updates`.
     repeats : int
         How often it is made in a pass, with A = X Hᵀ and B = H Hᵀ held fixed.
+    weights : list of arrays of shape (b, 1), default=None
+        Row-wise, the weights of the rows. None is 1 for each.
     """
 
     rows: Any
@@ -59,6 +61,7 @@ class Alternation:
     l1: float
     update: str
     repeats: int
+    weights: RowWise | None = None
 
     @property
     def _ops(self) -> Any:
@@ -85,12 +88,12 @@ class Alternation:
     def advance(self, point: Point, Y: Array) -> Point:
         """One pass over X: the W-step at H = Y, then the H-step."""
         ops, dtype = self._ops, self.rows.dtype
-        B = self._algebra.matmul(Y, Y.T)
-        step = partial(
-            ops.pass_over_block, self.update,
-            H=ops.asarray(Y, dtype), B=ops.asarray(B, dtype), l1=self.l1, repeats=self.repeats,
-        )  # fmt: skip
-        W, (S, T, total) = self.rows.map_sum(step, point.W)
+        H, B = ops.asarray(Y, dtype), ops.asarray(self._algebra.matmul(Y, Y.T), dtype)
+
+        def step(X: Array, W: Array, weights: Array | None = None) -> Any:
+            return ops.pass_over_block(self.update, X, W, H, B, self.l1, self.repeats, weights)
+
+        W, (S, T, total) = self._map_sum(step, point.W)
         if self.l1:
             H = _updates.least_squares_in_ball(self._algebra, S, T, point.H, BALL_SWEEPS)
             return self._point(W, H, S, T, total)
@@ -100,9 +103,14 @@ class Alternation:
         kept = self._point(W, point.H, S, T, total)  # T⁺ cuts off, and so may lose
         return min(new, kept, key=lambda candidate: candidate.loss)
 
+    def _map_sum(self, function: Callable[..., Any], *row_wise: RowWise) -> tuple[RowWise, Any]:
+        weighted = row_wise if self.weights is None else (*row_wise, self.weights)
+        result: tuple[RowWise, Any] = self.rows.map_sum(function, *weighted)
+        return result
+
     def _sums(self, W: RowWise) -> list[Array]:
         sums = partial(_updates.sums_of_block, self._ops)
-        _, terms = self.rows.map_sum(lambda X, part: (None, sums(X, part)), W)
+        _, terms = self._map_sum(lambda *block: (None, sums(*block)), W)
         return list(terms)
 
     def _least_squares(self, S: Array, T: Array) -> Array:
@@ -120,9 +128,12 @@ class Alternation:
     def _residual(self, W: RowWise, H: Array) -> float:
         ops = self._ops
         H = ops.asarray(H, self.rows.dtype)
-        _, (error,) = self.rows.map_sum(
-            lambda X, part: (None, (ops.xp.sum(ops.row_errors(X, part, H)),)), W
-        )
+
+        def error_of_block(X: Array, W: Array, weights: Array | None = None) -> Any:
+            errors = ops.row_errors(X, W, H)
+            return None, (ops.xp.sum(errors if weights is None else errors * weights[:, 0]),)
+
+        _, (error,) = self._map_sum(error_of_block, W)
         return float(error)
 
 

@@ -20,17 +20,32 @@ Array = Any
 
 
 def pass_over_block(
-    ops: Any, solver: str, X: Array, W: Array, H: Array, B: Array, l1: float, repeats: int
+    ops: Any,
+    solver: str,
+    X: Array,
+    W: Array,
+    H: Array,
+    B: Array,
+    l1: float,
+    repeats: int,
+    weights: Array | None = None,
 ) -> tuple[Array, tuple[Array, Array, Array]]:
     """One iteration's work on one block of rows: its W-step, then S, T and Σ W."""
     A = ops.matmul(X, H.T)
     W = getattr(ops, solver)(A, B, W, l1, repeats)
-    return W, sums_of_block(ops, X, W)
+    return W, sums_of_block(ops, X, W, weights)
 
 
-def sums_of_block(ops: Any, X: Array, W: Array) -> tuple[Array, Array, Array]:
-    """``S = Wᵀ X``, ``T = Wᵀ W`` and ``Σ W`` of one block of rows."""
-    return ops.matmul(W.T, X), ops.matmul(W.T, W), ops.xp.sum(W)
+def sums_of_block(
+    ops: Any, X: Array, W: Array, weights: Array | None = None
+) -> tuple[Array, Array, Array]:
+    """``S = Wᵀ D X``, ``T = Wᵀ D W`` and ``Σ D W`` of one block of rows.
+
+    The diagonal D holds the weights of the rows, (b, 1), with which all of F is summed; None is
+    the identity. The W-step, row by row, knows nothing of them.
+    """
+    DW = W if weights is None else W * weights
+    return ops.matmul(DW.T, X), ops.matmul(DW.T, W), ops.xp.sum(DW)
 
 
 def multiplicative(ops: Any, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Array:

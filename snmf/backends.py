@@ -196,10 +196,18 @@ class Backend:
         return math.sqrt(self.xp.finfo(dtype).smallest_normal)
 
     def pass_over_block(
-        self, update: str, X: Array, W: Array, H: Array, B: Array, l1: float, repeats: int
+        self,
+        update: str,
+        X: Array,
+        W: Array,
+        H: Array,
+        B: Array,
+        l1: float,
+        repeats: int,
+        weights: Array | None = None,
     ) -> tuple[Array, tuple[Array, ...]]:
         """One iteration's work on a block: `snmf._updates.pass_over_block`."""
-        return _updates.pass_over_block(self, update, X, W, H, B, l1, repeats)
+        return _updates.pass_over_block(self, update, X, W, H, B, l1, repeats, weights)
 
     def multiplicative(self, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Array:
         """W-step of Ding, Li & Jordan: `snmf._updates.multiplicative`."""
