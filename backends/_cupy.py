@@ -81,7 +81,7 @@ class Adapter(SparseBackend):
         return cupy.linalg.pinv(A, rcond=rtol)
 
     def identity_like(self, A: Array) -> Array:
-        return cupy.eye(A.shape[0], dtype=A.dtype)
+        return cupy.eye(A.shape[-1], dtype=A.dtype)
 
     def multiplicative(self, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Array:
         step, real = kernel("multiplicative", W.dtype), W.dtype.type

@@ -113,6 +113,8 @@ class Adapter(SparseBackend):
 
     def solve_passive(self, A: Array, B: Array, passive: Array) -> Array:
         """On the smaller side: few zeros come from u = a B⁻¹, less what makes them zero."""
+        if B.ndim == 3:
+            return super().solve_passive(A, B, passive)
         inverse = _inverse(B, WELL_CONDITIONED)
         if inverse is None:
             return _by_size(A, B, passive)

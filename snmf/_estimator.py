@@ -59,6 +59,11 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
     n_jobs : int, default=None
         The number of threads, each on a block of rows. None leaves threads to BLAS, −1 takes
         all cores.
+    missing_values : None or numpy.nan, default=None
+        With ``numpy.nan`` such entries of X are not observed: the objective is summed over the
+        others, in the fit, in `transform` and in `score`, and ``inverse_transform(transform(X))``
+        says what they may be. What a sparse X does not store is 0, not missing. With None they
+        are an error.
 
     Attributes
     ----------
@@ -116,6 +121,7 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         backend: str | Backend = "auto",
         device: Any = None,
         n_jobs: int | None = None,
+        missing_values: float | None = None,
     ) -> None:
         self.n_components = n_components
         self.tol = tol
@@ -131,6 +137,7 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         self.backend = backend
         self.device = device
         self.n_jobs = n_jobs
+        self.missing_values = missing_values
 
     def fit(
         self, X: Any, y: Any = None, sample_weight: Any = None, *, W: Any = None, H: Any = None
@@ -229,6 +236,7 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
             backend=self.backend,
             device=self.device,
             n_jobs=self.n_jobs,
+            missing_values=self.missing_values,
             sample_weight=sample_weight,
         )
 
@@ -285,6 +293,7 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
+        tags.input_tags.allow_nan = self.missing_values is not None
         tags.array_api_support = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags

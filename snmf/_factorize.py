@@ -7,13 +7,14 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array, check_random_state
 
-from snmf import _init, _nnls, _wide
+from snmf import _init, _missing, _nnls, _wide
 from snmf._options import UPDATES, Options
 from snmf._progress import progress
 from snmf._rows import Rows, Scale, check_range, measure, working_dtype
@@ -126,25 +127,34 @@ def factorize(
     D, weight_exponent = _check_weights(sample_weight, X.shape[0])
     with backend.active(), backend.rows(backend.bring(X, source)).threads(options.n_jobs) as rows:
         weights = None if D is None else rows.split(D)
-        scale = measure(rows, weights)
+        zeros = None if options.missing_values is None else np.zeros(X.shape[1])
+        scale = measure(rows.filled(zeros), weights)
         rms = (scale.square / (len(rows) if D is None else float(D.sum()))) ** 0.5
         l1 = min(float(options.sparsity), ALL_ZERO) * rms
         fitted = rows.scaled(scale.exponent)
-        narrow = H is None and _wide.pays(rows)
+        seen = None if zeros is None else _missing.observed(fitted)
+        narrow = H is None and seen is None and _wide.pays(rows)
         fitted, expand = _wide.coordinates(fitted) if narrow else (fitted, _as_it_is)
+        complete = fitted if seen is None else fitted.filled(seen.means)
         update = UPDATES[options.solver]
         steps = steps_per_pass(update, X.shape[1], k) if options.accelerate else 1
 
         def start(rng: np.random.RandomState) -> _init.Start:
             if options.init == "custom":
-                return _init.custom(fitted, W, H, l1, scale.exponent, lift=options.solver == "mu")
-            return _init.STARTS[options.init](fitted, k, rng, D)
+                return _init.custom(complete, W, H, l1, scale.exponent, lift=options.solver == "mu")
+            return _init.STARTS[options.init](complete, k, rng, D)
 
         alternation = Alternation(fitted, scale.square, l1, update, steps, weights)
+        if seen is not None:
+            alternation = _missing.Incomplete(**vars(alternation), means=seen.means)
         run = _best_run(alternation, options, start)
         found = expand(backend.algebra.to_host(run.H))
         keep_order = options.init == "custom"
-        result, shares = _finished(rows, run, found, scale, l1, weights, keep_order=keep_order)
+        exact = partial(
+            _nnls.exact_weights, rows, weights=weights,
+            solve=None if seen is None else _missing.best_weights,
+        )  # fmt: skip
+        result, shares = _finished(rows, run, found, scale, l1, exact, keep_order=keep_order)
         dtype = working_dtype(X.dtype)
         result = replace(
             result,
@@ -152,7 +162,8 @@ def factorize(
             W=source.asarray(source.bring(result.W, backend), dtype),
             H=source.asarray(result.H, dtype),
         )
-    for complaint in _complaints(result, options, shares, scale.longest / rms if rms else 0.0):
+    largest = scale.longest / rms if rms else 0.0
+    for complaint in [*_of_missing(seen), *_complaints(result, options, shares, largest)]:
         warnings.warn(complaint, ConvergenceWarning, stacklevel=_callers_level())
     return result
 
@@ -203,6 +214,7 @@ def exact_transform(
     backend: Any,
     device: Any,
     n_jobs: int | None,
+    missing_values: float | None,
     sample_weight: Any = None,
 ) -> tuple[Array, float]:
     """The exact W of data for given components, and the share of ‖X‖² that it leaves.
@@ -215,7 +227,7 @@ def exact_transform(
         As a fit returns them.
     penalty : float
         The λ of the fit.
-    backend, device, n_jobs
+    backend, device, n_jobs, missing_values
         As for `SNMF`.
     sample_weight : array-like of shape (n_samples,), default=None
         How much each row counts in the share.
@@ -231,9 +243,12 @@ def exact_transform(
     D, _ = _check_weights(sample_weight, X.shape[0])
     with ops.active(), ops.rows(ops.bring(X, source)).threads(n_jobs) as rows:
         weights = None if D is None else rows.split(D)
-        scale = measure(rows, weights)
+        zeros = None if missing_values is None else np.zeros(X.shape[1])
+        scale = measure(rows.filled(zeros), weights)
         exponent = scale.exponent + math.frexp(scale.longest)[1]
-        W, square, squares = _nnls.exact_weights(rows, H, penalty, exponent, weights)
+        W, square, squares = _nnls.exact_weights(
+            rows, H, penalty, exponent, weights, None if zeros is None else _missing.best_weights
+        )
         check_range(rows.dtype, float(np.sqrt(squares.max())), exponent)
         whole = math.ldexp(scale.square, -2 * (exponent - scale.exponent))
         W = source.asarray(source.bring(rows.join(W), ops), working_dtype(X.dtype))
@@ -317,7 +332,7 @@ def _finished(
     H: np.ndarray,
     scale: Scale,
     l1: float,
-    weights: list[Array] | None,
+    exact: Callable[..., Any],
     *,
     keep_order: bool,
 ) -> tuple[Factorization, np.ndarray]:
@@ -329,7 +344,7 @@ def _finished(
     H = _init.unit_rows(H)[0].astype(rows.dtype)
     penalty = float(np.ldexp(l1, scale.exponent))
     exponent = scale.exponent + math.frexp(scale.longest)[1]
-    W, square, squares = _nnls.exact_weights(rows, H, penalty, exponent, weights)
+    W, square, squares = exact(H, penalty, exponent)
     order = np.arange(len(H)) if keep_order else np.argsort(-squares, kind="stable")
     unique = not _nnls.Components.of(ops.algebra, H).delicate
     H, squares = H[order], squares[order]
@@ -339,7 +354,7 @@ def _finished(
         W, _ = rows.map_sum(lambda X, part: (ops.xp.take(part, columns, axis=1) * alive, ()), W)
     while not unique:  # the order has a part in W, and so has every row of H
         H[squares == 0] = 0
-        W, square, squares = _nnls.exact_weights(rows, H, penalty, exponent, weights)
+        W, square, squares = exact(H, penalty, exponent)
         unique = not np.any((squares == 0) & np.any(H != 0, axis=1))
     H[squares == 0] = 0
     check_range(rows.dtype, float(np.sqrt(squares.max())), exponent)
@@ -387,6 +402,15 @@ def _complaints(
             "Components are nearly collinear, so that their weights cancel: a single one is "
             f"{np.max(shares):.3g} times as large as X. Lower n_components, or set sparsity."
         )
+
+
+def _of_missing(seen: _missing.Observed | None) -> Iterator[str]:
+    if seen is None:
+        return
+    if not seen.rows.all():
+        yield f"{np.sum(~seen.rows)} rows of X have no observed entry: their weights are zero."
+    if not seen.columns.all():
+        yield (f"{np.sum(~seen.columns)} columns of X have no observed entry: H is zero there.")
 
 
 def _callers_level() -> int:

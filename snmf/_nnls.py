@@ -13,6 +13,7 @@ SciPy's active-set method, on a factor of H itself.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ import scipy.linalg
 import scipy.optimize
 
 Array = Any
+Solver = Callable[..., tuple[Array, Array, Array]]
 
 NORMAL = 2.0**400  # squared norms within 1/NORMAL … NORMAL neither overflow nor lose digits
 CANCELLED = 1e-8  # below this share of their terms the sums have lost the error: take the residual
@@ -69,7 +71,12 @@ class Components(NamedTuple):
 
 
 def exact_weights(
-    rows: Any, H: np.ndarray, l1: float, exponent: int = 0, weights: list[Array] | None = None
+    rows: Any,
+    H: np.ndarray,
+    l1: float,
+    exponent: int = 0,
+    weights: list[Array] | None = None,
+    solve: Solver | None = None,
 ) -> tuple[list[Array], float, np.ndarray]:
     """The W that minimises ½‖X − W H‖² + λ Σ W over W ≥ 0.
 
@@ -85,6 +92,8 @@ def exact_weights(
         2 ** exponent is about the largest norm of a row.
     weights : list of arrays of shape (b, 1), default=None
         Row-wise, the weights with which rows enter the sums. None is 1 for each.
+    solve : callable, default=None
+        Solves for the rows of a block, as `best_weights` does, which None stands for.
 
     Returns
     -------
@@ -96,13 +105,15 @@ def exact_weights(
         ‖w_j‖² for every component j, in units of 4 ** exponent.
     """
     components = Components.of(rows.backend.algebra, H)
-    step = partial(_of_block, rows.backend, components, l1, exponent, rows.dtype)
+    solve = solve or best_weights
+    step = partial(_of_block, rows.backend, solve, components, l1, exponent, rows.dtype)
     W, (square, squares) = rows.map_sum(step, *(() if weights is None else (weights,)))
     return W, float(square), rows.backend.algebra.to_host(squares)
 
 
 def _of_block(
     backend: Any,
+    solve: Solver,
     components: Components,
     l1: float,
     exponent: int,
@@ -111,7 +122,7 @@ def _of_block(
     weights: Array | None = None,
 ) -> tuple[Array, tuple[Array, Array]]:
     ops, largest = backend.algebra, float(np.finfo(dtype).max)
-    W, squares, powers = best_weights(ops, backend.to_algebra(X), components, l1)
+    W, squares, powers = solve(ops, backend.to_algebra(X), components, l1)
     unit = _times_power_of_two(ops, 1 + 0 * powers, powers - exponent)
     errors, weight_squares = squares * unit * unit, (W * unit[:, None]) ** 2
     if weights is not None:
@@ -148,14 +159,11 @@ def best_weights(
     powers : array of shape (b,)
         0 for every row whose squares are floats.
     """
-    X, powers = _at_unit_scale(ops, X)
+    X, powers = at_unit_scale(ops, X)
     H, B, condition, eps = components
     A = ops.row_products(X, H) if components.delicate else ops.matmul(X, H.T)
-    mantissa, power = math.frexp(l1)
-    bounded = ops.xp.where(power - powers < 1000, power - powers, 1000.0)
-    penalty = _times_power_of_two(ops, mantissa + 0 * powers, bounded)
     ridges = (0.0,) if condition < SINGULAR else RIDGES if l1 else RIDGES[:1]
-    W = nnls(ops, A - penalty[:, None], B, ridges)
+    W = nnls(ops, A - penalty_at_scale(ops, l1, powers), B, ridges)
     if condition >= SINGULAR and not l1:
         W = _with_cancelling_weights(ops, X, H, A, B, W, eps)
     squares = ops.row_squares(X)
@@ -165,7 +173,7 @@ def best_weights(
     return W, errors, powers
 
 
-def _at_unit_scale(ops: Any, X: Array) -> tuple[Array, Array]:
+def at_unit_scale(ops: Any, X: Array) -> tuple[Array, Array]:
     """X with rows of extreme scale multiplied by 2 ** -powers, and these powers."""
     xp = ops.xp
     squares = ops.row_squares(X)
@@ -178,6 +186,13 @@ def _at_unit_scale(ops: Any, X: Array) -> tuple[Array, Array]:
         for share in _halves(ops, -powers):
             X = ops.scale_rows(X, share)
     return X, powers
+
+
+def penalty_at_scale(ops: Any, l1: float, powers: Array) -> Array:
+    """λ for rows multiplied by 2 ** -powers, (b, 1)."""
+    mantissa, power = math.frexp(l1)
+    bounded = ops.xp.where(power - powers < 1000, power - powers, 1000.0)
+    return _times_power_of_two(ops, mantissa + 0 * powers, bounded)[:, None]
 
 
 def _times_power_of_two(ops: Any, A: Array, powers: Array) -> Array:
@@ -202,7 +217,8 @@ def _with_unit_diagonal(ops: Any, B: Array) -> tuple[Array, Array]:
     xp = ops.xp
     norm = xp.sqrt(ops.diagonal(B))
     unit = xp.where(norm > 0, 1 / xp.where(norm > 0, norm, 1.0), 0.0)
-    return B * unit[:, None] * unit[None, :] + ops.identity_like(B) * (norm == 0), unit
+    empty = xp.astype(norm == 0, B.dtype)[..., None, :] * ops.identity_like(B)
+    return B * unit[..., :, None] * unit[..., None, :] + empty, unit
 
 
 def nnls(ops: Any, A: Array, B: Array, ridges: tuple[float, ...] = (0.0,)) -> Array:
@@ -212,8 +228,8 @@ def nnls(ops: Any, A: Array, B: Array, ridges: tuple[float, ...] = (0.0,)) -> Ar
     ----------
     ops : Backend
         Does the arithmetic.
-    A : array of shape (b, k), B : array of shape (k, k)
-        In float64; B symmetric and positive semidefinite.
+    A : array of shape (b, k), B : array of shape (k, k) or (b, k, k)
+        In float64; B symmetric and positive semidefinite: one for all rows, or one for each.
     ridges : tuple of floats, default=(0,)
         What is added to the diagonal of B at unit diagonal, so that the minimiser is unique. A
         next, smaller one is a proximal step from there, for the rows that ask for it:
@@ -228,23 +244,33 @@ def nnls(ops: Any, A: Array, B: Array, ridges: tuple[float, ...] = (0.0,)) -> Ar
     A = A * unit
     W = xp.zeros_like(A)
     some = xp.nonzero(xp.any(A > 0, axis=1))[0]  # elsewhere w = 0
-    together = max(1, TOGETHER // B.shape[0])
+    together = max(1, TOGETHER // B.shape[-1])
     for start in range(0, some.shape[0], together):
         rows = some[start : start + together]
-        W[rows] = _from_cold(ops, A[rows], B, ridges)
+        W[rows] = _from_cold(ops, A[rows], _of(B, rows), ridges)
     return W * unit
+
+
+def _of(B: Array, rows: Array) -> Array:
+    """What B is for those rows."""
+    return B if B.ndim == 2 else B[rows]
+
+
+def _times(ops: Any, W: Array, B: Array) -> Array:
+    """The products of rows of W, each with its B."""
+    return ops.matmul(W, B) if B.ndim == 2 else ops.matmul(W[:, None, :], B)[:, 0, :]
 
 
 def _from_cold(ops: Any, A: Array, B: Array, ridges: tuple[float, ...]) -> Array:
     """Nonnegative least squares where B has unit diagonal."""
     identity, (first, *smaller) = ops.identity_like(B), ridges
-    start = ops.hals(A, B, ops.xp.zeros_like(A), 0.0, SWEEPS)
+    start = ops.hals(A, B, ops.xp.zeros_like(A), 0.0, SWEEPS) if B.ndim == 2 else A
     W = _pivot(ops, A, B + first * identity, start > 0)
     for ridge in smaller:
         left = _unsettled(ops, A, B, W)
         if left.shape[0]:
             V = W[left]
-            W[left] = _pivot(ops, A[left] + ridge * V, B + ridge * identity, V > 0)
+            W[left] = _pivot(ops, A[left] + ridge * V, _of(B, left) + ridge * identity, V > 0)
     return W
 
 
@@ -270,7 +296,7 @@ def _size(ops: Any, A: Array) -> Array:
 
 def _unsettled(ops: Any, A: Array, B: Array, W: Array, stationary: float = STATIONARY) -> Array:
     """The rows whose gradient has an entry that a step within w ≥ 0 could follow."""
-    gradient = ops.matmul(W, B) - A
+    gradient = _times(ops, W, B) - A
     slope = _size(ops, ops.xp.where((W > 0) | (gradient < 0), gradient, 0.0))
     return ops.xp.nonzero(slope > stationary * _size(ops, A))[0]
 
@@ -285,7 +311,7 @@ def _pivot(ops: Any, A: Array, B: Array, passive: Array) -> Array:
     for _ in range(STEPS):
         Z = ops.solve_passive(A, B, passive)
         W[rows] = xp.where(Z > 0, Z, 0.0)
-        signs = xp.where(passive, Z, ops.matmul(Z, B) - A)
+        signs = xp.where(passive, Z, _times(ops, Z, B) - A)
         zero = ROUNDING[0] * _size(ops, A) + ROUNDING[1] * _size(ops, Z)
         wrong = signs < -zero[:, None]
         count = xp.sum(wrong, axis=1)
@@ -293,6 +319,7 @@ def _pivot(ops: Any, A: Array, B: Array, passive: Array) -> Array:
         if not left.shape[0]:
             return W
         A, passive, wrong, rows = A[left], passive[left], wrong[left], rows[left]
+        B = _of(B, left)
         count, fewest, patience = count[left], fewest[left], patience[left]
         fewer = count < fewest
         fewest = xp.where(fewer, count, fewest)
@@ -310,9 +337,11 @@ def _last(xp: Any, wrong: Array) -> Array:
 
 def _by_cholesky(A: np.ndarray, B: np.ndarray) -> np.ndarray:
     """Nonnegative least squares by Lawson & Hanson's active sets, on a Cholesky factor of B."""
-    R = scipy.linalg.cholesky(B)
-    targets = scipy.linalg.solve_triangular(R, A.T, trans="T")
-    return np.stack([_active_set(R, target) for target in targets.T])
+    W = np.zeros_like(A)
+    for w, a, b in zip(W, A, np.broadcast_to(B, (len(A), *B.shape[-2:])), strict=True):
+        R = scipy.linalg.cholesky(b)
+        w[:] = _active_set(R, scipy.linalg.solve_triangular(R, a, trans="T"))
+    return W
 
 
 def _row_by_row(ops: Any, X: Array, factor: np.ndarray, basis: np.ndarray) -> Array:

@@ -27,6 +27,7 @@ PARAMETERS: dict[str, list[Any]] = {
     "n_init": [Interval(Integral, 1, None, closed="left")],
     "backend": [str, Backend],  # `choose` knows the names
     "device": [object],
+    "missing_values": ["nan", None],
     "n_jobs": [
         Interval(Integral, 1, None, closed="left"),
         Interval(Integral, None, -1, closed="right"),
@@ -53,6 +54,7 @@ class Options:
     backend: str | Backend = "auto"
     device: Any = None
     n_jobs: int | None = None
+    missing_values: float | None = None
 
     def __post_init__(self) -> None:
         values = {f.name: getattr(self, f.name) for f in fields(self)}

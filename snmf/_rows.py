@@ -39,6 +39,8 @@ class Rows:
         Blocks come multiplied by 2 ** -exponent.
     factors : ndarray of shape (n_samples,), default=None
         And every row by its factor.
+    fill : ndarray of shape (n_features,), default=None
+        What stands in blocks for NaN, column by column.
     run : callable, default=map
         How a function is mapped over the blocks.
     """
@@ -49,10 +51,11 @@ class Rows:
         backend: Any,
         exponent: int = 0,
         factors: np.ndarray | None = None,
+        fill: np.ndarray | None = None,
         run: Callable[..., Iterator[Any]] = map,
     ) -> None:
         self.X, self.backend, self._run = X, backend, run
-        self.exponent, self.factors = exponent, factors
+        self.exponent, self.factors, self.fill = exponent, factors, fill
         self.shape: tuple[int, int] = X.shape
         self.dtype = min(working_dtype(X.dtype), backend.widest)
         self.stored = int(X.nnz if hasattr(X, "nnz") else X.shape[0] * X.shape[1])  # entries
@@ -81,13 +84,20 @@ class Rows:
         """The same rows, each times its factor, block by block."""
         return self._with(factors=factors)
 
+    def filled(self, fill: np.ndarray | None) -> Rows:
+        """The same rows, with one number a column in place of NaN, block by block."""
+        return self._with(fill=fill)
+
     def over(self, A: np.ndarray) -> Rows:
         """The rows of an array of the host, in the precision and on the threads of these."""
         array = self.backend.asarray(A, self.dtype)
         return type(self)(array, self.backend, run=self._run)
 
     def _with(self, **changes: Any) -> Rows:
-        kept = {"exponent": self.exponent, "factors": self.factors, "run": self._run}
+        kept: dict[str, Any] = {
+            name: getattr(self, name) for name in ("exponent", "factors", "fill")
+        }
+        kept["run"] = self._run
         return type(self)(self.X, self.backend, **{**kept, **changes})
 
     def map_sum(
@@ -137,6 +147,10 @@ class Rows:
         if self.exponent:
             half = self.exponent // 2  # 2 ** 1074 is not a float
             block = block * 2.0**-half * 2.0 ** (half - self.exponent)
+        if self.fill is not None:
+            H = self.backend.asarray(self.fill[None, :], self.dtype)
+            ones = self.backend.asarray(np.ones((block.shape[0], 1)), self.dtype)
+            block = self.backend.filled(block, ones, H)
         return block
 
     def split(self, A: np.ndarray) -> RowWise:

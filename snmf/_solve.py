@@ -74,8 +74,8 @@ class Alternation:
     def start(self, W: RowWise, H: np.ndarray | None) -> Point:
         """The factors to begin with; H by least squares where it is not given."""
         if H is not None:
-            return self._point(W, self._algebra.asarray(H), *self._sums(W))
-        S, T, total = self._sums(W)
+            return self._point(W, self._algebra.asarray(H), *self.sums(W))
+        S, T, total = self.sums(W)
         H = self._least_squares(S, T)
         if not self.l1:
             return self._point(W, H, S, T, total)
@@ -83,7 +83,7 @@ class Alternation:
         scale = self._ops.asarray(norms, self.rows.dtype)
         W, _ = self.rows.map_sum(lambda X, part: (part * scale, ()), W)
         H = H / self._algebra.xp.where(norms > 0, norms, 1.0)[:, None]
-        return self._point(W, H, *self._sums(W))
+        return self._point(W, H, *self.sums(W))
 
     def advance(self, point: Point, Y: Array) -> Point:
         """One pass over X: the W-step at H = Y, then the H-step."""
@@ -91,6 +91,7 @@ class Alternation:
         H, B = ops.asarray(Y, dtype), ops.asarray(self._algebra.matmul(Y, Y.T), dtype)
 
         def step(X: Array, W: Array, weights: Array | None = None) -> Any:
+            X = self._complete(X, W, H)
             return ops.pass_over_block(self.update, X, W, H, B, self.l1, self.repeats, weights)
 
         W, (S, T, total) = self._map_sum(step, point.W)
@@ -103,12 +104,17 @@ class Alternation:
         kept = self._point(W, point.H, S, T, total)  # T⁺ cuts off, and so may lose
         return min(new, kept, key=lambda candidate: candidate.loss)
 
+    def _complete(self, X: Array, W: Array, H: Array) -> Array:
+        """A block of X, as a pass from W and H sees it."""
+        return X
+
     def _map_sum(self, function: Callable[..., Any], *row_wise: RowWise) -> tuple[RowWise, Any]:
         weighted = row_wise if self.weights is None else (*row_wise, self.weights)
         result: tuple[RowWise, Any] = self.rows.map_sum(function, *weighted)
         return result
 
-    def _sums(self, W: RowWise) -> list[Array]:
+    def sums(self, W: RowWise) -> list[Array]:
+        """S, T and Σ W of all rows."""
         sums = partial(_updates.sums_of_block, self._ops)
         _, terms = self._map_sum(lambda *block: (None, sums(*block)), W)
         return list(terms)
@@ -120,17 +126,20 @@ class Alternation:
     def _point(self, W: RowWise, H: Array, S: Array, T: Array, total: Array) -> Point:
         if not self.square:
             return Point(W, H, 0.0)
+        penalty = self.l1 * float(self._algebra.xp.sum(total)) if self.l1 else 0.0
+        return Point(W, H, (self._error(W, H, S, T) + 2 * penalty) / self.square)
+
+    def _error(self, W: RowWise, H: Array, S: Array, T: Array) -> float:
         error = _updates.squared_error(self._algebra, self.square, S, T, H)
-        if error < self.square * float(np.finfo(self.rows.dtype).eps) ** 0.5:
-            error = self._residual(W, H)  # near an exact fit the sums cancel
-        return Point(W, H, (error + 2 * self.l1 * float(self._algebra.xp.sum(total))) / self.square)
+        cancelled = error < self.square * float(np.finfo(self.rows.dtype).eps) ** 0.5
+        return self._residual(W, H) if cancelled else error
 
     def _residual(self, W: RowWise, H: Array) -> float:
         ops = self._ops
         H = ops.asarray(H, self.rows.dtype)
 
         def error_of_block(X: Array, W: Array, weights: Array | None = None) -> Any:
-            errors = ops.row_errors(X, W, H)
+            errors = ops.row_errors(self._complete(X, W, H), W, H)
             return None, (ops.xp.sum(errors if weights is None else errors * weights[:, 0]),)
 
         _, (error,) = self._map_sum(error_of_block, W)

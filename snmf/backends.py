@@ -189,7 +189,7 @@ class Backend:
 
     def identity_like(self, A: Array) -> Array:
         """The identity of the shape and the dtype of a square matrix."""
-        return self.xp.eye(A.shape[0], dtype=A.dtype, device=self.device)
+        return self.xp.eye(A.shape[-1], dtype=A.dtype, device=self.device)
 
     def tiny(self, dtype: Any) -> float:
         """The square root of the smallest normal number: safe to divide by."""
@@ -235,15 +235,22 @@ class Backend:
         """Every row times its factor."""
         return X * factors[:, None]
 
+    def filled(self, X: Array, W: Array, H: Array) -> Array:
+        """X with w h in place of its NaN."""
+        return self.xp.where(self.xp.isnan(X), self.matmul(W, H), X)
+
     def row_errors(self, X: Array, W: Array, H: Array) -> Array:
         """‖x − w H‖² of every row, from the residual."""
         return self.row_squares(X - self.matmul(W, H))
 
     def solve_passive(self, A: Array, B: Array, passive: Array) -> Array:
-        """For every row a: z with B z = a on its passive set and z = 0 elsewhere."""
+        """For every row a: z with B z = a on its passive set and z = 0 elsewhere.
+
+        B (k, k) is for all rows, or (b, k, k) one for each.
+        """
         xp = self.xp
         both = passive[:, :, None] & passive[:, None, :]
-        system = xp.where(both, B[None, :, :], self.identity_like(B)[None, :, :])
+        system = xp.where(both, B, self.identity_like(B))
         right = xp.where(passive, A, xp.zeros_like(A))
         return xp.linalg.solve(system, right[:, :, None])[:, :, 0]
 
@@ -275,6 +282,15 @@ class SparseBackend(Backend):
         if not self.issparse(X):
             return super().scale_rows(X, factors)
         return X.multiply(factors[:, None]).tocsr()
+
+    def filled(self, X: Array, W: Array, H: Array) -> Array:
+        if not self.issparse(X):
+            return super().filled(X, W, H)
+        X = X.tocoo(copy=True)
+        (missing,) = self.xp.nonzero(self.xp.isnan(X.data))
+        rows, columns = X.row[missing], X.col[missing]
+        X.data[missing] = self.xp.sum(W[rows] * H.T[columns], axis=1)
+        return X.tocsr()
 
     def row_errors(self, X: Array, W: Array, H: Array) -> Array:
         if not self.issparse(X):

@@ -44,7 +44,8 @@ EXCUSED = {  # as scikit-learn excuses its own KMeans: rows are drawn, whatever 
         for solver in ("mu", "hals")
         for sparsity in (0, 0.05)
         for n_components, init in ((None, "kmeans"), (3, "svd"))  # None depends on the rows
-    ],
+    ]
+    + [SNMF(missing_values=np.nan, random_state=0)],
     expected_failed_checks=lambda estimator: EXCUSED if estimator.init == "kmeans" else {},
 )
 @pytest.mark.filterwarnings("ignore")
