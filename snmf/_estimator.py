@@ -34,7 +34,7 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
     progress_bar : bool, default=True
         Show a bar on a terminal or in a notebook.
     random_state : int, RandomState instance or None, default=None
-        The seed of the start. The same seed gives the same bits.
+        The seed of the start. The same seed gives the same bits; on a device, to rounding.
     sparsity : float, default=0.0
         How much a weight costs: λ = sparsity × the root-mean-square norm of the rows of X.
         From 0.05 to 0.3 is a useful range; on rows of equal norm W is all zero from 1 on. With

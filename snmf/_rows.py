@@ -70,7 +70,7 @@ class Rows:
     @contextmanager
     def threads(self, n_jobs: int | None) -> Iterator[Rows]:
         """These rows, with blocks on n_jobs threads and BLAS held to one thread in each."""
-        if n_jobs is None:
+        if n_jobs is None or not self.backend.threaded:
             yield self
             return
         with ThreadPoolExecutor(effective_n_jobs(n_jobs)) as pool, threadpool_limits(1):

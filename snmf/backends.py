@@ -9,9 +9,11 @@ override is held to it.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from importlib import import_module
 from pathlib import Path
+from threading import Lock
 from types import ModuleType
 from typing import Any
 
@@ -99,6 +101,11 @@ class Backend:
         return "float64"
 
     @property
+    def threaded(self) -> bool:
+        """Whether blocks may go on threads: not where settings, or streams, are one thread's."""
+        return True
+
+    @property
     def algebra(self) -> Backend:
         """The backend for what is done in float64."""
         return adapter("numpy")
@@ -110,13 +117,28 @@ class Backend:
     # Data in and out
 
     def asarray(self, A: Any, dtype: str | None = None) -> Array:
-        """A, of the host or of this library, on the device, in the dtype of that name."""
-        if issparse(A):
-            raise ValueError(
-                f"X must be dense for the backend {self.name!r}; got a SciPy sparse matrix. "
-                "Use backend='numpy', or 'cupy', for sparse data."
-            )
+        """A, of the host or of this library, on the device, in the dtype of that name.
+
+        What is float64 becomes `widest`.
+        """
+        A = portable(self.dense(A))
+        if (dtype or str(getattr(A, "dtype", "")).split(".")[-1]) == "float64":
+            dtype = self.widest
         return self.xp.asarray(A, dtype=dtype and getattr(self.xp, dtype), device=self.device)
+
+    def is_dense(self, A: Any) -> bool:
+        """Whether A is none of SciPy's sparse matrices, nor of this library's."""
+        return not issparse(A)
+
+    def dense(self, A: Any) -> Any:
+        """A, if it is dense."""
+        if not self.is_dense(A):
+            raise ValueError(
+                f"X must be dense for the backend {self.name!r}; got "
+                f"{getattr(A, 'layout', type(A).__name__)}. Make it dense, or give a SciPy sparse "
+                "matrix to backend='numpy' or 'cupy'."
+            )
+        return A
 
     def to_host(self, A: Array) -> np.ndarray:
         """A as a NumPy array."""
@@ -129,11 +151,14 @@ class Backend:
 
     def bring(self, A: Array, source: Backend) -> Array:
         """A, an array of the backend source, as one of this library on this device."""
-        return A if source == self else self.asarray(source.to_host(A))
+        if source == self:
+            return A
+        direct = source.name == self.name and not hasattr(A, "nnz")  # sparse ones do not move
+        return self.asarray(A if direct else source.to_host(A))
 
     def check(self, X: Array) -> Array:
         """X, if it is a matrix of real numbers; whether they are finite is seen to later."""
-        if X.ndim != 2:
+        if self.dense(X).ndim != 2:
             raise ValueError(f"Expected 2D array, got an array of {X.ndim} dimensions instead")
         if self.xp.isdtype(X.dtype, "complex floating"):
             raise ValueError("Complex data not supported")
@@ -300,6 +325,38 @@ class SparseBackend(Backend):
             super(SparseBackend, self).row_errors(X[i : i + few].toarray(), W[i : i + few], H)
             for i in range(0, X.shape[0], few)
         ])  # fmt: skip
+
+
+class Shared:
+    """A context that the first thread enters and the last one leaves: for what is the process's.
+
+    Parameters
+    ----------
+    context : callable
+        Makes the context. Whether it is left by an exception is not told to it.
+    """
+
+    def __init__(self, context: Callable[[], AbstractContextManager[Any]]) -> None:
+        self.context, self.lock, self.inside = context, Lock(), 0
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self.inside:
+                self.entered = self.context()
+                self.entered.__enter__()
+            self.inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.inside -= 1
+            if not self.inside:
+                self.entered.__exit__(None, None, None)
+
+
+def portable(A: Any) -> Any:
+    """A; if an array of the host in a dtype that NumPy alone knows, as longdouble, in float64."""
+    alone = isinstance(A, np.ndarray) and (not A.dtype.isnative or A.dtype.char == "g")
+    return A.astype("float64") if alone else A
 
 
 def adapter(name: str, device: Any = None) -> Backend:
