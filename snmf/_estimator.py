@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -140,7 +141,14 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         self.missing_values = missing_values
 
     def fit(
-        self, X: Any, y: Any = None, sample_weight: Any = None, *, W: Any = None, H: Any = None
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        W: Any = None,
+        H: Any = None,
+        fixed: str | int | None = None,
     ) -> SNMF:
         """Learn the components of X.
 
@@ -156,17 +164,26 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
             Weights to start from, with ``init="custom"``.
         H : array-like of shape (n_components, n_features), default=None
             Components to start from, with ``init="custom"``.
+        fixed : "W" or int, default=None
+            What of the given W and H is no start, but stays: see `factorize`.
 
         Returns
         -------
         self : SNMF
             The fitted estimator.
         """
-        self._fit(X, W=W, H=H, sample_weight=sample_weight)
+        self._fit(X, W=W, H=H, sample_weight=sample_weight, fixed=fixed)
         return self
 
     def fit_transform(
-        self, X: Any, y: Any = None, sample_weight: Any = None, *, W: Any = None, H: Any = None
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        W: Any = None,
+        H: Any = None,
+        fixed: str | int | None = None,
     ) -> Array:
         """Learn the components of X, and return its weights.
 
@@ -182,19 +199,47 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
             Weights to start from, with ``init="custom"``.
         H : array-like of shape (n_components, n_features), default=None
             Components to start from, with ``init="custom"``.
+        fixed : "W" or int, default=None
+            What of the given W and H is no start, but stays: see `factorize`.
 
         Returns
         -------
         W : array of shape (n_samples, n_components)
             The weights, ≥ 0: what `transform` gives for X.
         """
-        return self._fit(X, W=W, H=H, sample_weight=sample_weight).W
+        return self._fit(X, W=W, H=H, sample_weight=sample_weight, fixed=fixed).W
+
+    def add_components(self, X: Any, m: int = 1, *, sample_weight: Any = None) -> SNMF:
+        """Learn m more components of X beside those that are there, which stay as they are.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The data.
+        m : int, default=1
+            How many.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How much each row counts, ≥ 0. None is 1 for each.
+
+        Returns
+        -------
+        self : SNMF
+            With `n_components_` components, the new ones behind the old.
+        """
+        check_is_fitted(self)
+        if not isinstance(m, Integral) or m < 1:
+            raise ValueError(f"m must be a positive whole number; got {m!r}")
+        k, old = self.n_components_, owner(X).asarray(self._components_on_host())
+        init = "kmeans" if self.init == "custom" else self.init
+        more = {"n_components": k + int(m), "init": init}
+        self._fit(X, H=old, fixed=k, sample_weight=sample_weight, **more)
+        return self
 
     def _fit(self, X: Any, **given: Any) -> Factorization:
         fitted = copy(self)  # so that a fit which fails or is interrupted leaves nothing behind
         data = owner(X).check(X)
         validate_data(fitted, X, skip_check_array=True)
-        result = factorize(data, **given, **self.get_params(deep=False))
+        result = factorize(data, **{**self.get_params(deep=False), **given})
         fitted.components_ = result.H
         fitted.n_components_ = result.H.shape[0]
         fitted.n_iter_ = result.n_iter

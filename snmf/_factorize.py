@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,7 @@ def factorize(
     W: Any = None,
     H: Any = None,
     sample_weight: Any = None,
+    fixed: str | int | None = None,
     **parameters: Any,
 ) -> Factorization:
     """Factorise X into nonnegative weights and free components, ``X ≈ W H``.
@@ -87,6 +89,11 @@ def factorize(
     sample_weight : array-like of shape (n_samples,), default=None
         How much each row counts, ≥ 0: the objective is summed over rows with these weights. None
         is 1 for each.
+    fixed : "W" or int, default=None
+        What of W and H is no start, but stays. ``"W"``: the given W, to whose scale no row of H is
+        bound, so that H is by least squares; then W is not solved for in the end either, only
+        multiplied by the norms of the rows of H. m: the first m rows of the given H, up to their
+        norms; H has m rows, and `init` starts the others, or all of them, which are then a start.
     **parameters
         Any parameter of `SNMF`, with the same meaning and default.
 
@@ -123,7 +130,8 @@ def factorize(
     X = source.check(X)
     backend = choose(options.backend, source, options.device)
     k = int(n_components or min(X.shape))
-    W, H = _check_start(options, W, H, X.shape, k, source)
+    W, H = _check_start(options, W, H, fixed, X.shape, k, source)
+    kept = None if fixed in (None, "W") else _init.unit_rows(H[:fixed])[0]
     D, weight_exponent = _check_weights(sample_weight, X.shape[0])
     with backend.active(), backend.rows(backend.bring(X, source)).threads(options.n_jobs) as rows:
         weights = None if D is None else rows.split(D)
@@ -136,25 +144,44 @@ def factorize(
         narrow = H is None and seen is None and _wide.pays(rows)
         fitted, expand = _wide.coordinates(fitted) if narrow else (fitted, _as_it_is)
         complete = fitted if seen is None else fitted.filled(seen.means)
-        update = UPDATES[options.solver]
+        update = "kept" if fixed == "W" else UPDATES[options.solver]
         steps = steps_per_pass(update, X.shape[1], k) if options.accelerate else 1
 
         def start(rng: np.random.RandomState) -> _init.Start:
-            if options.init == "custom":
-                return _init.custom(complete, W, H, l1, scale.exponent, lift=options.solver == "mu")
-            return _init.STARTS[options.init](complete, k, rng, D)
+            lift = options.solver == "mu"
+            if W is not None or (H is not None and len(H) == k):
+                return _init.custom(complete, W, H, l1, scale.exponent, lift)
+            if kept is None:
+                return _init.STARTS[options.init](complete, k, rng, D)
+            rest, _ = _init.STARTS[options.init](complete, k - len(kept), rng, D)
+            return _init.beside(complete, kept, rest, l1, lift), None
 
-        alternation = Alternation(fitted, scale.square, l1, update, steps, weights)
+        alternation = Alternation(
+            fitted, scale.square, 0.0 if fixed == "W" else l1, update, steps, weights,
+            None if kept is None else backend.algebra.asarray(kept),
+        )  # fmt: skip
         if seen is not None:
             alternation = _missing.Incomplete(**vars(alternation), means=seen.means)
         run = _best_run(alternation, options, start)
         found = expand(backend.algebra.to_host(run.H))
-        keep_order = options.init == "custom"
+        keep_order = options.init == "custom" or fixed is not None
         exact = partial(
             _nnls.exact_weights, rows, weights=weights,
             solve=None if seen is None else _missing.best_weights,
         )  # fmt: skip
-        result, shares = _finished(rows, run, found, scale, l1, exact, keep_order=keep_order)
+        if fixed == "W":
+            exact = partial(
+                _as_given,
+                rows,
+                start(check_random_state(None))[0],
+                _init.unit_rows(found)[1],
+                scale,
+                weights,
+            )
+        result, shares = _finished(
+            rows, run, found, scale, l1, exact, keep_order=keep_order,
+            fixed=0 if kept is None else len(kept),
+        )  # fmt: skip
         dtype = working_dtype(X.dtype)
         result = replace(
             result,
@@ -175,6 +202,7 @@ def fit_transform(
     W: Any = None,
     H: Any = None,
     sample_weight: Any = None,
+    fixed: str | int | None = None,
     **parameters: Any,
 ) -> Array:
     """Factorise X and return the weights: ``factorize(X, …).W``.
@@ -189,6 +217,8 @@ def fit_transform(
         A start, with ``init="custom"``: see `factorize`.
     sample_weight : array-like of shape (n_samples,), default=None
         How much each row counts.
+    fixed : "W" or int, default=None
+        What of W and H stays: see `factorize`.
     **parameters
         Any parameter of `SNMF`, with the same meaning and default.
 
@@ -203,7 +233,8 @@ def fit_transform(
     >>> snmf.fit_transform(np.eye(3) - 0.5, 2, random_state=0).shape
     (3, 2)
     """
-    return factorize(X, n_components, W=W, H=H, sample_weight=sample_weight, **parameters).W
+    given = {"W": W, "H": H, "sample_weight": sample_weight, "fixed": fixed}
+    return factorize(X, n_components, **given, **parameters).W
 
 
 def exact_transform(
@@ -256,22 +287,38 @@ def exact_transform(
 
 
 def _check_start(
-    options: Options, W: Any, H: Any, shape: tuple[int, int], k: int, source: Backend
+    options: Options, W: Any, H: Any, fixed: Any, shape: tuple[int, int], k: int, source: Backend
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     given = W is not None or H is not None
-    if given != (options.init == "custom"):
+    if fixed is None and given != (options.init == "custom"):
         raise ValueError(
             "init='custom' and a start go together: pass W, H or both with it, and neither "
             f"without it; got init={options.init!r} and {'a start' if given else 'no start'}"
         )
-    W = _check_factor(W, "W", (shape[0], k), source)
-    H = _check_factor(H, "H", (k, shape[1]), source)
+    rows_of_h = (k,) if fixed is None else _check_fixed(options, W, H, fixed, k)
+    W = _check_factor(W, "W", [(shape[0], k)], source)
+    H = _check_factor(H, "H", [(m, shape[1]) for m in rows_of_h], source)
     if W is not None and W.min() < 0:
         raise ValueError(f"W must be nonnegative; its smallest entry is {W.min():g}")
     return W, H
 
 
-def _check_factor(A: Any, name: str, shape: tuple[int, int], source: Backend) -> np.ndarray | None:
+def _check_fixed(options: Options, W: Any, H: Any, fixed: Any, k: int) -> tuple[int, ...]:
+    """How many rows the given H may have."""
+    if fixed == "W":
+        if W is None or H is not None:
+            raise ValueError("fixed='W' asks for the W that stays, and for no H")
+        return (k,)
+    if not isinstance(fixed, Integral) or not 1 <= int(fixed) <= k:
+        raise ValueError(f"fixed must be None, 'W', or from 1 to n_components={k}; got {fixed!r}")
+    if H is None or W is not None:
+        raise ValueError(f"fixed={fixed} asks for an H whose first rows stay, and for no W")
+    return (k,) if options.init == "custom" else (int(fixed), k)
+
+
+def _check_factor(
+    A: Any, name: str, shapes: list[tuple[int, int]], source: Backend
+) -> np.ndarray | None:
     if A is None:
         return None
     theirs = owner(A)
@@ -281,8 +328,9 @@ def _check_factor(A: Any, name: str, shape: tuple[int, int], source: Backend) ->
             f"got one of {theirs.place}"
         )
     A = check_array(theirs.to_host(A), dtype="float64", input_name=name)
-    if A.shape != shape:
-        raise ValueError(f"{name} must have shape {shape}; got {A.shape}")
+    if A.shape not in shapes:
+        words = " or ".join(map(str, shapes))
+        raise ValueError(f"{name} must have shape {words}; got {A.shape}")
     return A  # type: ignore[no-any-return]
 
 
@@ -326,6 +374,36 @@ def _best_run(alternation: Alternation, options: Options, start: Callable[..., A
     return min(runs, key=lambda run: run.loss_curve[-1])
 
 
+def _as_given(
+    rows: Rows,
+    W: list[Array],
+    norms: np.ndarray,
+    scale: Scale,
+    weights: list[Array] | None,
+    H: np.ndarray,
+    penalty: float,
+    exponent: int,
+) -> tuple[list[Array], float, np.ndarray]:
+    """`snmf._nnls.exact_weights` where W is given: what it is for H of unit rows."""
+    ops = rows.backend
+    factors = ops.asarray(np.ldexp(norms, scale.exponent - exponent), rows.dtype)
+    components = ops.asarray(H, rows.dtype)
+
+    def of_block(X: Array, W: Array, D: Array | None = None) -> tuple[Array, tuple[Array, Array]]:
+        W = W * factors
+        errors, squares = ops.row_errors(ops.filled(X, W, components), W, components), W * W
+        if D is not None:
+            errors, squares = errors * D[:, 0], squares * D
+        return W, (ops.xp.sum(errors), ops.xp.sum(squares, axis=0))
+
+    W, (square, squares) = rows.scaled(exponent).map_sum(
+        of_block, W, *(() if weights is None else (weights,))
+    )
+    half = exponent // 2
+    W, _ = rows.map_sum(lambda X, part: (part * 2.0**half * 2.0 ** (exponent - half), ()), W)
+    return W, float(square), ops.algebra.to_host(squares)
+
+
 def _finished(
     rows: Rows,
     run: Run,
@@ -335,6 +413,7 @@ def _finished(
     exact: Callable[..., Any],
     *,
     keep_order: bool,
+    fixed: int,
 ) -> tuple[Factorization, np.ndarray]:
     """The canonical form: H of unit rows, its exact W, components by decreasing weight.
 
@@ -352,11 +431,12 @@ def _finished(
         alive = ops.asarray((squares > 0).astype(rows.dtype))
         columns = ops.asarray(order)
         W, _ = rows.map_sum(lambda X, part: (ops.xp.take(part, columns, axis=1) * alive, ()), W)
+    may_die = np.arange(len(H)) >= fixed
     while not unique:  # the order has a part in W, and so has every row of H
-        H[squares == 0] = 0
+        H[may_die & (squares == 0)] = 0
         W, square, squares = exact(H, penalty, exponent)
-        unique = not np.any((squares == 0) & np.any(H != 0, axis=1))
-    H[squares == 0] = 0
+        unique = not np.any(may_die & (squares == 0) & np.any(H != 0, axis=1))
+    H[may_die & (squares == 0)] = 0
     check_range(rows.dtype, float(np.sqrt(squares.max())), exponent)
     whole = np.ldexp(scale.square, 2 * (scale.exponent - exponent))
     shares = np.sqrt(squares / whole) if whole else np.ones_like(squares)

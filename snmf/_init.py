@@ -120,10 +120,25 @@ def custom(
         if not np.max(W) < TOO_FAR:
             raise ValueError("W and H are too large a start for X: W H must be about as large as X")
         return rows.split(W), H
+    return _weights_for(rows, H, l1, lift), H
+
+
+def beside(rows: Any, H: np.ndarray, start: RowWise | None, l1: float, lift: bool) -> RowWise:
+    """The W for H, of unit rows, and beside it that of a start with other components."""
+    W = _weights_for(rows, H, l1, lift)
+    if start is None:
+        return W
+    concat = rows.backend.xp.concat
+    both: RowWise = rows.map_sum(lambda X, *pair: (concat(pair, axis=1), ()), W, start)[0]
+    return both
+
+
+def _weights_for(rows: Any, H: np.ndarray, l1: float, lift: bool) -> RowWise:
     parts, _, squares = _nnls.exact_weights(rows, H, l1)
     mean_square = float(squares.sum()) / (len(rows) * len(H))
     more = LIFT * mean_square**0.5 if lift else 0.0
-    return rows.map_sum(lambda X, part: (part + more, ()), parts)[0], H
+    lifted: RowWise = rows.map_sum(lambda X, part: (part + more, ()), parts)[0]
+    return lifted
 
 
 def unit_rows(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

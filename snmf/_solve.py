@@ -16,7 +16,7 @@ RowWise = list[Any]
 
 EXTRAPOLATION = (0.5, 1.05, 0.8)  # β at first, its growth with every pass, and its bound
 BALL_SWEEPS = 2  # of the penalised H-step
-MOST_STEPS = {"multiplicative": 5, "hals": 2}  # W-steps in a pass, at the most
+MOST_STEPS = {"multiplicative": 5, "hals": 2, "kept": 1}  # W-steps in a pass, at the most
 
 
 class Point(NamedTuple):
@@ -48,12 +48,14 @@ class Alternation:
         ‖X‖².
     l1 : float
         The penalty λ.
-    update : {"multiplicative", "hals"}
+    update : {"multiplicative", "hals", "kept"}
         The W-step, by its name in `snmf._updates`.
     repeats : int
         How often it is made in a pass, with A = X Hᵀ and B = H Hᵀ held fixed.
     weights : list of arrays of shape (b, 1), default=None
         Row-wise, the weights of the rows. None is 1 for each.
+    fixed : array of shape (m, p), default=None
+        The first rows of H, of unit norm, which no H-step changes.
     """
 
     rows: Any
@@ -62,6 +64,7 @@ class Alternation:
     update: str
     repeats: int
     weights: RowWise | None = None
+    fixed: Array | None = None
 
     @property
     def _ops(self) -> Any:
@@ -80,10 +83,16 @@ class Alternation:
         if not self.l1:
             return self._point(W, H, S, T, total)
         norms = self._algebra.xp.sqrt(self._algebra.row_squares(H))
+        norms[: self._first] = 1.0
         scale = self._ops.asarray(norms, self.rows.dtype)
         W, _ = self.rows.map_sum(lambda X, part: (part * scale, ()), W)
         H = H / self._algebra.xp.where(norms > 0, norms, 1.0)[:, None]
         return self._point(W, H, *self.sums(W))
+
+    @property
+    def _first(self) -> int:
+        """How many rows of H are fixed."""
+        return 0 if self.fixed is None else int(self.fixed.shape[0])
 
     def advance(self, point: Point, Y: Array) -> Point:
         """One pass over X: the W-step at H = Y, then the H-step."""
@@ -96,7 +105,9 @@ class Alternation:
 
         W, (S, T, total) = self._map_sum(step, point.W)
         if self.l1:
-            H = _updates.least_squares_in_ball(self._algebra, S, T, point.H, BALL_SWEEPS)
+            H = _updates.least_squares_in_ball(
+                self._algebra, S, T, point.H, BALL_SWEEPS, self._first
+            )
             return self._point(W, H, S, T, total)
         new = self._point(W, self._least_squares(S, T), S, T, total)
         if new.loss <= point.loss:
@@ -121,7 +132,12 @@ class Alternation:
 
     def _least_squares(self, S: Array, T: Array) -> Array:
         rtol = T.shape[0] * float(np.finfo(self.rows.dtype).eps)
-        return _updates.least_squares(self._algebra, S, T, rtol)
+        if self.fixed is None:
+            return _updates.least_squares(self._algebra, S, T, rtol)
+        m = self._first
+        left = S[m:, :] - self._algebra.matmul(T[m:, :m], self.fixed)
+        rest = _updates.least_squares(self._algebra, left, T[m:, m:], rtol)
+        return self._algebra.xp.concat([self.fixed, rest], axis=0)
 
     def _point(self, W: RowWise, H: Array, S: Array, T: Array, total: Array) -> Point:
         if not self.square:
@@ -163,15 +179,17 @@ def solve(
     """Advance from a point until the objective falls by less than tol in an iteration.
 
     With ``accelerate`` the pass is made at H extrapolated, H + β (H − H_before). Where the
-    objective would rise it is made again at H itself, from which it cannot, and β is halved.
+    objective would rise, or fall by so little that it would be the last pass, it is made again
+    at H itself, from which it cannot rise, and β is halved.
     """
     curve, before = [point.loss], point.H
     beta, growth, bound = EXTRAPOLATION if accelerate else (0.0, 1.0, 0.0)
     for iteration in range(1, max_iter + 1):
         new = advance(point, point.H + beta * (point.H - before))
-        if new.loss <= point.loss:
+        if point.loss - new.loss >= tol:
             beta = min(bound, beta * growth)
-        else:
+        elif beta and before is not point.H:
+            del new  # before the next is made: two W are enough
             beta /= 2
             new = advance(point, point.H)
         if not new.loss <= point.loss:

@@ -76,6 +76,11 @@ def hals(ops: Any, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Arr
     return W
 
 
+def kept(ops: Any, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Array:
+    """W-step of a fit whose W is given: none."""
+    return W
+
+
 def least_squares(ops: Any, S: Array, T: Array, rtol: float) -> Array:
     """H-step without penalty: H = T⁺ S, where T⁺ cuts off singular values below rtol.
 
@@ -87,15 +92,17 @@ def least_squares(ops: Any, S: Array, T: Array, rtol: float) -> Array:
     return unit[:, None] * ops.matmul(inverse, unit[:, None] * S)
 
 
-def least_squares_in_ball(ops: Any, S: Array, T: Array, H: Array, sweeps: int) -> Array:
+def least_squares_in_ball(
+    ops: Any, S: Array, T: Array, H: Array, sweeps: int, first: int = 0
+) -> Array:
     """H-step with a penalty: rows in the unit ball, each at its minimum given the others.
 
-    for j = 1…k:  h_j ← ball(h_j + (S_j − T_j H) / T_jj),  ball(v) = v / max(1, ‖v‖)
+    for j = first…k:  h_j ← ball(h_j + (S_j − T_j H) / T_jj),  ball(v) = v / max(1, ‖v‖)
     """
     xp = ops.xp
     H, diagonal = ops.copy(H), ops.diagonal(T)
     diagonal = xp.where(diagonal > 0, diagonal, math.inf)  # an unused component keeps its row
-    for j in list(range(T.shape[0])) * sweeps:
+    for j in list(range(first, T.shape[0])) * sweeps:
         h = H[j, :] + (S[j, :] - ops.matmul(T[j, :], H)) / diagonal[j]
         norm = xp.sqrt(xp.sum(h * h))
         H[j, :] = h / xp.where(norm > 1, norm, 1.0)

@@ -242,6 +242,10 @@ class Backend:
         """W-step by coordinate descent: `snmf._updates.hals`."""
         return _updates.hals(self, A, B, W, l1, repeats)
 
+    def kept(self, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Array:
+        """No W-step: `snmf._updates.kept`."""
+        return _updates.kept(self, A, B, W, l1, repeats)
+
     # What else is done with a block of X
 
     def row_products(self, X: Array, H: Array) -> Array:
