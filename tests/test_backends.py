@@ -128,6 +128,31 @@ def test_an_array_of_the_same_library_is_brought_without_the_host(backend, monke
     np.testing.assert_array_equal(backend.to_host(brought), X)
 
 
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize(
+    "kind", ["weights", "holes", "holes and sparsity", "W stays", "two of H stay", "all"]
+)
+def test_weights_holes_and_fixed_parts_are_numpys(backend, dtype, solver, kind):
+    X, W, H = factors(dtype)
+    D = np.random.default_rng(2).random(len(X))
+    holes = np.where(np.random.default_rng(3).random(X.shape) < 0.2, X.dtype.type(np.nan), X)
+    parameters = {"solver": solver, "max_iter": 4, "tol": 0, "init": "custom", "accelerate": False}
+    given = {
+        "weights": {"W": W, "sample_weight": D},
+        "holes": {"W": W, "missing_values": np.nan},
+        "holes and sparsity": {"W": W, "missing_values": np.nan, "sparsity": 0.05},
+        "W stays": {"W": W, "fixed": "W", "sample_weight": D},
+        "two of H stay": {"H": H[[0, 2, 3, 1]], "fixed": 2},
+        "all": {"H": H, "fixed": 1, "sample_weight": D, "missing_values": np.nan},
+    }[kind]
+    data = holes if "missing_values" in given else X
+    ours = factorize(data, 4, backend=backend, **parameters, **given)
+    theirs = factorize(data, 4, **parameters, **given)
+    slack = {"float32": 2e-3, "float64": 1e-8}[dtype]
+    np.testing.assert_allclose(ours.W @ ours.H, theirs.W @ theirs.H, atol=slack)
+    np.testing.assert_allclose(ours.loss_curve[-1], theirs.loss_curve[-1], rtol=slack)
+
+
 @pytest.mark.parametrize("n_jobs", [2, 3])
 def test_any_number_of_threads_gives_the_same_bits(backend, dtype, n_jobs):
     X = planted(dtype, n=9000)
