@@ -65,6 +65,13 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         others, in the fit, in `transform` and in `score`, and ``inverse_transform(transform(X))``
         says what they may be. What a sparse X does not store is 0, not missing. With None they
         are an error.
+    locality : float, default=0.0
+        How much every row is to be made of components near it, with weights that add up to 1:
+        the objective gets ``μ Σ_i [½ Σ_j w_ij ‖x_i − h_j‖² + rms² (Σ_j w_ij − 1)²]``, where μ is
+        this, with the local coordinate term of [3]_. Components are then prototypes, at the scale
+        of X and not of unit norm, and weights memberships. 0.1 to 0.3 gives sparse mixtures; at
+        about 2 the largest weight of a row tells classes apart as k-means does. Take
+        ``solver="hals"``, and centre X.
 
     Attributes
     ----------
@@ -78,7 +85,10 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
     reconstruction_err_ : float
         ‖X − W H‖_F, its rows weighted where `sample_weight` was given.
     penalty_ : float
-        The λ of the fit, in units of X, which `transform` keeps.
+        The λ of the fit, in units of X, which `transform` keeps: sparsity × `rms_`. With locality,
+        where W has no unit, λ is this times `rms_`.
+    rms_ : float
+        The root mean square norm of the rows of X.
     loss_curve_ : array of shape (n_iter_ + 1,)
         The objective over ½‖X‖², before the first and after every iteration. W is then solved
         for exactly, so that the result is not above its end.
@@ -93,6 +103,8 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
        IEEE Transactions on Pattern Analysis and Machine Intelligence 32(1), 2010.
     .. [2] N. Gillis, A. Kumar, "Exact and heuristic algorithms for semi-nonnegative matrix
        factorization", SIAM Journal on Matrix Analysis and Applications 36(4), 2015.
+    .. [3] Y. Chen, J. Zhang, D. Cai, W. Liu, X. He, "Nonnegative local coordinate factorization
+       for image representation", IEEE Transactions on Image Processing 22(3), 2013.
 
     Examples
     --------
@@ -123,6 +135,7 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         device: Any = None,
         n_jobs: int | None = None,
         missing_values: float | None = None,
+        locality: float = 0.0,
     ) -> None:
         self.n_components = n_components
         self.tol = tol
@@ -139,6 +152,7 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         self.device = device
         self.n_jobs = n_jobs
         self.missing_values = missing_values
+        self.locality = locality
 
     def fit(
         self,
@@ -245,6 +259,7 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         fitted.n_iter_ = result.n_iter
         fitted.reconstruction_err_ = result.error
         fitted.penalty_ = result.penalty
+        fitted.rms_ = result.rms
         fitted.loss_curve_ = owner(X).asarray(result.loss_curve)
         self.__dict__ = fitted.__dict__
         return result
@@ -282,6 +297,8 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
             device=self.device,
             n_jobs=self.n_jobs,
             missing_values=self.missing_values,
+            locality=self.locality,
+            rms=self.rms_,
             sample_weight=sample_weight,
         )
 

@@ -15,7 +15,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array, check_random_state
 
-from snmf import _init, _missing, _nnls, _wide
+from snmf import _init, _local, _missing, _nnls, _wide
 from snmf._options import UPDATES, Options
 from snmf._progress import progress
 from snmf._rows import Rows, Scale, check_range, measure, working_dtype
@@ -26,6 +26,7 @@ Array = Any
 
 ALL_ZERO = 1e30  # a sparsity from which on no weight is left, whatever the number of rows
 CANCELLING = 100.0  # times ‖X‖_F: from there on a component says more of the others than of X
+FAR = 60  # powers of two, beyond which rows have nothing to do with the prototypes of a fit
 DRAWN = ("kmeans", "random")  # the starts that a restart can change
 
 
@@ -39,11 +40,15 @@ class Factorization:
         The weights, ≥ 0: the exact minimiser for H. They carry the scale.
     H : array of shape (n_components, n_features)
         The components, of unit norm (a component that died is a zero row, and a zero column of
-        W), in the order of decreasing norm of their columns in W unless a start was given.
+        W), in the order of decreasing norm of their columns in W unless a start was given. With
+        locality they are prototypes, at the scale of X.
     error : float
         ‖X − W H‖_F, its rows weighted where `sample_weight` was given.
+    rms : float
+        The root mean square norm of the rows of X.
     penalty : float
-        The λ of the objective ½‖X − W H‖² + λ Σ W, in units of X.
+        The λ of the objective ½‖X − W H‖² + λ Σ W, in units of X: sparsity × rms. With locality,
+        where W has no unit, λ is this times rms.
     n_iter : int
         The number of iterations.
     loss_curve : ndarray of shape (n_iter + 1,)
@@ -57,6 +62,7 @@ class Factorization:
     W: Array
     H: Array
     error: float
+    rms: float
     penalty: float
     n_iter: int
     loss_curve: np.ndarray
@@ -131,13 +137,16 @@ def factorize(
     backend = choose(options.backend, source, options.device)
     k = int(n_components or min(X.shape))
     W, H = _check_start(options, W, H, fixed, X.shape, k, source)
+    if options.locality and fixed is not None:
+        raise ValueError("locality goes with no fixed part: set locality=0, or leave fixed out")
     kept = None if fixed in (None, "W") else _init.unit_rows(H[:fixed])[0]
     D, weight_exponent = _check_weights(sample_weight, X.shape[0])
     with backend.active(), backend.rows(backend.bring(X, source)).threads(options.n_jobs) as rows:
         weights = None if D is None else rows.split(D)
         zeros = None if options.missing_values is None else np.zeros(X.shape[1])
         scale = measure(rows.filled(zeros), weights)
-        rms = (scale.square / (len(rows) if D is None else float(D.sum()))) ** 0.5
+        total = len(rows) if D is None else float(D.sum())
+        rms = (scale.square / total) ** 0.5
         l1 = min(float(options.sparsity), ALL_ZERO) * rms
         fitted = rows.scaled(scale.exponent)
         seen = None if zeros is None else _missing.observed(fitted)
@@ -162,6 +171,12 @@ def factorize(
         )  # fmt: skip
         if seen is not None:
             alternation = _missing.Incomplete(**vars(alternation), means=seen.means)
+        if options.locality:
+            steps = steps_per_pass("multiplicative", X.shape[1], k) if options.accelerate else 1
+            alternation = _local.Local(
+                fitted, scale.square, l1 * rms, update, steps, weights,
+                mu=options.locality, total=total,
+            )  # fmt: skip
         run = _best_run(alternation, options, start)
         found = expand(backend.algebra.to_host(run.H))
         keep_order = options.init == "custom" or fixed is not None
@@ -178,10 +193,17 @@ def factorize(
                 scale,
                 weights,
             )
-        result, shares = _finished(
+        if options.locality:
+            exact = partial(
+                _local.exact_weights, rows.scaled(scale.exponent), mu=options.locality,
+                mean_square=rms**2, l1=l1 * rms, weights=weights,
+            )  # fmt: skip
+        finished = _finished_local if options.locality else _finished
+        result, shares = finished(
             rows, run, found, scale, l1, exact, keep_order=keep_order,
             fixed=0 if kept is None else len(kept),
         )  # fmt: skip
+        result = replace(result, rms=math.ldexp(rms, scale.exponent))
         dtype = working_dtype(X.dtype)
         result = replace(
             result,
@@ -246,6 +268,8 @@ def exact_transform(
     device: Any,
     n_jobs: int | None,
     missing_values: float | None,
+    locality: float,
+    rms: float,
     sample_weight: Any = None,
 ) -> tuple[Array, float]:
     """The exact W of data for given components, and the share of ‖X‖² that it leaves.
@@ -258,8 +282,10 @@ def exact_transform(
         As a fit returns them.
     penalty : float
         The λ of the fit.
-    backend, device, n_jobs, missing_values
+    backend, device, n_jobs, missing_values, locality
         As for `SNMF`.
+    rms : float
+        The root mean square norm of the rows of the fit.
     sample_weight : array-like of shape (n_samples,), default=None
         How much each row counts in the share.
 
@@ -277,13 +303,30 @@ def exact_transform(
         zeros = None if missing_values is None else np.zeros(X.shape[1])
         scale = measure(rows.filled(zeros), weights)
         exponent = scale.exponent + math.frexp(scale.longest)[1]
-        W, square, squares = _nnls.exact_weights(
-            rows, H, penalty, exponent, weights, None if zeros is None else _missing.best_weights
-        )
+        if locality:
+            exponent = _exponent_of_fit(rms, exponent)
+            unit_rms = math.ldexp(rms, -exponent)
+            W, square, squares = _local.exact_weights(
+                rows.scaled(exponent), np.ldexp(H, -exponent), locality, unit_rms**2,
+                math.ldexp(penalty, -exponent) * unit_rms, weights,
+            )  # fmt: skip
+        else:
+            solver = None if zeros is None else _missing.best_weights
+            W, square, squares = _nnls.exact_weights(rows, H, penalty, exponent, weights, solver)
         check_range(rows.dtype, float(np.sqrt(squares.max())), exponent)
         whole = math.ldexp(scale.square, -2 * (exponent - scale.exponent))
         W = source.asarray(source.bring(rows.join(W), ops), working_dtype(X.dtype))
         return W, square / whole if whole else 0.0
+
+
+def _exponent_of_fit(rms: float, exponent: int) -> int:
+    """That of the data of the fit, if X, whose exponent is given, is not far larger."""
+    own = math.frexp(rms)[1]
+    if rms and exponent - own > FAR:
+        raise ValueError(
+            f"X is too large: its rows are 2**{exponent - own} times as long as those of the fit"
+        )
+    return own if rms else exponent
 
 
 def _check_start(
@@ -440,17 +483,45 @@ def _finished(
     check_range(rows.dtype, float(np.sqrt(squares.max())), exponent)
     whole = np.ldexp(scale.square, 2 * (scale.exponent - exponent))
     shares = np.sqrt(squares / whole) if whole else np.ones_like(squares)
-    result = Factorization(
-        W=rows.join(W),
+    return _result(rows.join(W), H, np.ldexp(square**0.5, exponent), penalty, run), shares
+
+
+def _finished_local(
+    rows: Rows,
+    run: Run,
+    H: np.ndarray,
+    scale: Scale,
+    l1: float,
+    exact: Callable[..., Any],
+    *,
+    keep_order: bool,
+    fixed: int,
+) -> tuple[Factorization, np.ndarray]:
+    """With locality: H at the scale of X, its exact W, components by decreasing weight."""
+    ops = rows.backend
+    H = H.astype(rows.dtype)
+    W, square, squares = exact(H)
+    order = np.arange(len(H)) if keep_order else np.argsort(-squares, kind="stable")
+    columns = ops.asarray(order)
+    W, _ = rows.map_sum(lambda X, part: (ops.xp.take(part, columns, axis=1), ()), W)
+    error = np.ldexp(square**0.5, scale.exponent)
+    shares = np.sqrt(squares[order] / len(rows)) if scale.square else np.ones(len(H))
+    penalty = float(np.ldexp(l1, scale.exponent))
+    return _result(rows.join(W), np.ldexp(H[order], scale.exponent), error, penalty, run), shares
+
+
+def _result(W: Array, H: np.ndarray, error: float, penalty: float, run: Run) -> Factorization:
+    return Factorization(
+        W=W,
         H=H,
-        error=float(np.ldexp(square**0.5, exponent)),
+        error=float(error),
+        rms=0.0,
         penalty=penalty,
         n_iter=len(run.loss_curve) - 1,
         loss_curve=np.array(run.loss_curve),
         converged=run.converged,
         reason=run.reason,
     )
-    return result, shares
 
 
 def _complaints(

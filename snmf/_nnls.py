@@ -212,6 +212,11 @@ def _condition(ops: Any, B: Array) -> float:
     return float(spectrum[-1]) / least if least > 0 else math.inf
 
 
+def ridges(ops: Any, B: Array) -> tuple[float, ...]:
+    """What `nnls` is to add to the diagonal of B, of any condition."""
+    return (0.0,) if _condition(ops, B) < SINGULAR else RIDGES
+
+
 def _with_unit_diagonal(ops: Any, B: Array) -> tuple[Array, Array]:
     """B scaled to unit diagonal (an empty row becomes one of the identity), and the factors."""
     xp = ops.xp

@@ -28,6 +28,7 @@ PARAMETERS: dict[str, list[Any]] = {
     "backend": [str, Backend],  # `choose` knows the names
     "device": [object],
     "missing_values": ["nan", None],
+    "locality": [Interval(Real, 0, 2**20, closed="both")],
     "n_jobs": [
         Interval(Integral, 1, None, closed="left"),
         Interval(Integral, None, -1, closed="right"),
@@ -55,7 +56,13 @@ class Options:
     device: Any = None
     n_jobs: int | None = None
     missing_values: float | None = None
+    locality: float = 0.0
 
     def __post_init__(self) -> None:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         validate_parameter_constraints(PARAMETERS, values, caller_name="SNMF")
+        if self.locality and self.missing_values is not None:
+            raise ValueError(
+                "locality asks for distances, which rows with missing values do not have: "
+                "set locality=0, or impute"
+            )

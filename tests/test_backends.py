@@ -130,7 +130,8 @@ def test_an_array_of_the_same_library_is_brought_without_the_host(backend, monke
 
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize(
-    "kind", ["weights", "holes", "holes and sparsity", "W stays", "two of H stay", "all"]
+    "kind",
+    ["weights", "holes", "holes and sparsity", "W stays", "two of H stay", "all", "locality"],
 )
 def test_weights_holes_and_fixed_parts_are_numpys(backend, dtype, solver, kind):
     X, W, H = factors(dtype)
@@ -143,6 +144,7 @@ def test_weights_holes_and_fixed_parts_are_numpys(backend, dtype, solver, kind):
         "holes and sparsity": {"W": W, "missing_values": np.nan, "sparsity": 0.05},
         "W stays": {"W": W, "fixed": "W", "sample_weight": D},
         "two of H stay": {"H": H[[0, 2, 3, 1]], "fixed": 2},
+        "locality": {"W": W, "locality": 0.5, "sparsity": 0.05, "sample_weight": D},
         "all": {"H": H, "fixed": 1, "sample_weight": D, "missing_values": np.nan},
     }[kind]
     data = holes if "missing_values" in given else X

@@ -21,10 +21,11 @@ MAY_IMPORT = {
     "snmf/__main__.py": {"snmf"},
     "snmf/_estimator.py": {"snmf._factorize", "snmf._rows", "snmf.backends"},
     "snmf/_factorize.py": {
-        "snmf._init", "snmf._missing", "snmf._nnls", "snmf._options", "snmf._progress",
-        "snmf._rows", "snmf._solve", "snmf._wide", "snmf.backends",
+        "snmf._init", "snmf._local", "snmf._missing", "snmf._nnls", "snmf._options",
+        "snmf._progress", "snmf._rows", "snmf._solve", "snmf._wide", "snmf.backends",
     },
     "snmf/_init.py": {"snmf._updates", "snmf._nnls", "snmf._svd"},
+    "snmf/_local.py": {"snmf._nnls", "snmf._solve", "snmf._updates"},
     "snmf/_missing.py": {"snmf._nnls", "snmf._solve"},
     "snmf/_nnls.py": {"snmf._updates"},
     "snmf/_options.py": {"snmf._init", "snmf.backends"},
