@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from copy import copy
 from numbers import Integral
 from typing import Any
@@ -11,7 +12,7 @@ from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from snmf._factorize import Factorization, exact_transform, factorize
+from snmf._factorize import Explained, Factorization, exact_transform, factorize
 from snmf._rows import working_dtype
 from snmf.backends import Backend, owner
 
@@ -277,9 +278,9 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         W : array of shape (n_samples, n_components)
             The minimiser of ``½‖X − W H‖² + λ Σ W`` over ``W ≥ 0``.
         """
-        return self._weights(X, "transform")[0]
+        return self._explained(X, "transform").W
 
-    def _weights(self, X: Any, method: str, sample_weight: Any = None) -> tuple[Array, float]:
+    def _explained(self, X: Any, method: str, sample_weight: Any = None) -> Explained:
         check_is_fitted(self)
         source, fitted = owner(X), owner(self.components_)
         if get_config()["array_api_dispatch"] and source != fitted:  # scikit-learn's rule
@@ -346,7 +347,37 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         score : float
             At most 1, which it is for X = 0.
         """
-        return 1.0 - self._weights(X, "score", sample_weight)[1]
+        found = self._explained(X, "score", sample_weight)
+        return float(1.0 - found.left / found.whole) if found.whole else 1.0
+
+    def bic(self, X: Any) -> float:
+        """The Bayesian information criterion: the lower, the better for its number of components.
+
+        With N (observed) entries of X, n rows and p columns, as for Gaussian noise of unknown
+        variance [1]_: ``N ln(‖X − W H‖² / N) + k (n + p − 1) ln N``, where W is ``transform(X)``,
+        and W H has k (n + p − 1) free numbers, since a factor between a column of W and a row of
+        H is none.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The data.
+
+        Returns
+        -------
+        bic : float
+            −inf where X is met exactly.
+
+        References
+        ----------
+        .. [1] G. Schwarz, "Estimating the dimension of a model", Annals of Statistics 6(2), 1978.
+        """
+        found, k, p = self._explained(X, "bic"), self.n_components_, self.n_features_in_
+        if not found.left:
+            return -math.inf
+        n, count = found.W.shape[0], found.entries
+        mean_square = math.log(found.left / count) + 2 * found.exponent * math.log(2)
+        return float(count * mean_square) + k * (n + p - 1) * math.log(count)
 
     @property
     def _n_features_out(self) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from numbers import Integral
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -259,6 +259,30 @@ def fit_transform(
     return factorize(X, n_components, **given, **parameters).W
 
 
+class Explained(NamedTuple):
+    """Data, and what components say of them.
+
+    Attributes
+    ----------
+    W : array of shape (n_samples, n_components)
+        The exact weights.
+    left : float
+        ‖X − W H‖², in units of 4 ** exponent.
+    whole : float
+        ‖X‖², in the same units.
+    exponent : int
+        About that of the largest row norm.
+    entries : int
+        The number of (observed) entries of X.
+    """
+
+    W: Array
+    left: float
+    whole: float
+    exponent: int
+    entries: int
+
+
 def exact_transform(
     X: Any,
     H: np.ndarray,
@@ -271,8 +295,8 @@ def exact_transform(
     locality: float,
     rms: float,
     sample_weight: Any = None,
-) -> tuple[Array, float]:
-    """The exact W of data for given components, and the share of ‖X‖² that it leaves.
+) -> Explained:
+    """The exact W of data for given components, and what it leaves of X.
 
     Parameters
     ----------
@@ -291,9 +315,7 @@ def exact_transform(
 
     Returns
     -------
-    W : array of shape (n_samples, n_components)
-    unexplained : float
-        ‖X − W H‖² / ‖X‖², and 0 for X = 0.
+    Explained
     """
     source = owner(X)
     ops = choose(backend, source, device)
@@ -316,7 +338,8 @@ def exact_transform(
         check_range(rows.dtype, float(np.sqrt(squares.max())), exponent)
         whole = math.ldexp(scale.square, -2 * (exponent - scale.exponent))
         W = source.asarray(source.bring(rows.join(W), ops), working_dtype(X.dtype))
-        return W, square / whole if whole else 0.0
+        count = X.shape[0] * X.shape[1] if zeros is None else _missing.observed(rows).entries
+        return Explained(W, square, whole, exponent, count)
 
 
 def _exponent_of_fit(rms: float, exponent: int) -> int:

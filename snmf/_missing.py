@@ -27,6 +27,8 @@ class Observed(NamedTuple):
 
     Attributes
     ----------
+    entries : int
+        The number of observed entries.
     rows : ndarray of bool, of shape (n,)
         Which rows have an observed entry.
     columns : ndarray of bool, of shape (p,)
@@ -35,6 +37,7 @@ class Observed(NamedTuple):
         The mean of the observed entries of a column, 0 where there is none.
     """
 
+    entries: int
     rows: np.ndarray
     columns: np.ndarray
     means: np.ndarray
@@ -58,7 +61,7 @@ def observed(rows: Any) -> Observed:
     in_columns, totals = (ops.algebra.to_host(A)[0] for A in sums)
     known = n - in_columns
     means = totals / np.where(known > 0, known, 1)
-    return Observed(np.concatenate(in_rows)[:, 0] < p, known > 0, means)
+    return Observed(round(known.sum()), np.concatenate(in_rows)[:, 0] < p, known > 0, means)
 
 
 @dataclass(frozen=True)

@@ -347,3 +347,31 @@ def test_a_custom_start_through_the_estimator():
     again = model(init="custom", max_iter=500).fit(X, H=ended.components_)
     assert again.reconstruction_err_ <= ended.reconstruction_err_ * 1.01
     assert again.fit_transform(X, W=W0).shape == (60, 3)
+
+
+# The number of components
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1.0, 1e200])
+def test_bic_is_its_formula_and_knows_the_number_of_components(scale):
+    rng = np.random.default_rng(0)
+    data = rng.random((200, 4)) @ rng.standard_normal((4, 30))
+    data = data + 0.2 * rng.standard_normal(data.shape)
+    fitted = [model(k, solver="hals").fit(scale * data) for k in range(2, 7)]
+    values = [one.bic(scale * data) for one in fitted]
+    assert np.argmin(values) == 2
+    W, H = fitted[2].transform(scale * data), fitted[2].components_
+    left = np.log(np.sum((data - W / scale @ H) ** 2) / data.size) + 2 * np.log(scale)
+    expected = data.size * left + 4 * (200 + 30 - 1) * np.log(data.size)
+    assert values[2] == pytest.approx(expected, rel=1e-9)
+
+
+def test_bic_counts_observed_entries_and_is_minus_infinity_for_an_exact_fit():
+    rng = np.random.default_rng(0)
+    data = np.where(rng.random(X.shape) < 0.3, np.nan, X)
+    fitted = model(missing_values=np.nan).fit(data)
+    left = np.nansum((data - fitted.transform(data) @ fitted.components_) ** 2)
+    count = np.sum(~np.isnan(data))
+    expected = count * np.log(left / count) + 3 * (60 + 8 - 1) * np.log(count)
+    assert fitted.bic(data) == pytest.approx(expected, rel=1e-9)
+    assert model(1).fit(np.zeros((4, 3))).bic(np.zeros((4, 3))) == -np.inf
