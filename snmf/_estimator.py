@@ -377,7 +377,7 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
             return -math.inf
         n, count = found.W.shape[0], found.entries
         mean_square = math.log(found.left / count) + 2 * found.exponent * math.log(2)
-        return float(count * mean_square) + k * (n + p - 1) * math.log(count)
+        return float(count * mean_square + k * (n + p - 1) * math.log(count))
 
     @property
     def _n_features_out(self) -> int:
