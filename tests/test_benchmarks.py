@@ -1,26 +1,37 @@
 """The benchmarks run, on tiny data: no time is asserted."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("quality", "snmf, svd start"),
-        ("cost", "peak memory of a fit"),
-        ("backends", "over X Hᵀ and Wᵀ X there"),
-    ],
-)
-def test_a_benchmark_runs(name, words):
-    extra = ["--rows", "600"] if name == "backends" else []
+def lines(name, *options, **environment):
+    """What a benchmark prints, by the first words of a line: the rest of it, in words."""
     done = subprocess.run(
-        [sys.executable, str(FOLDER / f"{name}.py"), "--tiny", *extra],
-        capture_output=True, text=True, check=True,
+        [sys.executable, str(FOLDER / f"{name}.py"), *map(str, options)],
+        capture_output=True, text=True, check=True, env={**os.environ, **environment},
     )  # fmt: skip
-    assert words in done.stdout
+    split = (line.strip().partition("  ") for line in done.stdout.splitlines())
+    return {first: rest.split() for first, _, rest in split}
+
+
+def test_quality():
+    found = lines("quality", "--tiny")
+    assert all(float(found[name][1]) >= 0 for name in ("default", "hals", "svd start"))  # the bound
+    zeros = [float(found[sparsity][0]) for sparsity in ("0", "0.05", "0.1", "0.2")]
+    assert zeros == sorted(zeros)
+    assert "mu, k = 3" in found
+
+
+def test_floor():
+    found = lines("floor", "--tiny")
+    for name in ("float32, k = 3, mu", "float64, k = 3, hals", "mu, n_jobs=None", "k = 3, hals"):
+        assert all(float(value) > 0 for value in found[name])
+
+
+def test_backends():
+    found = lines("backends", "--tiny", "--rows", 600)
+    assert "a plain pass of 600 x 64, k = 50, over X Hᵀ and Wᵀ X there" in found
