@@ -1,5 +1,6 @@
 """The benchmarks run, on tiny data: no time is asserted."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -32,6 +33,21 @@ def test_floor():
         assert all(float(value) > 0 for value in found[name])
 
 
+def test_busy():
+    found = lines("busy", "--tiny")
+    for name in ("mu, n_jobs=None", "hals, n_jobs=1", "mu, n_jobs=2"):
+        assert len(found[name]) == 6
+
+
 def test_backends():
     found = lines("backends", "--tiny", "--rows", 600)
     assert "a plain pass of 600 x 64, k = 50, over X Hᵀ and Wᵀ X there" in found
+
+
+def test_scaling(tmp_path):
+    draws = importlib.util.find_spec("matplotlib") is not None
+    file = tmp_path / "picture.png"
+    found = lines("scaling", "--tiny", *(("--picture", file) if draws else ()))
+    assert float(found["n = 1200"][2]) > 0
+    assert len(found["n from 300 to 1200"]) == 3
+    assert file.exists() == draws
