@@ -1,10 +1,14 @@
 """The benchmarks run, on tiny data: no time is asserted."""
 
+import importlib
 import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+import numpy as np
+import pytest
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -51,3 +55,29 @@ def test_scaling(tmp_path):
     assert float(found["n = 1200"][2]) > 0
     assert len(found["n from 300 to 1200"]) == 3
     assert file.exists() == draws
+
+
+def test_peers(tmp_path):
+    """Also on a file without labels, and with a peer that cannot be imported."""
+    (tmp_path / "noloox.py").write_text("raise ImportError('not here')")
+    X = np.random.default_rng(0).standard_normal((60, 30))
+    np.savez(tmp_path / "rows.npz", embeddings=X)
+    first = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    systems = ("--systems", "noloox", "snmf mu", "k-means")
+    found = lines("peers", "--tiny", "--data", tmp_path / "rows.npz", *systems, PYTHONPATH=first)
+    assert found["noloox"] == ["missing:", "not", "here"]
+    assert found["k-means: hals"][0].isdigit()
+
+
+@pytest.fixture
+def peers(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    yield importlib.import_module("peers")
+    for name in ("peers", "common"):
+        del sys.modules[name]
+
+
+def test_the_fewest_passes_that_reach_an_error(peers):
+    for least in (0, 1, 2, 3, 7, 8, 100, 1023, 1024):
+        assert peers.fewest(lambda count, least=least: count >= least) == least
+    assert peers.fewest(lambda count: False) is None
