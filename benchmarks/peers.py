@@ -34,7 +34,7 @@ from common import (
 )
 
 SPARSITY = 0.1
-MOST_PASSES = 2000
+MOST_PASSES = 1024
 Fit = Callable[[np.ndarray], tuple[Any, Any]]
 
 
@@ -155,19 +155,21 @@ def measured(name: str, file: Path, k: int, repeats: int) -> Measured:
     X = np.load(file)
     start, fit, W, H = started(name, X, k)
     error = relative_error(X, W, H)
-    calls, passes = [lambda: fit(X)], {}
-    for solver, system in OURS.items() if name in PEERS else ():
+    calls, passes = [partial(fit, X)], []
+    solvers = OURS if name in PEERS else {}
+    for system in solvers.values():
 
-        def reach(count: int, system: Callable[..., Fit] = system) -> tuple[Any, Any]:
-            return system(k, tol=0, max_iter=count)(X)
+        def reached(count: int, system: Callable[..., Fit] = system) -> bool:
+            return relative_error(X, *system(k, tol=0, max_iter=count)(X)) <= error
 
-        passes[solver] = fewest(lambda count, r=reach: relative_error(X, *r(count)) <= error)
-        calls += [partial(system(k), X), partial(reach, passes[solver] or 0)]
+        passes.append(fewest(reached))
+        reaching = system(k, tol=0, max_iter=passes[-1] or 0)
+        calls += [partial(reaching, X), partial(system(k), X)]
     warm, *rest = interleaved(*calls, repeats=repeats)
     against = {
-        solver: Against(count, None if count is None else reaching, whole)
-        for (solver, count), whole, reaching in zip(
-            passes.items(), rest[::2], rest[1::2], strict=True
+        solver: Against(count, None if count is None else seconds, whole)
+        for solver, count, seconds, whole in zip(
+            solvers, passes, rest[::2], rest[1::2], strict=True
         )
     }
     return Measured(start, warm, error, largest(W, H), against)
