@@ -5,7 +5,6 @@ tox -e benchmark -- busy [--data FILE]
 
 from __future__ import annotations
 
-import os
 import time
 import warnings
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from common import QUIET, Call, a_pass, components, load, parser, table, timed
+from joblib import effective_n_jobs
 
 PASSES = 10  # in one timing, so that it is longer than the turns of a scheduler
 
@@ -59,7 +59,7 @@ def lines(X: np.ndarray, k: int, busy: Any, rounds: int) -> Iterator[tuple[Any, 
     import snmf
 
     for solver in ("mu", "hals"):
-        for n_jobs in dict.fromkeys((None, 1, 2, os.cpu_count())):
+        for n_jobs in dict.fromkeys((None, 1, 2, effective_n_jobs(-1))):
             fit = partial(snmf.factorize, X, k, solver=solver, n_jobs=n_jobs, **QUIET)
             idle, loaded = idle_and_busy(fit, busy, rounds)
             with a_pass(X, k, solver, n_jobs=n_jobs) as one:
@@ -83,7 +83,7 @@ def main() -> None:
     k = components(labels)
     with neighbour() as busy:
         table(
-            f"{X.shape[0]} × {X.shape[1]}, k = {k}, {os.cpu_count()} cores, one of them busy",
+            f"{X.shape[0]} × {X.shape[1]}, k = {k}, {effective_n_jobs(-1)} cores, one of them busy",
             ["fit s", "busy s", "÷ idle", "pass ms", "busy ms", "÷ idle"],
             lines(X, k, busy, 2 if arguments.tiny else 7),
         )

@@ -5,7 +5,6 @@ tox -e benchmark -- floor [--data FILE]
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,12 +15,13 @@ from typing import Any
 
 import numpy as np
 from common import QUIET, a_pass, interleaved, load, parser, table
+from joblib import effective_n_jobs
 from scipy.sparse import csr_array
 
 import snmf
 
 SOLVERS = {"mu": 2, "hals": 1}  # and how many products W B a W-step cannot avoid
-CORES = os.cpu_count() or 1
+CORES = effective_n_jobs(-1)
 
 
 def factors(X: Any, k: int) -> tuple[np.ndarray, np.ndarray]:

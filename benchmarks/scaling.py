@@ -7,7 +7,6 @@ From one middle point along every axis. Every point is measured in a process of 
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from common import QUIET, a_pass, in_fresh_process, interleaved, parser, peak_memory, table
+from joblib import effective_n_jobs
 
-CORES = os.cpu_count() or 1
+CORES = effective_n_jobs(-1)
 Axes = dict[str, tuple[Any, ...]]
 MIDDLE = {"n": 100_000, "p": 256, "k": 20, "n_jobs": None, "init": "kmeans"}
 AXES: Axes = {
