@@ -19,7 +19,7 @@ else:  # imported when asked for, so that the command line has its say at once
         "load": "_model_file",
         "save": "_model_file",
     }
-    _MODULES = ("backends",)
+    _MODULES = ("backends", "plots")
 
     def __getattr__(name):
         from importlib import import_module

@@ -35,6 +35,7 @@ MAY_IMPORT = {
     "snmf/_whole.py": set(),
     "snmf/_wide.py": {"snmf._svd"},
     "snmf/backends.py": {"snmf._updates", "snmf._rows"},
+    "snmf/plots.py": set(),
     "backends/_cupy.py": {"snmf.backends"},
     "backends/_jax.py": {"snmf.backends", "snmf._updates"},
     "backends/_numpy.py": {"snmf.backends"},
@@ -88,11 +89,11 @@ def test_the_reader_of_imports_sees_every_form(tmp_path):
 def test_public_names_are_those_that_are_there():
     for name in snmf.__all__:  # they are imported when asked for
         assert getattr(snmf, name) is vars(snmf)[name]
-    assert {*snmf.__all__, "backends"} <= {*dir(snmf)}
+    assert {*snmf.__all__, "backends", "plots"} <= {*dir(snmf)}
     public = {name for name in vars(snmf) if not name.startswith("_")} - {"TYPE_CHECKING"}
     modules = {name for name in public if isinstance(getattr(snmf, name), type(sys))}
     assert public - modules == set(snmf.__all__) - {"__version__"}
-    assert modules <= {"backends"}
+    assert modules <= {"backends", "plots"}
 
 
 def test_folders_that_must_not_be_packages_are_none():
