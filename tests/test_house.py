@@ -17,25 +17,32 @@ ROOT = Path(__file__).parents[1]
 
 # What of snmf a file may import. A new file adds its row.
 MAY_IMPORT = {
-    "snmf/__init__.py": {"snmf._estimator", "snmf._factorize"},
-    "snmf/__main__.py": {"snmf"},
+    "snmf/__init__.py": {"snmf._estimator", "snmf._factorize", "snmf._model_file"},
+    "snmf/__main__.py": {"snmf._command_line", "snmf._commands"},
+    "snmf/_command_line.py": {"snmf"},
+    "snmf/_commands.py": {"snmf", "snmf._files", "snmf._model_file", "snmf._whole", "snmf.plots"},
     "snmf/_estimator.py": {"snmf._factorize", "snmf._rows", "snmf.backends"},
     "snmf/_factorize.py": {
         "snmf._init", "snmf._local", "snmf._missing", "snmf._nnls", "snmf._options",
         "snmf._progress", "snmf._rows", "snmf._solve", "snmf._wide", "snmf.backends",
     },
+    "snmf/_files.py": {"snmf._text", "snmf._whole"},
     "snmf/_init.py": {"snmf._updates", "snmf._nnls", "snmf._svd"},
     "snmf/_local.py": {"snmf._nnls", "snmf._solve", "snmf._updates"},
     "snmf/_missing.py": {"snmf._nnls", "snmf._solve"},
+    "snmf/_model_file.py": {"snmf", "snmf._estimator", "snmf._whole", "snmf.backends"},
     "snmf/_nnls.py": {"snmf._updates"},
     "snmf/_options.py": {"snmf._init", "snmf.backends"},
     "snmf/_progress.py": set(),
     "snmf/_rows.py": set(),
     "snmf/_solve.py": {"snmf._updates", "snmf._nnls", "snmf._rows"},
     "snmf/_svd.py": set(),
+    "snmf/_text.py": set(),
     "snmf/_updates.py": set(),
+    "snmf/_whole.py": set(),
     "snmf/_wide.py": {"snmf._svd"},
     "snmf/backends.py": {"snmf._updates", "snmf._rows"},
+    "snmf/plots.py": set(),
     "backends/_cupy.py": {"snmf.backends"},
     "backends/_jax.py": {"snmf.backends", "snmf._updates"},
     "backends/_numpy.py": {"snmf.backends"},
@@ -87,10 +94,13 @@ def test_the_reader_of_imports_sees_every_form(tmp_path):
 
 
 def test_public_names_are_those_that_are_there():
-    public = {name for name in vars(snmf) if not name.startswith("_")}
+    for name in snmf.__all__:  # they are imported when asked for
+        assert getattr(snmf, name) is vars(snmf)[name]
+    assert {*snmf.__all__, "backends", "plots"} <= {*dir(snmf)}
+    public = {name for name in vars(snmf) if not name.startswith("_")} - {"TYPE_CHECKING"}
     modules = {name for name in public if isinstance(getattr(snmf, name), type(sys))}
     assert public - modules == set(snmf.__all__) - {"__version__"}
-    assert modules <= {"backends"}
+    assert modules <= {"backends", "plots"}
 
 
 def test_folders_that_must_not_be_packages_are_none():
