@@ -2,7 +2,17 @@
 
 from typing import TYPE_CHECKING
 
-__all__ = ["SNMF", "Factorization", "__version__", "factorize", "fit_transform", "load", "save"]
+__all__ = [
+    "SNMF",
+    "Factorization",
+    "Selection",
+    "__version__",
+    "factorize",
+    "fit_transform",
+    "load",
+    "save",
+    "select_n_components",
+]
 
 __version__ = "0.1.0"
 
@@ -10,6 +20,7 @@ if TYPE_CHECKING:
     from snmf._estimator import SNMF
     from snmf._factorize import Factorization, factorize, fit_transform
     from snmf._model_file import load, save
+    from snmf._selection import Selection, select_n_components
 else:  # imported when asked for, so that the command line has its say at once
     _HOMES = {
         "SNMF": "_estimator",
@@ -18,6 +29,8 @@ else:  # imported when asked for, so that the command line has its say at once
         "fit_transform": "_factorize",
         "load": "_model_file",
         "save": "_model_file",
+        "Selection": "_selection",
+        "select_n_components": "_selection",
     }
     _MODULES = ("backends", "plots")
 

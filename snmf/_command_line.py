@@ -41,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
         return made
 
     _fit(command("fit", "learn the components of a data file, and save the model"))
+    _select(command("select", "compare numbers of components by entries that were held out"))
     _transform(command("transform", "compute the weights of data by a saved model"))
     _plot(command("plot", "draw a saved model"))
     info = command("info", "say what is in a model or a data file")
@@ -68,7 +69,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def _fit(command: argparse.ArgumentParser) -> None:
     command.add_argument("file", type=Path, metavar="FILE", help="the data")
     command.add_argument(
-        "-k", "--n-components", type=positive, required=True, help="the number of components"
+        "-k",
+        "--n-components",
+        type=positive_or_auto,
+        required=True,
+        metavar="K",
+        help="the number of components, or auto",
     )
     command.add_argument(
         "-o", "--output", type=Path, required=True, metavar="MODEL.npz", help="where the model goes"
@@ -77,19 +83,57 @@ def _fit(command: argparse.ArgumentParser) -> None:
         "--weights", type=Path, metavar="W", help="where W goes: .npy, .csv, .tsv, .h5 or .zarr"
     )
     fit = command.add_argument_group("the fit (the parameters of snmf.SNMF)")
-    fit.add_argument("--solver", choices=SOLVERS, default="mu", help="default: mu")
-    fit.add_argument(
-        "--sparsity", type=nonnegative, default=0.0, help="0.05 to 0.2 for sparse weights"
-    )
-    fit.add_argument("--init", choices=STARTS, default="kmeans", help="default: kmeans")
     fit.add_argument("--n-init", type=positive, default=1, help="restarts; default: 1")
-    fit.add_argument("--tol", type=nonnegative, default=1e-5, help="default: 1e-5")
-    fit.add_argument("--max-iter", type=whole, default=200, help="default: 200")
     fit.add_argument(
-        "--seed", dest="random_state", type=whole, default=0, metavar="SEED", help="default: 0"
+        "--locality", type=nonnegative, default=0.0, help="about 2 to tell classes apart"
     )
+    fit.add_argument(
+        "--missing",
+        dest="missing_values",
+        action="store_const",
+        const=math.nan,
+        help="NaN entries are not observed",
+    )
+    _model(fit)
     _where(fit)
     _reading(command)
+
+
+def _select(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", type=Path, metavar="FILE", help="the data, dense")
+    command.add_argument(
+        "-k",
+        "--n-components",
+        type=numbers,
+        required=True,
+        metavar="K",
+        help="the numbers to compare, as 2-12 or 5,10,20",
+    )
+    command.add_argument(
+        "--held-out", type=share, default=0.1, help="share of the entries; default: 0.1"
+    )
+    command.add_argument("--repeats", type=positive, default=3, help="draws; default: 3")
+    command.add_argument(
+        "--restarts", type=whole, default=0, help="from 2 on, stability is judged as well"
+    )
+    command.add_argument("--plot", type=Path, metavar="PNG", help="draw it, too")
+    command.add_argument("--n-jobs", type=threads, help="fits at a time; -1: all cores")
+    _model(command.add_argument_group("the fits (the parameters of snmf.SNMF)"))
+    _reading(command)
+
+
+def _model(group: argparse._ArgumentGroup) -> None:
+    """What a fit of several commands may be."""
+    group.add_argument("--solver", choices=SOLVERS, help="default: mu; of select, hals")
+    group.add_argument(
+        "--sparsity", type=nonnegative, default=0.0, help="0.05 to 0.2 for sparse weights"
+    )
+    group.add_argument("--init", choices=STARTS, default="kmeans", help="default: kmeans")
+    group.add_argument("--tol", type=nonnegative, default=1e-5, help="default: 1e-5")
+    group.add_argument("--max-iter", type=whole, default=200, help="default: 200")
+    group.add_argument(
+        "--seed", dest="random_state", type=whole, default=0, metavar="SEED", help="default: 0"
+    )
 
 
 def _transform(command: argparse.ArgumentParser) -> None:
@@ -158,6 +202,26 @@ positive = _number(int, lambda value: value >= 1, "a positive whole number")
 whole = _number(int, lambda value: 0 <= value < 2**32, "a whole number from 0")
 threads = _number(int, lambda value: value >= 1 or value <= -1, "a number of threads, or -1")
 nonnegative = _number(float, lambda value: 0 <= value < math.inf, "a number from 0")
+
+
+share = _number(float, lambda value: 0 < value < 1, "a share between 0 and 1")
+
+
+def positive_or_auto(text: str) -> int | str:
+    """A positive whole number, or "auto"."""
+    return text if text == "auto" else positive(text)
+
+
+def numbers(text: str) -> list[int]:
+    """Whole numbers, as in 2-12 or 5,10,20."""
+    found: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        low, high = positive(first), positive(last or first)
+        found.extend(range(low, high + 1))
+    if not found:
+        raise argparse.ArgumentTypeError(f"must be numbers, as 2-12 or 5,10,20; got {text!r}")
+    return found
 
 
 def image_shape(text: str) -> tuple[int, int]:

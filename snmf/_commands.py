@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.sparse
 
-from snmf import SNMF, factorize, load, plots, save
+from snmf import SNMF, factorize, load, plots, save, select_n_components
 from snmf._files import Reading, Table, check_writable, read, write
 from snmf._model_file import is_model, read_header
 from snmf._whole import check_replaceable, replacing
 
 Array = Any
 
-BLOCK_ROWS = 4096
 FITTED_BY = ("n_components", "solver", "sparsity", "init", "n_init", "tol", "max_iter",
-             "random_state", "backend", "device", "n_jobs")  # fmt: skip
+             "random_state", "backend", "device", "n_jobs", "locality",
+             "missing_values")  # fmt: skip
+SELECTED_BY = ("solver", "sparsity", "init", "tol", "max_iter")
 WHERE = ("backend", "device", "n_jobs")
 
 
@@ -51,13 +51,42 @@ def fit(options: Namespace) -> Report:
     save(model, options.output)
     report = [
         *_of_table(table),
-        *_of_fit(model, norm(table.X)),
+        *_of_fit(model, model.rms_ * table.X.shape[0] ** 0.5),
         _fact("seconds", seconds, f"{seconds:.2f}"),
         _fact("model", str(options.output)),
     ]
     if options.weights is not None:
         write(options.weights, W, model.get_feature_names_out(), table.rows)
         report.append(_fact("weights", str(options.weights)))
+    return report
+
+
+def select(options: Namespace) -> Report:
+    """Compare numbers of components."""
+    kind = None if options.plot is None else _picture_format(options.plot)
+    table = _read(options.file, options)
+    result = select_n_components(
+        np.asarray(table.X),
+        options.n_components,
+        held_out=options.held_out,
+        repeats=options.repeats,
+        restarts=options.restarts,
+        random_state=options.random_state,
+        n_jobs=options.n_jobs,
+        **_given(options, SELECTED_BY),
+    )
+    stability = None if result.stability is None else result.stability.tolist()
+    report = [
+        *_of_table(table),
+        _fact("n components", result.n_components.tolist(), f"best {result.best}\n{result}"),
+        _fact("errors", result.errors.tolist(), "as in the table"),
+        _fact("stability", stability, "not asked for" if stability is None else "in the table"),
+        _fact("best", result.best),
+    ]
+    if options.plot is not None:
+        with replacing(options.plot) as new:
+            result.plot().figure_.savefig(new, format=kind, dpi=150)
+        report.append(_fact("picture", str(options.plot)))
     return report
 
 
@@ -147,7 +176,7 @@ def demo(options: Namespace) -> Report:
     began = time.perf_counter()
     result = factorize(X, k, random_state=0)
     seconds = time.perf_counter() - began
-    relative = result.error / norm(X)
+    relative = result.error / (result.rms * len(X) ** 0.5)
     bound = math.sqrt(plots.svd_bound(X, k))
     with replacing(options.output) as new, new.open("xb") as file:
         np.savez(file, W=result.W, H=result.H)
@@ -161,14 +190,6 @@ def demo(options: Namespace) -> Report:
         _fact("stopped because", result.reason),
         _fact("saved", str(options.output), f"{options.output}   (W, H; numpy.load reads it)"),
     ]
-
-
-def norm(X: Array) -> float:
-    """‖X‖_F, block by block, of any scale."""
-    if scipy.sparse.issparse(X):
-        return float(scipy.linalg.norm(X.data.astype("float64")))
-    blocks = (X[i : i + BLOCK_ROWS] for i in range(0, X.shape[0], BLOCK_ROWS))
-    return math.hypot(*(scipy.linalg.norm(np.ravel(block).astype("float64")) for block in blocks))
 
 
 def _read(path: Path, options: Namespace) -> Table:

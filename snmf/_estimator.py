@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from snmf._factorize import Explained, Factorization, exact_transform, factorize
 from snmf._rows import working_dtype
+from snmf._selection import automatic, sampled_rows
 from snmf.backends import Backend, owner
 
 Array = Any
@@ -27,8 +29,10 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
 
     Parameters
     ----------
-    n_components : int, default=None
-        The number of components k. None is min(n_samples, n_features).
+    n_components : int or "auto", default=None
+        The number of components k. None is min(n_samples, n_features). "auto" is the number
+        whose fit says most of entries that it did not see, found in about 3 log₂ k fits to at
+        most 5000 rows; `select_n_components` shows what speaks for which.
     tol : float, default=1e-5
         The fit stops when the objective, over ½‖X‖², falls by less than this in an iteration.
     max_iter : int, default=200
@@ -120,7 +124,7 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
 
     def __init__(
         self,
-        n_components: int | None = None,
+        n_components: int | str | None = None,
         tol: float = 1e-5,
         max_iter: int = 200,
         progress_bar: bool = True,
@@ -254,7 +258,10 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         fitted = copy(self)  # so that a fit which fails or is interrupted leaves nothing behind
         data = owner(X).check(X)
         validate_data(fitted, X, skip_check_array=True)
-        result = factorize(data, **{**self.get_params(deep=False), **given})
+        parameters = {**self.get_params(deep=False), **given}
+        if parameters["n_components"] == "auto":
+            parameters["n_components"] = _automatic(data, parameters)
+        result = factorize(data, **parameters)
         fitted.components_ = result.H
         fitted.n_components_ = result.H.shape[0]
         fitted.n_iter_ = result.n_iter
@@ -390,3 +397,21 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         tags.array_api_support = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def _automatic(data: Array, parameters: dict[str, Any]) -> int:
+    """The number of components for data, checked by their owner."""
+    source = owner(data)
+    if hasattr(data, "nnz"):
+        raise ValueError(
+            "n_components='auto' holds out entries of a dense X; got a sparse one, of which it is "
+            "not known what is held out: give a number"
+        )
+    if parameters["locality"]:
+        raise ValueError("n_components='auto' has no meaning with locality: give a number")
+    seed = int(check_random_state(parameters["random_state"]).randint(2**31 - 1))
+    names = ("solver", "sparsity", "tol", "max_iter", "accelerate", "init")
+    same = {name: parameters[name] for name in names}
+    if same["init"] == "custom":
+        raise ValueError("n_components='auto' and a start of one's own do not go together")
+    return automatic(source.to_host(source.take(data, sampled_rows(len(data), seed))), seed, same)

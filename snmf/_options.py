@@ -14,7 +14,7 @@ from snmf.backends import Backend
 UPDATES = {"mu": "multiplicative", "hals": "hals"}  # solver: its W-step in `snmf._updates`
 
 PARAMETERS: dict[str, list[Any]] = {
-    "n_components": [Interval(Integral, 1, None, closed="left"), None],
+    "n_components": [Interval(Integral, 1, None, closed="left"), None],  # SNMF knows "auto"
     "tol": [Interval(Real, 0, None, closed="left")],
     "max_iter": [Interval(Integral, 0, None, closed="left")],
     "progress_bar": ["boolean"],

@@ -18,8 +18,8 @@ from sklearn.datasets import load_digits
 
 import snmf
 from snmf import __main__, _command_line, _commands, _text
-from snmf._factorize import PARAMETERS
 from snmf._files import Reading, read
+from snmf._options import PARAMETERS
 from snmf.backends import ADAPTERS
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals, pipes and pseudo-terminals")
@@ -243,14 +243,6 @@ def test_arrays_on_disk_are_not_loaded(files):
     assert isinstance(read(Path("a.npy")).X, np.memmap)
     assert isinstance(read(Path("a.h5")).X, h5py.Dataset)
     assert isinstance(read(Path("a.zarr")).X, zarr.Array)
-
-
-@pytest.mark.parametrize("scale", [1.0, 1e-200, 1e200])
-def test_the_norm_is_that_of_the_whole(monkeypatch, scale):
-    monkeypatch.setattr(_commands, "BLOCK_ROWS", 7)
-    wide = X.astype("float64")
-    wanted = pytest.approx(np.linalg.norm(wide) * scale, rel=1e-12)
-    assert _commands.norm(wide * scale) == _commands.norm(sparse.csr_array(wide * scale)) == wanted
 
 
 @pytest.mark.parametrize(
@@ -605,3 +597,44 @@ def test_a_full_disk_leaves_no_half_of_a_file(folder, name):
     assert done.stderr.startswith(f"snmf: {name}: ")
     assert done.stderr.count("\n") == 1
     assert {path.name for path in folder.iterdir()} == {"X.npy", "m.npz"}
+
+
+def test_numbers_of_components_are_compared(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    X = rng.random((150, 3)) @ rng.standard_normal((3, 20)) + 0.1 * rng.standard_normal((150, 20))
+    data, picture = tmp_path / "X.npy", tmp_path / "selection.png"
+    np.save(data, X)
+    options = ["-k", "1-4,6", "--repeats", "2", "--restarts", "2", "--plot", str(picture)]
+    assert __main__.main(["select", str(data), *options]) == 0
+    shown = capsys.readouterr().out
+    assert "best 3" in shown
+    assert "held-out error" in shown
+    assert imread(picture).ndim == 3
+    assert __main__.main(["select", str(data), "-k", "2,3", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["n_components"] == [2, 3]
+    assert report["best"] == 3
+    expected = snmf.select_n_components(X, [2, 3], random_state=0)
+    np.testing.assert_allclose(report["errors"], expected.errors)
+    with pytest.raises(SystemExit, match="2"):
+        __main__.main(["select", str(data), "-k", "3-2"])
+    assert __main__.main(["fit", str(data), "-k", "auto", "-o", str(tmp_path / "m.npz")]) == 0
+    assert snmf.load(tmp_path / "m.npz").n_components_ == 3
+
+
+def test_missing_values_and_locality_reach_the_fit(tmp_path, capsys):
+    X = np.random.default_rng(0).standard_normal((40, 6))
+    np.save(tmp_path / "X.npy", X)
+    X[3, 2] = np.nan
+    np.save(tmp_path / "holes.npy", X)
+    model = str(tmp_path / "m.npz")
+    assert __main__.main(["fit", str(tmp_path / "holes.npy"), "-k", "2", "-o", model]) == 1
+    assert "got NaN in row 3, column 2" in capsys.readouterr().err
+    missing = ["fit", str(tmp_path / "holes.npy"), "-k", "2", "-o", model, "--missing"]
+    assert __main__.main(missing) == 0
+    assert np.isfinite(snmf.load(model).transform(X)).all()
+    assert (
+        __main__.main(["fit", str(tmp_path / "X.npy"), "-k", "2", "-o", model, "--locality", "2"])
+        == 0
+    )
+    assert snmf.load(model).locality == 2

@@ -375,3 +375,11 @@ def test_bic_counts_observed_entries_and_is_minus_infinity_for_an_exact_fit():
     expected = count * np.log(left / count) + 3 * (60 + 8 - 1) * np.log(count)
     assert fitted.bic(data) == pytest.approx(expected, rel=1e-9)
     assert model(1).fit(np.zeros((4, 3))).bic(np.zeros((4, 3))) == -np.inf
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-200, 1e200])
+def test_rms_is_that_of_the_rows(scale):
+    fitted = model().fit(scale * X)
+    assert fitted.rms_ == pytest.approx(scale * np.mean(np.sum(X**2, axis=1)) ** 0.5, rel=1e-12)
+    sparse = model(sparsity=0.1).fit(sp.csr_array(scale * X))
+    assert sparse.penalty_ == pytest.approx(0.1 * sparse.rms_, rel=1e-12)

@@ -17,11 +17,13 @@ ROOT = Path(__file__).parents[1]
 
 # What of snmf a file may import. A new file adds its row.
 MAY_IMPORT = {
-    "snmf/__init__.py": {"snmf._estimator", "snmf._factorize", "snmf._model_file"},
+    "snmf/__init__.py": {
+        "snmf._estimator", "snmf._factorize", "snmf._model_file", "snmf._selection",
+    },
     "snmf/__main__.py": {"snmf._command_line", "snmf._commands"},
     "snmf/_command_line.py": {"snmf"},
     "snmf/_commands.py": {"snmf", "snmf._files", "snmf._model_file", "snmf._whole", "snmf.plots"},
-    "snmf/_estimator.py": {"snmf._factorize", "snmf._rows", "snmf.backends"},
+    "snmf/_estimator.py": {"snmf._factorize", "snmf._rows", "snmf._selection", "snmf.backends"},
     "snmf/_factorize.py": {
         "snmf._init", "snmf._local", "snmf._missing", "snmf._nnls", "snmf._options",
         "snmf._progress", "snmf._rows", "snmf._solve", "snmf._wide", "snmf.backends",
@@ -35,6 +37,7 @@ MAY_IMPORT = {
     "snmf/_options.py": {"snmf._init", "snmf.backends"},
     "snmf/_progress.py": set(),
     "snmf/_rows.py": set(),
+    "snmf/_selection.py": {"snmf._factorize", "snmf.plots"},
     "snmf/_solve.py": {"snmf._updates", "snmf._nnls", "snmf._rows"},
     "snmf/_svd.py": set(),
     "snmf/_text.py": set(),
