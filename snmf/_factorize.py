@@ -590,6 +590,9 @@ def _of_missing(seen: _missing.Observed | None) -> Iterator[str]:
 def _callers_level() -> int:
     """The stack level, for `warnings.warn`, of the first frame that is not this library's."""
     frame, level = sys._getframe(1), 1
-    while frame.f_back and frame.f_globals["__name__"].split(".")[0] in ("snmf", "sklearn"):
+    while frame.f_back and str(frame.f_globals.get("__name__")).split(".")[0] in (
+        "snmf",
+        "sklearn",
+    ):
         frame, level = frame.f_back, level + 1
     return level
