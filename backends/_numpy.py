@@ -9,6 +9,7 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils import check_array
 
+from snmf._stored import Store, is_stored
 from snmf.backends import Backend, SparseBackend
 
 Array = Any
@@ -41,14 +42,16 @@ class Adapter(SparseBackend):
         return A  # type: ignore[no-any-return]
 
     def check(self, X: Any) -> Array:
+        if is_stored(X):
+            X = Store(X)
+        if isinstance(X, Store):
+            return _real(super().check(X))
         if np.ma.is_masked(X):
             raise ValueError("X must not be masked: fill or drop its masked entries")
         X = check_array(
             X, accept_sparse="csr", dtype="numeric", ensure_all_finite=False, input_name="X"
         )
-        if X.dtype.kind not in "biuf":
-            raise ValueError(f"X must hold real numbers; got dtype {X.dtype}")
-        return X
+        return _real(X)
 
     def slice(self, A: Array, rows: slice) -> Array:
         if not issparse(A):
@@ -126,6 +129,12 @@ class Adapter(SparseBackend):
         U[active] = 0
         Z[few_zeros] = U
         return Z
+
+
+def _real(X: Array) -> Array:
+    if X.dtype.kind not in "biuf":
+        raise ValueError(f"X must hold real numbers; got dtype {X.dtype}")
+    return X
 
 
 def _inverse(A: Array, condition: float) -> Array | None:

@@ -110,10 +110,11 @@ def a_pass(
     from snmf._factorize import UPDATES
     from snmf._rows import measure
     from snmf._solve import Alternation, steps_per_pass
-    from snmf.backends import adapter
+    from snmf.backends import adapter, owner
 
-    ops = backend or adapter("numpy")
-    with ops.active(), ops.rows(ops.asarray(X)).threads(n_jobs) as rows:
+    ops, source = backend or adapter("numpy"), owner(X)
+    data = ops.bring(source.check(X), source)
+    with ops.active(), ops.rows(data).threads(n_jobs) as rows:
         update = UPDATES[solver]
         steps = steps_per_pass(update, X.shape[1], k) if accelerate else 1
         alternation = Alternation(rows, measure(rows).square, 0.0, update, steps)

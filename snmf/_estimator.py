@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from copy import copy
 from numbers import Integral
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -191,7 +192,7 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         self : SNMF
             The fitted estimator.
         """
-        self._fit(X, W=W, H=H, sample_weight=sample_weight, fixed=fixed)
+        self._fit(X, W=W, H=H, sample_weight=sample_weight, fixed=fixed, out=False)
         return self
 
     def fit_transform(
@@ -203,6 +204,7 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         W: Any = None,
         H: Any = None,
         fixed: str | int | None = None,
+        out: str | PathLike[str] | None = None,
     ) -> Array:
         """Learn the components of X, and return its weights.
 
@@ -220,13 +222,16 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
             Components to start from, with ``init="custom"``.
         fixed : "W" or int, default=None
             What of the given W and H is no start, but stays: see `factorize`.
+        out : path, default=None
+            A .npy file to write W to: see `transform`.
 
         Returns
         -------
         W : array of shape (n_samples, n_components)
             The weights, ≥ 0: what `transform` gives for X.
         """
-        return self._fit(X, W=W, H=H, sample_weight=sample_weight, fixed=fixed).W
+        given = {"W": W, "H": H, "sample_weight": sample_weight, "fixed": fixed, "out": out}
+        return self._fit(X, **given).W
 
     def add_components(self, X: Any, m: int = 1, *, sample_weight: Any = None) -> SNMF:
         """Learn m more components of X beside those that are there, which stay as they are.
@@ -251,7 +256,7 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         k, old = self.n_components_, owner(X).asarray(self._components_on_host())
         init = "kmeans" if self.init == "custom" else self.init
         more = {"n_components": k + int(m), "init": init}
-        self._fit(X, H=old, fixed=k, sample_weight=sample_weight, **more)
+        self._fit(X, H=old, fixed=k, sample_weight=sample_weight, out=False, **more)
         return self
 
     def _fit(self, X: Any, **given: Any) -> Factorization:
@@ -272,22 +277,25 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         self.__dict__ = fitted.__dict__
         return result
 
-    def transform(self, X: Any) -> Array:
+    def transform(self, X: Any, *, out: str | PathLike[str] | None = None) -> Array:
         """The exact weights of X: nonnegative least squares, row by row, with the λ of the fit.
 
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
             The data.
+        out : path, default=None
+            A .npy file to write W to: W then is this file, memory-mapped, and needs no memory of
+            its own. The file is there when it is whole; one of that name is replaced.
 
         Returns
         -------
         W : array of shape (n_samples, n_components)
             The minimiser of ``½‖X − W H‖² + λ Σ W`` over ``W ≥ 0``.
         """
-        return self._explained(X, "transform").W
+        return self._explained(X, "transform", out=out).W
 
-    def _explained(self, X: Any, method: str, sample_weight: Any = None) -> Explained:
+    def _explained(self, X: Any, method: str, **given: Any) -> Explained:
         check_is_fitted(self)
         source, fitted = owner(X), owner(self.components_)
         if get_config()["array_api_dispatch"] and source != fitted:  # scikit-learn's rule
@@ -307,7 +315,7 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
             missing_values=self.missing_values,
             locality=self.locality,
             rms=self.rms_,
-            sample_weight=sample_weight,
+            **given,
         )
 
     def inverse_transform(self, X: Any) -> Array:
@@ -354,7 +362,7 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         score : float
             At most 1, which it is for X = 0.
         """
-        found = self._explained(X, "score", sample_weight)
+        found = self._explained(X, "score", sample_weight=sample_weight, out=False)
         return float(1.0 - found.left / found.whole) if found.whole else 1.0
 
     def bic(self, X: Any) -> float:
@@ -379,10 +387,11 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         ----------
         .. [1] G. Schwarz, "Estimating the dimension of a model", Annals of Statistics 6(2), 1978.
         """
-        found, k, p = self._explained(X, "bic"), self.n_components_, self.n_features_in_
+        found = self._explained(X, "bic", out=False)
+        n, k, p = found.n_samples, self.n_components_, self.n_features_in_
         if not found.left:
             return -math.inf
-        n, count = found.W.shape[0], found.entries
+        count = found.entries
         mean_square = math.log(found.left / count) + 2 * found.exponent * math.log(2)
         return float(count * mean_square + k * (n + p - 1) * math.log(count))
 

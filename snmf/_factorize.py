@@ -17,8 +17,9 @@ from sklearn.utils import check_array, check_random_state
 
 from snmf import _init, _local, _missing, _nnls, _wide
 from snmf._options import UPDATES, Options
+from snmf._parts import Output, check_output, write_npy
 from snmf._progress import progress
-from snmf._rows import Rows, Scale, check_range, measure, working_dtype
+from snmf._rows import Rows, RowWise, Scale, check_range, measure, working_dtype
 from snmf._solve import Alternation, Run, solve, steps_per_pass
 from snmf.backends import Backend, choose, owner
 
@@ -78,6 +79,7 @@ def factorize(
     H: Any = None,
     sample_weight: Any = None,
     fixed: str | int | None = None,
+    out: Output = None,
     **parameters: Any,
 ) -> Factorization:
     """Factorise X into nonnegative weights and free components, ``X ≈ W H``.
@@ -100,6 +102,10 @@ def factorize(
         bound, so that H is by least squares; then W is not solved for in the end either, only
         multiplied by the norms of the rows of H. m: the first m rows of the given H, up to their
         norms; H has m rows, and `init` starts the others, or all of them, which are then a start.
+    out : path, default=None
+        A .npy file to write W to: W then is this file, memory-mapped, and needs no memory of its
+        own. The file is there when it is whole; one of that name is replaced. With False there
+        is no W on return.
     **parameters
         Any parameter of `SNMF`, with the same meaning and default.
 
@@ -112,6 +118,8 @@ def factorize(
     ------
     ValueError
         If a parameter, or X, W or H, is not what it must be.
+    OSError
+        If rows of X cannot be read, or W cannot be written.
 
     Warns
     -----
@@ -134,9 +142,11 @@ def factorize(
     options = Options(n_components, **parameters)
     source = owner(X)
     X = source.check(X)
+    dtype = working_dtype(X.dtype)
     backend = choose(options.backend, source, options.device)
     k = int(n_components or min(X.shape))
     W, H = _check_start(options, W, H, fixed, X.shape, k, source)
+    check_output(out, X, (X.shape[0], k), dtype)
     if options.locality and fixed is not None:
         raise ValueError("locality goes with no fixed part: set locality=0, or leave fixed out")
     kept = None if fixed in (None, "W") else _init.unit_rows(H[:fixed])[0]
@@ -204,11 +214,10 @@ def factorize(
             fixed=0 if kept is None else len(kept),
         )  # fmt: skip
         result = replace(result, rms=math.ldexp(rms, scale.exponent))
-        dtype = working_dtype(X.dtype)
         result = replace(
             result,
             error=math.ldexp(result.error, weight_exponent // 2),
-            W=source.asarray(source.bring(result.W, backend), dtype),
+            W=_handed_back(rows, result.W, source, dtype, out),
             H=source.asarray(result.H, dtype),
         )
     largest = scale.longest / rms if rms else 0.0
@@ -225,6 +234,7 @@ def fit_transform(
     H: Any = None,
     sample_weight: Any = None,
     fixed: str | int | None = None,
+    out: Output = None,
     **parameters: Any,
 ) -> Array:
     """Factorise X and return the weights: ``factorize(X, …).W``.
@@ -241,6 +251,8 @@ def fit_transform(
         How much each row counts.
     fixed : "W" or int, default=None
         What of W and H stays: see `factorize`.
+    out : path, default=None
+        A .npy file to write W to: see `factorize`.
     **parameters
         Any parameter of `SNMF`, with the same meaning and default.
 
@@ -255,7 +267,7 @@ def fit_transform(
     >>> snmf.fit_transform(np.eye(3) - 0.5, 2, random_state=0).shape
     (3, 2)
     """
-    given = {"W": W, "H": H, "sample_weight": sample_weight, "fixed": fixed}
+    given = {"W": W, "H": H, "sample_weight": sample_weight, "fixed": fixed, "out": out}
     return factorize(X, n_components, **given, **parameters).W
 
 
@@ -266,6 +278,7 @@ class Explained(NamedTuple):
     ----------
     W : array of shape (n_samples, n_components)
         The exact weights.
+    n_samples : int
     left : float
         ‖X − W H‖², in units of 4 ** exponent.
     whole : float
@@ -277,6 +290,7 @@ class Explained(NamedTuple):
     """
 
     W: Array
+    n_samples: int
     left: float
     whole: float
     exponent: int
@@ -295,6 +309,7 @@ def exact_transform(
     locality: float,
     rms: float,
     sample_weight: Any = None,
+    out: Output = None,
 ) -> Explained:
     """The exact W of data for given components, and what it leaves of X.
 
@@ -312,6 +327,8 @@ def exact_transform(
         The root mean square norm of the rows of the fit.
     sample_weight : array-like of shape (n_samples,), default=None
         How much each row counts in the share.
+    out : path, default=None
+        A .npy file to write W to; with False there is no W.
 
     Returns
     -------
@@ -320,6 +337,7 @@ def exact_transform(
     source = owner(X)
     ops = choose(backend, source, device)
     D, _ = _check_weights(sample_weight, X.shape[0])
+    check_output(out, X, (X.shape[0], len(H)), working_dtype(X.dtype))
     with ops.active(), ops.rows(ops.bring(X, source)).threads(n_jobs) as rows:
         weights = None if D is None else rows.split(D)
         zeros = None if missing_values is None else np.zeros(X.shape[1])
@@ -337,9 +355,19 @@ def exact_transform(
             W, square, squares = _nnls.exact_weights(rows, H, penalty, exponent, weights, solver)
         check_range(rows.dtype, float(np.sqrt(squares.max())), exponent)
         whole = math.ldexp(scale.square, -2 * (exponent - scale.exponent))
-        W = source.asarray(source.bring(rows.join(W), ops), working_dtype(X.dtype))
+        W = _handed_back(rows, W, source, working_dtype(X.dtype), out)
         count = X.shape[0] * X.shape[1] if zeros is None else _missing.observed(rows).entries
-        return Explained(W, square, whole, exponent, count)
+        return Explained(W, X.shape[0], square, whole, exponent, count)
+
+
+def _handed_back(rows: Rows, W: RowWise, source: Backend, dtype: str, out: Output) -> Array:
+    """W as an array of the caller's library, or in the file out."""
+    if out is False:
+        return None
+    if out is None:
+        return source.asarray(source.bring(rows.join(W), rows.backend), dtype)
+    shape = len(rows), W[0].shape[1]
+    return write_npy(out, map(rows.backend.to_host, W), rows.slices, shape, dtype)
 
 
 def _exponent_of_fit(rms: float, exponent: int) -> int:
@@ -442,14 +470,14 @@ def _best_run(alternation: Alternation, options: Options, start: Callable[..., A
 
 def _as_given(
     rows: Rows,
-    W: list[Array],
+    W: RowWise,
     norms: np.ndarray,
     scale: Scale,
-    weights: list[Array] | None,
+    weights: RowWise | None,
     H: np.ndarray,
     penalty: float,
     exponent: int,
-) -> tuple[list[Array], float, np.ndarray]:
+) -> tuple[RowWise, float, np.ndarray]:
     """`snmf._nnls.exact_weights` where W is given: what it is for H of unit rows."""
     ops = rows.backend
     factors = ops.asarray(np.ldexp(norms, scale.exponent - exponent), rows.dtype)
@@ -466,7 +494,7 @@ def _as_given(
         of_block, W, *(() if weights is None else (weights,))
     )
     half = exponent // 2
-    W, _ = rows.map_sum(lambda X, part: (part * 2.0**half * 2.0 ** (exponent - half), ()), W)
+    W = rows.each(lambda part: part * 2.0**half * 2.0 ** (exponent - half), W)
     return W, float(square), ops.algebra.to_host(squares)
 
 
@@ -496,7 +524,7 @@ def _finished(
     if unique:
         alive = ops.asarray((squares > 0).astype(rows.dtype))
         columns = ops.asarray(order)
-        W, _ = rows.map_sum(lambda X, part: (ops.xp.take(part, columns, axis=1) * alive, ()), W)
+        W = rows.each(lambda part: ops.xp.take(part, columns, axis=1) * alive, W)
     may_die = np.arange(len(H)) >= fixed
     while not unique:  # the order has a part in W, and so has every row of H
         H[may_die & (squares == 0)] = 0
@@ -506,7 +534,7 @@ def _finished(
     check_range(rows.dtype, float(np.sqrt(squares.max())), exponent)
     whole = np.ldexp(scale.square, 2 * (scale.exponent - exponent))
     shares = np.sqrt(squares / whole) if whole else np.ones_like(squares)
-    return _result(rows.join(W), H, np.ldexp(square**0.5, exponent), penalty, run), shares
+    return _result(W, H, np.ldexp(square**0.5, exponent), penalty, run), shares
 
 
 def _finished_local(
@@ -526,11 +554,11 @@ def _finished_local(
     W, square, squares = exact(H)
     order = np.arange(len(H)) if keep_order else np.argsort(-squares, kind="stable")
     columns = ops.asarray(order)
-    W, _ = rows.map_sum(lambda X, part: (ops.xp.take(part, columns, axis=1), ()), W)
+    W = rows.each(lambda part: ops.xp.take(part, columns, axis=1), W)
     error = np.ldexp(square**0.5, scale.exponent)
     shares = np.sqrt(squares[order] / len(rows)) if scale.square else np.ones(len(H))
     penalty = float(np.ldexp(l1, scale.exponent))
-    return _result(rows.join(W), np.ldexp(H[order], scale.exponent), error, penalty, run), shares
+    return _result(W, np.ldexp(H[order], scale.exponent), error, penalty, run), shares
 
 
 def _result(W: Array, H: np.ndarray, error: float, penalty: float, run: Run) -> Factorization:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,7 @@ from threadpoolctl import threadpool_limits
 from snmf import _nnls, _svd
 
 Array = Any
-RowWise = list[Any]
+RowWise = Sequence[Any]
 Start = tuple[RowWise, np.ndarray | None]  # W, and H of unit rows; None: by least squares
 
 LIFT = 0.2  # what keeps W > 0 at the start, so that the multiplicative update locks nowhere
@@ -59,14 +60,15 @@ def random(
     rows: Any, k: int, rng: np.random.RandomState, weights: np.ndarray | None = None
 ) -> Start:
     """Columns drawn from the uniform distribution between 0.2 and 1.2."""
-    return rows.split(rng.random_sample((len(rows), k)) + LIFT), None
+    return rows.made(lambda some: rng.random_sample((some.stop - some.start, k)) + LIFT), None
 
 
 def _filled_up(rows: Any, W: RowWise, missing: int, rng: np.random.RandomState) -> RowWise:
     if not missing:
         return W
     more, _ = random(rows, missing, rng)
-    return [rows.backend.xp.concat(pair, axis=1) for pair in zip(W, more, strict=True)]
+    both: RowWise = rows.each(lambda *pair: rows.backend.xp.concat(pair, axis=1), W, more)
+    return both
 
 
 def svd(rows: Any, k: int, rng: np.random.RandomState, weights: np.ndarray | None = None) -> Start:
@@ -105,7 +107,7 @@ def custom(
 
     Returns
     -------
-    W : list of arrays
+    W : sequence of arrays
         As given, or the exact W for the given H.
     H : ndarray of shape (k, p) or None
         As given, its rows at unit norm; None where least squares are to complete W.
@@ -129,7 +131,7 @@ def beside(rows: Any, H: np.ndarray, start: RowWise | None, l1: float, lift: boo
     if start is None:
         return W
     concat = rows.backend.xp.concat
-    both: RowWise = rows.map_sum(lambda X, *pair: (concat(pair, axis=1), ()), W, start)[0]
+    both: RowWise = rows.each(lambda *pair: concat(pair, axis=1), W, start)
     return both
 
 
@@ -137,7 +139,7 @@ def _weights_for(rows: Any, H: np.ndarray, l1: float, lift: bool) -> RowWise:
     parts, _, squares = _nnls.exact_weights(rows, H, l1)
     mean_square = float(squares.sum()) / (len(rows) * len(H))
     more = LIFT * mean_square**0.5 if lift else 0.0
-    lifted: RowWise = rows.map_sum(lambda X, part: (part + more, ()), parts)[0]
+    lifted: RowWise = rows.each(lambda part: part + more, parts)
     return lifted
 
 

@@ -15,6 +15,7 @@ ball.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -25,7 +26,7 @@ from snmf import _nnls, _updates
 from snmf._solve import Alternation, Point
 
 Array = Any
-RowWise = list[Any]
+RowWise = Sequence[Any]
 
 
 def row_problem(
@@ -56,10 +57,9 @@ class Local(Alternation):
         """W, its rows divided by their sums, and the H that is best for it."""
         xp, tiny = self._ops.xp, self._ops.tiny
 
-        def divided(X: Array, W: Array) -> tuple[Array, tuple[()]]:
-            return W / (xp.sum(W, axis=1) + tiny(W.dtype))[:, None], ()
-
-        W, _ = self.rows.map_sum(divided, W)
+        W = self.rows.each(
+            lambda part: part / (xp.sum(part, axis=1) + tiny(part.dtype))[:, None], W
+        )
         return self._settled(
             W, *self._map_sum(lambda *block: (None, self._local_sums(*block)), W)[1]
         )
@@ -115,12 +115,12 @@ def exact_weights(
         At the scale of the rows.
     mu, mean_square, l1 : float
         The strength μ of the penalty, and, at the scale of the rows, its s² and the λ.
-    weights : list of arrays of shape (b, 1), default=None
+    weights : sequence of arrays of shape (b, 1), default=None
         Row-wise, the weights with which rows enter the sums. None is 1 for each.
 
     Returns
     -------
-    W : list of arrays
+    W : sequence of arrays
         Row-wise, in working precision.
     square : float
         ‖X − W H‖².

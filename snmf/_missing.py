@@ -8,6 +8,7 @@ Psychometrika 62(2), 1997).  A block of X is filled at a time, and is forgotten 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from snmf import _nnls
 from snmf._solve import Alternation, Point
 
 Array = Any
-RowWise = list[Any]
+RowWise = Sequence[Any]
 
 TOGETHER = 2**20  # entries of H, for as many rows as have theirs formed together: 8 MiB
 
@@ -55,13 +56,13 @@ def observed(rows: Any) -> Observed:
         missing = ops.filled(0 * X, left.T, right)  # 1 there, and 0 elsewhere
         known = ops.filled(X, left.T, 0 * right)
         in_row = ops.matmul(missing, right.T)
-        return ops.to_host(in_row), (ops.matmul(left, missing), ops.matmul(left, known))
+        return ops.to_host(in_row)[:, 0], (ops.matmul(left, missing), ops.matmul(left, known))
 
     in_rows, sums = rows.map_sum(look)
     in_columns, totals = (ops.algebra.to_host(A)[0] for A in sums)
     known = n - in_columns
     means = totals / np.where(known > 0, known, 1)
-    return Observed(round(known.sum()), np.concatenate(in_rows)[:, 0] < p, known > 0, means)
+    return Observed(round(known.sum()), np.concatenate(in_rows) < p, known > 0, means)
 
 
 @dataclass(frozen=True)

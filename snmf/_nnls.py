@@ -13,7 +13,7 @@ SciPy's active-set method, on a factor of H itself.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ import scipy.linalg
 import scipy.optimize
 
 Array = Any
+RowWise = Sequence[Any]
 Solver = Callable[..., tuple[Array, Array, Array]]
 
 NORMAL = 2.0**400  # squared norms within 1/NORMAL … NORMAL neither overflow nor lose digits
@@ -75,9 +76,9 @@ def exact_weights(
     H: np.ndarray,
     l1: float,
     exponent: int = 0,
-    weights: list[Array] | None = None,
+    weights: RowWise | None = None,
     solve: Solver | None = None,
-) -> tuple[list[Array], float, np.ndarray]:
+) -> tuple[RowWise, float, np.ndarray]:
     """The W that minimises ½‖X − W H‖² + λ Σ W over W ≥ 0.
 
     Parameters
@@ -90,14 +91,14 @@ def exact_weights(
         The penalty λ.
     exponent : int, default=0
         2 ** exponent is about the largest norm of a row.
-    weights : list of arrays of shape (b, 1), default=None
+    weights : sequence of arrays of shape (b, 1), default=None
         Row-wise, the weights with which rows enter the sums. None is 1 for each.
     solve : callable, default=None
         Solves for the rows of a block, as `best_weights` does, which None stands for.
 
     Returns
     -------
-    W : list of arrays
+    W : sequence of arrays
         Row-wise, in working precision.
     square : float
         ‖X − W H‖², in units of 4 ** exponent.

@@ -1,14 +1,15 @@
 """Where the rows of X lie: here in one array, taken in blocks, and the sum over them.
 
-What has a row for every row of X ("row-wise", as W) is a list with one part for every block.
+What has a row for every row of X ("row-wise", as W) is a sequence of one part for every block.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from scipy.sparse import coo_array
 from threadpoolctl import threadpool_limits
 
 Array = Any
-RowWise = list[Any]
+RowWise = Sequence[Any]
 
 NARROW = ("float32", "float16", "bfloat16")
 BLOCK_BYTES = 2**23  # stays in a shared cache between X Hᵀ and Wᵀ X
@@ -60,9 +61,7 @@ class Rows:
         self.dtype = min(working_dtype(X.dtype), backend.widest)
         self.stored = int(X.nnz if hasattr(X, "nnz") else X.shape[0] * X.shape[1])  # entries
         step = block_rows(self.shape, self.stored, np.dtype(self.dtype).itemsize)
-        self.slices = [
-            slice(start, min(start + step, len(self))) for start in range(0, len(self), step)
-        ]
+        self.slices = cut(0, len(self), step)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -73,8 +72,9 @@ class Rows:
         if n_jobs is None or not self.backend.threaded:
             yield self
             return
-        with ThreadPoolExecutor(effective_n_jobs(n_jobs)) as pool, threadpool_limits(1):
-            yield self._with(run=pool.map)
+        count = effective_n_jobs(n_jobs)
+        with ThreadPoolExecutor(count) as pool, threadpool_limits(1):
+            yield self._with(run=partial(ahead, pool, 2 * count))
 
     def scaled(self, exponent: int) -> Rows:
         """The same rows multiplied by 2 ** -exponent, block by block."""
@@ -90,8 +90,7 @@ class Rows:
 
     def over(self, A: np.ndarray) -> Rows:
         """The rows of an array of the host, in the precision and on the threads of these."""
-        array = self.backend.asarray(A, self.dtype)
-        return type(self)(array, self.backend, run=self._run)
+        return Rows(self.backend.asarray(A, self.dtype), self.backend, run=self._run)
 
     def _with(self, **changes: Any) -> Rows:
         kept: dict[str, Any] = {
@@ -109,34 +108,50 @@ class Rows:
         ----------
         function : callable
             ``function(block, *parts) → (part, terms)``: a row-wise part, and a tuple of arrays.
-        *row_wise : list of arrays
+        *row_wise : sequence of arrays
             Handed to the function part by part.
 
         Returns
         -------
-        row_wise : list of arrays
+        row_wise : sequence of arrays
             The parts.
         sums : list of arrays
             The terms added up over the blocks, in their order, in float64.
         """
-        parts, sums = [], None
+        sums: list[Any] = []
 
-        def of_block(rows: slice, *given: Any) -> tuple[Any, Any]:
+        def of_block(block: Callable[[], Array], *given: Any) -> tuple[Any, Any]:
             with self.backend.active():
-                return function(self.block(rows), *given)
+                return function(block(), *given)
 
-        for part, terms in self._run(of_block, self.slices, *row_wise):
-            parts.append(part)
-            wide = [self.backend.to_algebra(term) for term in terms]
-            sums = wide if sums is None else [a + b for a, b in zip(sums, wide, strict=True)]
-        return parts, sums or []
+        def parts() -> Generator[Any, None, None]:
+            with closing(self._blocks()) as blocks:
+                for part, terms in self._run(of_block, blocks, *row_wise):
+                    wide = [self.backend.to_algebra(term) for term in terms]
+                    sums[:] = [a + b for a, b in zip(sums, wide, strict=True)] if sums else wide
+                    yield part
+
+        with closing(parts()) as computed:
+            return self.kept(computed), sums
+
+    def each(self, function: Callable[..., Any], *row_wise: RowWise) -> RowWise:
+        """Map a function over row-wise parts alone: X is not looked at."""
+        return self.kept(map(function, *row_wise))
+
+    def kept(self, parts: Iterable[Any]) -> RowWise:
+        """Parts, as they come, put where what is row-wise lies."""
+        return list(parts)
+
+    def _blocks(self) -> Generator[Callable[[], Array], None, None]:
+        """The blocks in their order, each as a function that is called where it is used."""
+        yield from (partial(self.block, rows) for rows in self.slices)
 
     def block(self, rows: slice) -> Array:
         """Those rows: scaled, in working precision."""
-        block = self._prepared(self.backend.slice(self.X, rows))
-        if self.factors is None:
-            return block
-        return self.backend.scale_rows(block, self.backend.asarray(self.factors[rows], self.dtype))
+        return self._times_factors(self._prepared(self._raw(rows)), rows)
+
+    def _raw(self, rows: slice) -> Array:
+        return self.backend.slice(self.X, rows)
 
     def take(self, indices: np.ndarray) -> Any:
         """Some rows, prepared likewise, on the host (NumPy, or SciPy sparse)."""
@@ -153,18 +168,50 @@ class Rows:
             block = self.backend.filled(block, ones, H)
         return block
 
+    def _times_factors(self, block: Array, rows: slice) -> Array:
+        if self.factors is None:
+            return block
+        return self.backend.scale_rows(block, self.backend.asarray(self.factors[rows], self.dtype))
+
     def split(self, A: np.ndarray) -> RowWise:
         """A host array with a row for every row of X, as row-wise parts."""
-        return [self.backend.asarray(A[rows, :], self.dtype) for rows in self.slices]
+        return self.made(lambda rows: A[rows, :])
+
+    def made(self, of_rows: Callable[[slice], np.ndarray]) -> RowWise:
+        """Host arrays, made part by part in the order of the rows, as row-wise parts."""
+        return self.kept(self.backend.asarray(of_rows(rows), self.dtype) for rows in self.slices)
 
     def join(self, parts: RowWise) -> Array:
         """Row-wise parts as one array."""
-        return self.backend.xp.concat(parts, axis=0)
+        return self.backend.xp.concat(list(parts), axis=0)
+
+
+def cut(start: int, stop: int, step: int) -> list[slice]:
+    """That range in slices of step, of which the last may be shorter."""
+    return [slice(at, min(at + step, stop)) for at in range(start, stop, step)]
+
+
+def ahead(
+    pool: Executor, depth: int, function: Callable[..., Any], *iterables: Iterable[Any]
+) -> Iterator[Any]:
+    """Like map, on a pool, where at most `depth` calls are made before they are asked for."""
+    waiting: deque[Future[Any]] = deque()
+    try:
+        for items in zip(*iterables, strict=True):
+            waiting.append(pool.submit(function, *items))
+            if len(waiting) > depth:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
 
 
 def working_dtype(dtype: Any) -> str:
     """float32 for float32 and what is narrower, float64 for everything else."""
-    return "float32" if str(dtype).split(".")[-1] in NARROW else "float64"
+    name = getattr(dtype, "name", str(dtype))  # of the host's byte order, where that is a choice
+    return "float32" if name.split(".")[-1] in NARROW else "float64"
 
 
 def block_rows(shape: tuple[int, int], stored: int, itemsize: int) -> int:
@@ -199,7 +246,7 @@ def measure(rows: Rows, weights: RowWise | None = None) -> Scale:
     Parameters
     ----------
     rows : Rows
-    weights : list of arrays of shape (b, 1), default=None
+    weights : sequence of arrays of shape (b, 1), default=None
         Row-wise, the weights with which the squares are summed. None is 1 for each.
 
     Raises
@@ -209,8 +256,8 @@ def measure(rows: Rows, weights: RowWise | None = None) -> Scale:
     """
     comfortable = COMFORTABLE[rows.dtype]
     scale = Scale(0, *_squares(rows, weights))
-    if 1 / comfortable < scale.longest < comfortable:
-        return scale
+    if 1 / comfortable < scale.longest < comfortable and math.isfinite(scale.square):
+        return scale  # a NaN is in the sum, but not in every maximum
     largest = [float(part) for part in rows.map_sum(partial(_largest, rows.backend))[0]]
     for place, value in zip(rows.slices, largest, strict=True):
         if not math.isfinite(value):

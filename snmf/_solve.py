@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ import numpy as np
 from snmf import _updates
 
 Array = Any
-RowWise = list[Any]
+RowWise = Sequence[Any]
 
 EXTRAPOLATION = (0.5, 1.05, 0.8)  # β at first, its growth with every pass, and its bound
 BALL_SWEEPS = 2  # of the penalised H-step
@@ -52,7 +52,7 @@ class Alternation:
         The W-step, by its name in `snmf._updates`.
     repeats : int
         How often it is made in a pass, with A = X Hᵀ and B = H Hᵀ held fixed.
-    weights : list of arrays of shape (b, 1), default=None
+    weights : sequence of arrays of shape (b, 1), default=None
         Row-wise, the weights of the rows. None is 1 for each.
     fixed : array of shape (m, p), default=None
         The first rows of H, of unit norm, which no H-step changes.
@@ -85,7 +85,7 @@ class Alternation:
         norms = self._algebra.xp.sqrt(self._algebra.row_squares(H))
         norms[: self._first] = 1.0
         scale = self._ops.asarray(norms, self.rows.dtype)
-        W, _ = self.rows.map_sum(lambda X, part: (part * scale, ()), W)
+        W = self.rows.each(lambda part: part * scale, W)
         H = H / self._algebra.xp.where(norms > 0, norms, 1.0)[:, None]
         return self._point(W, H, *self.sums(W))
 

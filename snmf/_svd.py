@@ -8,7 +8,7 @@ so the global optimum; elsewhere a nonnegative W of k columns spans the first k 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from scipy.optimize import linprog
 from scipy.sparse.linalg import LinearOperator, svds
 
 Array = Any
-RowWise = list[Any]
+RowWise = Sequence[Any]
 
 PROGRAMS = 30  # linear programs at most, each with the rows that the last one left behind
 LEFT_BEHIND = 1e-7  # by that much of the margin, which linear programs keep to about 1e-9

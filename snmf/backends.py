@@ -22,6 +22,7 @@ from scipy.sparse import issparse
 
 from snmf import _updates
 from snmf._rows import Rows
+from snmf._stored import Store, StoredRows
 
 __all__ = ["ADAPTERS", "Backend", "SparseBackend", "choose", "owner"]
 
@@ -151,7 +152,7 @@ class Backend:
 
     def bring(self, A: Array, source: Backend) -> Array:
         """A, an array of the backend source, as one of this library on this device."""
-        if source == self:
+        if source == self or isinstance(A, Store):  # of which only blocks are brought
             return A
         direct = source.name == self.name and not hasattr(A, "nnz")  # sparse ones do not move
         return self.asarray(A if direct else source.to_host(A))
@@ -172,7 +173,7 @@ class Backend:
 
     def rows(self, X: Array) -> Rows:
         """The rows of X in blocks."""
-        return Rows(X, self)
+        return StoredRows(X, self) if isinstance(X, Store) else Rows(X, self)
 
     def slice(self, A: Array, rows: slice) -> Array:
         """Rows side by side, without a copy where the library has views."""

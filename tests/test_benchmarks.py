@@ -48,6 +48,12 @@ def test_backends():
     assert "a plain pass of 600 x 64, k = 50, over X Hᵀ and Wᵀ X there" in found
 
 
+def test_disk():
+    found = lines("disk", "--tiny")
+    assert all(float(value) > 0 for value in found["mu, n_jobs=1"])
+    assert 0 < float(found["hals, W on disk"][2]) < 1000
+
+
 def test_scaling(tmp_path):
     draws = importlib.util.find_spec("matplotlib") is not None
     file = tmp_path / "picture.png"
