@@ -33,6 +33,7 @@ class Adapter(SparseBackend):
     """CuPy arrays, and CSR of cupyx.scipy.sparse."""
 
     name = "cupy"
+    on_host = False
     threaded = False  # the current stream is a thread's own
 
     def __init__(self, device: Any = None) -> None:

@@ -44,6 +44,10 @@ class Adapter(Backend):
         self.device_name = name
 
     @property
+    def on_host(self) -> bool:
+        return self.device_name.startswith("cpu")
+
+    @property
     def widest(self) -> str:
         return "float64" if jax.config.jax_enable_x64 else "float32"
 

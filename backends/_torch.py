@@ -58,8 +58,12 @@ class Adapter(Backend):
         return "float32" if narrow else "float64"
 
     @property
+    def on_host(self) -> bool:
+        return bool(self.device == "cpu")
+
+    @property
     def threaded(self) -> bool:
-        return bool(self.device == "cpu")  # the current stream is a thread's own
+        return self.on_host  # the current stream is a thread's own
 
     @property
     def algebra(self) -> Backend:

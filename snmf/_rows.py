@@ -23,6 +23,7 @@ RowWise = Sequence[Any]
 
 NARROW = ("float32", "float16", "bfloat16")
 BLOCK_BYTES = 2**23  # stays in a shared cache between X Hᵀ and Wᵀ X
+DEVICE_BYTES = 2**28  # enough work for a device between two looks at it
 BLOCK_ROWS = (64, 4096)  # or p, where that is more: S has p columns for every block
 COMFORTABLE = {"float32": 2.0**20, "float64": 2.0**200}  # norms within 1/c … c need no scaling
 
@@ -60,7 +61,7 @@ class Rows:
         self.shape: tuple[int, int] = X.shape
         self.dtype = min(working_dtype(X.dtype), backend.widest)
         self.stored = int(X.nnz if hasattr(X, "nnz") else X.shape[0] * X.shape[1])  # entries
-        step = block_rows(self.shape, self.stored, np.dtype(self.dtype).itemsize)
+        step = block_rows(self.shape, self.stored, np.dtype(self.dtype).itemsize, backend.on_host)
         self.slices = cut(0, len(self), step)
 
     def __len__(self) -> int:
@@ -214,11 +215,12 @@ def working_dtype(dtype: Any) -> str:
     return "float32" if name.split(".")[-1] in NARROW else "float64"
 
 
-def block_rows(shape: tuple[int, int], stored: int, itemsize: int) -> int:
+def block_rows(shape: tuple[int, int], stored: int, itemsize: int, on_host: bool = True) -> int:
     """How many rows of an array of that shape, with that many stored entries, make a block."""
     fewest, most = BLOCK_ROWS
-    fitting = BLOCK_BYTES * shape[0] // max(1, stored * itemsize)
-    return max(fewest, min(max(most, shape[1]), fitting))
+    size = BLOCK_BYTES if on_host else DEVICE_BYTES
+    fitting = size * shape[0] // max(1, stored * itemsize)
+    return max(fewest, min(max(most, shape[1]), fitting) if on_host else fitting)
 
 
 class Scale(NamedTuple):

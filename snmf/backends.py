@@ -102,6 +102,11 @@ class Backend:
         return "float64"
 
     @property
+    def on_host(self) -> bool:
+        """Whether it computes in the caches of the host, or on a device with memory of its own."""
+        return True
+
+    @property
     def threaded(self) -> bool:
         """Whether blocks may go on threads: not where settings, or streams, are one thread's."""
         return True
