@@ -102,12 +102,16 @@ def a_pass(
     accelerate: bool = False,
     n_jobs: int | None = None,
     backend: Any = None,
+    weighted: bool = False,
+    holes: bool = False,
 ) -> Iterator[Call]:
     """A call that makes one pass over X, from the same point every time.
 
-    No benchmark but by this function uses what is private to snmf.
+    With ``holes`` the NaN of X are not observed. No benchmark but by this function uses what is
+    private to snmf.
     """
-    from snmf._factorize import UPDATES
+    from snmf._missing import Incomplete, observed
+    from snmf._options import UPDATES
     from snmf._rows import measure
     from snmf._solve import Alternation, steps_per_pass
     from snmf.backends import adapter, owner
@@ -117,8 +121,13 @@ def a_pass(
     with ops.active(), ops.rows(data).threads(n_jobs) as rows:
         update = UPDATES[solver]
         steps = steps_per_pass(update, X.shape[1], k) if accelerate else 1
-        alternation = Alternation(rows, measure(rows).square, 0.0, update, steps)
-        W = np.random.default_rng(0).random((X.shape[0], k))
+        rng = np.random.default_rng(0)
+        square = measure(rows.filled(np.zeros(X.shape[1])) if holes else rows).square
+        weights = rows.split(0.5 + rng.random((X.shape[0], 1))) if weighted else None
+        alternation = Alternation(rows, square, 0.0, update, steps, weights)
+        if holes:
+            alternation = Incomplete(**vars(alternation), means=observed(rows).means)
+        W = rng.random((X.shape[0], k))
         point = alternation.start(rows.split(W), None)
         yield lambda: alternation.advance(point, point.H)
 

@@ -54,6 +54,17 @@ def test_disk():
     assert 0 < float(found["hals, W on disk"][2]) < 1000
 
 
+def test_classes():
+    found = lines("classes", "--tiny")
+    assert float(found["locality 2"][0]) > float(found["sparsity 0"][0])
+
+
+def test_incomplete():
+    found = lines("incomplete", "--tiny")
+    assert 1 < float(found["hals"][0]) < 2
+    assert all(float(value) > 0 for value in found["mu, k = 3"])
+
+
 def test_scaling(tmp_path):
     draws = importlib.util.find_spec("matplotlib") is not None
     file = tmp_path / "picture.png"
