@@ -209,8 +209,8 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         source, fitted = owner(X), owner(self.components_)
         if get_config()["array_api_dispatch"] and source != fitted:  # scikit-learn's rule
             raise ValueError(
-                f"Inputs passed to SNMF.{method}() must use the same namespace and device as "
-                f"those passed to fit(), {fitted.place}; got {source.place}"
+                f"Inputs passed to {type(self).__name__}.{method}() must use the same namespace "
+                f"and device as those passed to fit(), {fitted.place}; got {source.place}"
             )
         data = source.check(X)
         validate_data(self, X, reset=False, skip_check_array=True)

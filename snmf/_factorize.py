@@ -191,7 +191,7 @@ def factorize(
             H=source.asarray(result.H, dtype),
         )
     for complaint in _complaints(result, options, shares, scale.longest / rms if rms else 0.0):
-        warnings.warn(complaint, ConvergenceWarning, stacklevel=_callers_level())
+        warnings.warn(complaint, ConvergenceWarning, stacklevel=callers_level())
     return result
 
 
@@ -273,14 +273,14 @@ def _check_start(
             "init='custom' and a start go together: pass W, H or both with it, and neither "
             f"without it; got init={options.init!r} and {'a start' if given else 'no start'}"
         )
-    W = _check_factor(W, "W", (shape[0], k), source)
-    H = _check_factor(H, "H", (k, shape[1]), source)
+    W = check_factor(W, "W", (shape[0], k), source)
+    H = check_factor(H, "H", (k, shape[1]), source)
     if W is not None and W.min() < 0:
         raise ValueError(f"W must be nonnegative; its smallest entry is {W.min():g}")
     return W, H
 
 
-def _check_factor(A: Any, name: str, shape: tuple[int, int], source: Backend) -> np.ndarray | None:
+def check_factor(A: Any, name: str, shape: tuple[int, int], source: Backend) -> np.ndarray | None:
     if A is None:
         return None
     theirs = owner(A)
@@ -361,19 +361,26 @@ def _finished(
 def _complaints(
     result: Factorization, options: Options, shares: np.ndarray, largest_sparsity: float
 ) -> Iterator[str]:
-    """What a person should know of the result, with advice.
-
-    `shares` are ‖w_j‖ / ‖X‖_F for every component j.
-    """
+    """What a person should know of the result, with advice."""
     if options.tol > 0 and not result.converged:
         last = f", and the last fell by more than tol={options.tol:g}" if result.n_iter else ""
         yield f"The fit has not converged: {result.reason}{last}. Raise max_iter, or tol."
+    yield from complaints_of_components(shares, options.init, options.sparsity, largest_sparsity)
+
+
+def complaints_of_components(
+    shares: np.ndarray, init: str, sparsity: float, largest_sparsity: float
+) -> Iterator[str]:
+    """What there is to say of components that died, or that cancel.
+
+    `shares` are ‖w_j‖ / ‖X‖_F for every component j.
+    """
     dead = int(np.sum(shares == 0))
-    if dead == len(shares) and options.init == "custom":
+    if dead == len(shares) and init == "custom":
         yield "All weights are zero. Start from positive weights, or lower sparsity."
     elif dead == len(shares):
         yield (
-            f"All weights are zero: sparsity={options.sparsity:g} is too large. For this X any "
+            f"All weights are zero: sparsity={sparsity:g} is too large. For this X any "
             f"value from {largest_sparsity:.3g} on does that; useful ones are mostly below a "
             "third of it."
         )
@@ -389,7 +396,7 @@ def _complaints(
         )
 
 
-def _callers_level() -> int:
+def callers_level() -> int:
     """The stack level, for `warnings.warn`, of the first frame that is not this library's."""
     frame, level = sys._getframe(1), 1
     while frame.f_back and frame.f_globals["__name__"].split(".")[0] in ("snmf", "sklearn"):

@@ -14,6 +14,7 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
     [
         ("quality", "snmf, svd start"),
         ("cost", "peak memory of a fit"),
+        ("minibatch", "MiniBatchSNMF, until it stops"),
         ("backends", "over X Hᵀ and Wᵀ X there"),
     ],
 )

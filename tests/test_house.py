@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 
 # What of snmf a file may import. A new file adds its row.
 MAY_IMPORT = {
-    "snmf/__init__.py": {"snmf._estimator", "snmf._factorize"},
+    "snmf/__init__.py": {"snmf._estimator", "snmf._factorize", "snmf._minibatch"},
     "snmf/__main__.py": {"snmf"},
     "snmf/_estimator.py": {"snmf._factorize", "snmf._rows", "snmf.backends"},
     "snmf/_factorize.py": {
@@ -25,10 +25,15 @@ MAY_IMPORT = {
         "snmf.backends",
     },
     "snmf/_init.py": {"snmf._updates", "snmf._nnls", "snmf._svd"},
+    "snmf/_minibatch.py": {
+        "snmf._estimator", "snmf._factorize", "snmf._init", "snmf._progress", "snmf._rows",
+        "snmf._stream", "snmf.backends",
+    },
     "snmf/_nnls.py": {"snmf._updates"},
     "snmf/_progress.py": set(),
     "snmf/_rows.py": set(),
     "snmf/_solve.py": {"snmf._updates", "snmf._nnls", "snmf._rows"},
+    "snmf/_stream.py": {"snmf._init", "snmf._rows", "snmf._solve", "snmf._updates"},
     "snmf/_svd.py": set(),
     "snmf/_updates.py": set(),
     "snmf/_wide.py": {"snmf._svd"},
