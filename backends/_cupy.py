@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from cupyx.scipy import sparse
 from scipy.sparse import issparse
 
-from snmf.backends import Backend, SparseBackend
+from snmf.backends import Backend, SparseBackend, adapter, portable
 
 Array = Any
 
@@ -19,10 +20,12 @@ SOURCE = Path(__file__).with_name("_kernels.cu").read_text(encoding="utf-8")
 SOURCE = SOURCE.encode("ascii", "ignore").decode()  # CuPy writes it in the locale's encoding
 REAL = {"float32": "float", "float64": "double"}
 THREADS = 128  # of a block of the device
+BATCHED = 256  # the largest systems that CuPy solves together
 
 
+@cache
 def kernel(name: str, dtype: Any) -> Any:
-    """One of the kernels, compiled for a dtype; CuPy keeps what it has compiled."""
+    """One of the kernels, compiled for a dtype; it keeps what is compiled for every device."""
     return cupy.RawKernel(f"typedef {REAL[str(dtype)]} real;\n{SOURCE}", name)
 
 
@@ -30,6 +33,7 @@ class Adapter(SparseBackend):
     """CuPy arrays, and CSR of cupyx.scipy.sparse."""
 
     name = "cupy"
+    threaded = False  # the current stream is a thread's own
 
     def __init__(self, device: Any = None) -> None:
         try:
@@ -58,10 +62,11 @@ class Adapter(SparseBackend):
     def asarray(self, A: Any, dtype: str | None = None) -> Array:
         with self.active():
             if issparse(A):
-                A = sparse.csr_matrix(A.astype("float64") if A.dtype.kind in "iub" else A)
+                known = str(A.dtype) in REAL
+                A = _canonical(sparse.csr_matrix(A if known else A.astype("float64")))
             if self.issparse(A):
                 return A.tocsr().astype(dtype or A.dtype, copy=False)
-            return cupy.asarray(A, dtype)
+            return cupy.asarray(portable(A), dtype)
 
     def to_host(self, A: Array) -> np.ndarray:
         host: np.ndarray = A.get()
@@ -69,7 +74,7 @@ class Adapter(SparseBackend):
 
     def check(self, X: Array) -> Array:
         with self.active():
-            return super().check(X.tocsr() if self.issparse(X) else X)
+            return super().check(_canonical(X) if self.issparse(X) else X)
 
     def take(self, A: Array, indices: np.ndarray) -> Array:
         return A[self.asarray(indices)]
@@ -81,7 +86,7 @@ class Adapter(SparseBackend):
         return cupy.linalg.pinv(A, rcond=rtol)
 
     def identity_like(self, A: Array) -> Array:
-        return cupy.eye(A.shape[0], dtype=A.dtype)
+        return cupy.eye(A.shape[-1], dtype=A.dtype)
 
     def multiplicative(self, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Array:
         step, real = kernel("multiplicative", W.dtype), W.dtype.type
@@ -99,6 +104,21 @@ class Adapter(SparseBackend):
         kernel("hals", W.dtype)((-(-n // THREADS),), (THREADS,), given)
         return W.T
 
+    def solve_passive(self, A: Array, B: Array, passive: Array) -> Array:
+        if B.shape[0] <= BATCHED:
+            return super().solve_passive(A, B, passive)
+        given = map(self.to_host, (A, B, passive))  # instead of one by one
+        return self.asarray(adapter("numpy").solve_passive(*given))
+
+
+def _canonical(A: Array) -> Array:
+    """A as CSR without duplicates: asked here, where it waits for the device, and not of slices."""
+    A = A.tocsr()
+    if not A.has_canonical_format:
+        A = A.copy()
+        A.sum_duplicates()
+    return A
+
 
 def _number(device: Any) -> int:
     """The number of the device None, 1, "cuda", "cuda:1" or cupy.cuda.Device(1)."""
@@ -109,4 +129,10 @@ def _number(device: Any) -> int:
         if library != "cuda" or not (number or "0").isdigit():
             raise ValueError(f"device must be 'cuda' or 'cuda:N' for cupy; got {device!r}")
         return int(number or 0)
-    return int(getattr(device, "id", device))
+    number = getattr(device, "id", device)
+    if not isinstance(number, int):
+        raise ValueError(
+            "device must be None, a number, 'cuda', 'cuda:N' or a cupy.cuda.Device for cupy; "
+            f"got {device!r}"
+        )
+    return number

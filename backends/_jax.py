@@ -17,32 +17,62 @@ _pass = jax.jit(_updates.pass_over_block, static_argnums=(0, 1, 7))
 
 
 class Adapter(Backend):
-    """JAX arrays. What is done in float64 is left to NumPy on the host."""
+    """JAX arrays of one device. What is done in float64 is left to NumPy on the host."""
 
     name = "jax"
+    threaded = False  # ``jax.enable_x64()`` and the like hold for one thread
 
     def __init__(self, device: Any = None) -> None:
-        if isinstance(device, str):
+        if device is None:
+            device = jax.numpy.empty(0).device
+        elif isinstance(device, str):
             device = _device_of_name(device)
-        super().__init__("jax.numpy", device)
+        if not isinstance(device, jax.Device):
+            raise ValueError(
+                "device must be None, a jax.Device or its name, such as 'gpu:1', and X be on one "
+                f"device; got {device!r}. jax.device_put(X, jax.devices()[0]) gathers X."
+            )
+        super().__init__("jax.numpy", f"{device.platform}:{device.id}")
+
+    @property
+    def device(self) -> Any:
+        """The device; looked up by its name, so that a backend pickles."""
+        return _device_of_name(self.device_name)
+
+    @device.setter
+    def device(self, name: str) -> None:
+        self.device_name = name
 
     @property
     def widest(self) -> str:
         return "float64" if jax.config.jax_enable_x64 else "float32"
 
     def asarray(self, A: Any, dtype: str | None = None) -> Array:
-        return super().asarray(A, min(dtype, self.widest) if dtype and dtype[0] == "f" else dtype)
+        A = jax.device_put(A, self.device) if isinstance(A, jax.Array) else A
+        return super().asarray(A, dtype)
 
     def to_host(self, A: Array) -> np.ndarray:
         return np.asarray(A)
+
+    def is_dense(self, A: Any) -> bool:
+        return not hasattr(A, "todense")  # which SciPy's sparse forms have, and JAX's
 
     def matmul(self, A: Array, B: Array) -> Array:
         return self.xp.matmul(A, B, precision=lax.Precision.HIGHEST)  # no TF32, no bfloat16
 
     def pass_over_block(
-        self, update: str, X: Array, W: Array, H: Array, B: Array, l1: float, repeats: int
+        self,
+        update: str,
+        X: Array,
+        W: Array,
+        H: Array,
+        B: Array,
+        l1: float,
+        repeats: int,
+        weights: Array | None = None,
     ) -> tuple[Array, tuple[Array, ...]]:
-        done: tuple[Array, tuple[Array, ...]] = _pass(self, update, X, W, H, B, l1, repeats)
+        done: tuple[Array, tuple[Array, ...]]
+        done = _pass(self, update, X, W, H, B, l1, repeats, weights)
         return done
 
     def hals(self, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Array:
@@ -59,9 +89,13 @@ class Adapter(Backend):
 
 
 def _device_of_name(name: str) -> Any:
-    """The device "cpu", "gpu" or "gpu:1"."""
+    """The device "cpu", "gpu" or "gpu:1", by its platform and its id there."""
     platform, _, number = name.partition(":")
     try:
-        return jax.devices(platform)[int(number or 0)]
-    except (RuntimeError, IndexError, ValueError) as error:
+        there = jax.local_devices(backend=platform)
+    except RuntimeError as error:
         raise ValueError(f"device={name!r} is not there for jax: {error}") from error
+    for device in there:
+        if number in ("", str(device.id)):
+            return device
+    raise ValueError(f"device={name!r} is not there for jax; it sees {there}")

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils import check_array
 
+from snmf._stored import Store, is_stored
 from snmf.backends import Backend, SparseBackend
 
 Array = Any
@@ -41,20 +42,37 @@ class Adapter(SparseBackend):
         return A  # type: ignore[no-any-return]
 
     def check(self, X: Any) -> Array:
+        if is_stored(X):
+            X = Store(X)
+        if isinstance(X, Store):
+            return _real(super().check(X))
         if np.ma.is_masked(X):
             raise ValueError("X must not be masked: fill or drop its masked entries")
         X = check_array(
             X, accept_sparse="csr", dtype="numeric", ensure_all_finite=False, input_name="X"
         )
-        if X.dtype.kind not in "biuf":
-            raise ValueError(f"X must hold real numbers; got dtype {X.dtype}")
-        return X
+        return _real(X)
+
+    def slice(self, A: Array, rows: slice) -> Array:
+        if not issparse(A):
+            return A[rows]
+        pointers = A.indptr[rows.start : rows.stop + 1]
+        first, last = pointers[0], pointers[-1]
+        view = A.data[first:last], A.indices[first:last], pointers - first  # A[rows] would copy
+        return type(A)(view, shape=(len(pointers) - 1, A.shape[1]))
 
     def take(self, A: Array, indices: np.ndarray) -> Array:
         return A[indices]
 
     def pinv(self, A: Array, rtol: float) -> Array:
-        return np.linalg.pinv(A, rcond=rtol, hermitian=True)
+        inverse = _inverse(A, min(WELL_CONDITIONED, 1 / rtol))  # then there is nothing to cut off
+        return np.linalg.pinv(A, rcond=rtol, hermitian=True) if inverse is None else inverse
+
+    def positive_part(self, A: Array) -> Array:
+        return np.maximum(A, 0)
+
+    def negative_part(self, A: Array) -> Array:
+        return np.maximum(-A, 0)
 
     def multiplicative(self, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Array:
         B_plus, B_minus = self.positive_part(B), self.negative_part(B)
@@ -74,12 +92,14 @@ class Adapter(SparseBackend):
         return W
 
     def hals(self, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Array:
-        scale = np.diag(B).copy()
+        scale = np.diag(B).copy()[:, None]
         scale[scale == 0] = np.inf
-        others = B / scale[:, None]
+        others = B / scale
         np.fill_diagonal(others, 0)
-        target = np.ascontiguousarray((A - l1).T) / scale[:, None]
-        W = W.T.copy()  # components as rows: what is added up lies side by side
+        target = A.T.copy()  # components as rows: what is added up lies side by side
+        target -= l1
+        target /= scale
+        W = W.T.copy()
         for j in list(range(len(B))) * repeats:
             np.subtract(target[j], others[j] @ W, out=W[j])
             np.maximum(W[j], 0, out=W[j])
@@ -96,9 +116,12 @@ class Adapter(SparseBackend):
 
     def solve_passive(self, A: Array, B: Array, passive: Array) -> Array:
         """On the smaller side: few zeros come from u = a B⁻¹, less what makes them zero."""
-        inverse = np.linalg.inv(B)
+        if B.ndim == 3:
+            return super().solve_passive(A, B, passive)
+        inverse = _inverse(B, WELL_CONDITIONED)
+        if inverse is None:
+            return _by_size(A, B, passive)
         few_zeros = 2 * passive.sum(axis=1) > len(B)
-        few_zeros &= np.linalg.norm(B, 1) * np.linalg.norm(inverse, 1) < WELL_CONDITIONED
         Z = np.empty_like(A)
         Z[~few_zeros] = _by_size(A[~few_zeros], B, passive[~few_zeros])
         U, active = A[few_zeros] @ inverse, ~passive[few_zeros]
@@ -106,6 +129,21 @@ class Adapter(SparseBackend):
         U[active] = 0
         Z[few_zeros] = U
         return Z
+
+
+def _real(X: Array) -> Array:
+    if X.dtype.kind not in "biuf":
+        raise ValueError(f"X must hold real numbers; got dtype {X.dtype}")
+    return X
+
+
+def _inverse(A: Array, condition: float) -> Array | None:
+    """The inverse of a symmetric matrix, if its condition is certain to be below that."""
+    try:
+        inverse = np.linalg.inv(A)
+    except np.linalg.LinAlgError:
+        return None
+    return inverse if np.linalg.norm(A, 1) * np.linalg.norm(inverse, 1) < condition else None
 
 
 def _by_size(A: Array, B: Array, passive: Array) -> Array:

@@ -3,15 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 
-from snmf.backends import Backend
+from snmf.backends import Backend, Shared
 
 Array = Any
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Products of float32 without TF32 or bfloat16, by the setting that torch has since 2.9."""
+    if not hasattr(torch.backends.cuda.matmul, "fp32_precision"):
+        legacy = torch.get_float32_matmul_precision()  # raises once the newer one was set
+        torch.set_float32_matmul_precision("highest")
+        yield
+        torch.set_float32_matmul_precision(legacy)
+        return
+    products = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
+    before = [product.fp32_precision for product in products]
+    for product in products:
+        product.fp32_precision = "ieee"
+    yield
+    for product, precision in zip(products, before, strict=True):
+        product.fp32_precision = "none"  # that of torch.backends
+        if product.fp32_precision != precision:
+            product.fp32_precision = precision
+
+
+FULL_PRECISION = Shared(_full_precision)
 
 
 class Adapter(Backend):
@@ -22,13 +45,21 @@ class Adapter(Backend):
     def __init__(self, device: Any = None) -> None:
         try:
             there = torch.empty(0, device=device).device
-        except (RuntimeError, AssertionError) as error:
+        except (RuntimeError, AssertionError, ImportError, TypeError, ValueError) as error:
             raise ValueError(f"device={device!r} is not there for torch: {error}") from error
         super().__init__("array_api_compat.torch", str(there))
 
     @property
     def widest(self) -> str:
-        return "float32" if self.device.startswith("mps") else "float64"
+        kind = self.device.split(":")[0]
+        narrow = kind == "mps" or (
+            kind == "xpu" and not torch.xpu.get_device_properties(self.device).has_fp64
+        )
+        return "float32" if narrow else "float64"
+
+    @property
+    def threaded(self) -> bool:
+        return bool(self.device == "cpu")  # the current stream is a thread's own
 
     @property
     def algebra(self) -> Backend:
@@ -37,26 +68,25 @@ class Adapter(Backend):
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        precision = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("highest")  # no TF32
-        try:
+        kind = self.device.split(":")[0]
+        can = torch.amp.is_autocast_available(kind)
+        no_autocast = torch.autocast(kind, enabled=False) if can else nullcontext()
+        with FULL_PRECISION, no_autocast:
             yield
-        finally:
-            torch.set_float32_matmul_precision(precision)
 
     def asarray(self, A: Any, dtype: str | None = None) -> Array:
-        dtype = min(dtype, self.widest) if dtype and dtype[0] == "f" else dtype
         if isinstance(A, torch.Tensor):
-            return A.detach().to(self.device, getattr(torch, dtype or "", None))
+            A = A.detach()
         if isinstance(A, np.ndarray) and not (A.flags.writeable and min(A.strides, default=0) >= 0):
             A = A.copy()  # torch takes neither read-only arrays nor negative strides
-        if self.widest == "float32" and getattr(A, "dtype", None) == np.float64:
-            A, dtype = A.astype("float32"), dtype and "float32"
         return super().asarray(A, dtype)
 
     def to_host(self, A: Array) -> np.ndarray:
         A = A.detach().cpu()
         return (A.float() if A.dtype == torch.bfloat16 else A).numpy()  # type: ignore[no-any-return]
+
+    def is_dense(self, A: Any) -> bool:
+        return super().is_dense(A) and getattr(A, "layout", torch.strided) is torch.strided
 
     def copy(self, A: Array) -> Array:
         return A.clone()

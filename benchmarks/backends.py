@@ -5,21 +5,18 @@ tox -e backends-benchmark   (on the CPU)        tox -e gpu   (on a GPU, after th
 
 from __future__ import annotations
 
-import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
-from data import load, parser
+from common import QUIET, Call, a_pass, interleaved, load, parser
 
 import snmf
-from snmf._rows import measure
-from snmf._solve import Alternation
 from snmf.backends import ADAPTERS, Backend, adapter
 
 K = 20
-options = {"random_state": 0, "progress_bar": False}
 
 
 def present() -> Iterator[Backend]:
@@ -35,21 +32,11 @@ def settled(ops: Backend, A: Any) -> None:
     float(ops.xp.sum(A))
 
 
-def median(call: Callable[[], Any], repeats: int = 5) -> float:
-    call()
-    seconds = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - began)
-    return float(np.median(seconds))
-
-
 def agreement(X: np.ndarray, found: list[Backend]) -> None:
     print("\nlargest difference to NumPy after 50 iterations, in units of the largest entry")
     for dtype in ("float32", "float64"):
         for solver in ("mu", "hals"):
-            same = {"solver": solver, "max_iter": 50, "tol": 0, "accelerate": False, **options}
+            same = {"solver": solver, "max_iter": 50, "tol": 0, "accelerate": False, **QUIET}
             theirs = snmf.factorize(X[:3000].astype(dtype), K, **same)
             for ops in found[1:]:
                 ours = snmf.factorize(X[:3000].astype(dtype), K, backend=ops, **same)
@@ -73,11 +60,8 @@ def fits(X: np.ndarray, found: list[Backend]) -> None:
     for ops in found:
         given = ops.asarray(X)
         for solver in ("mu", "hals"):
-
-            def fit(given: Any = given, solver: str = solver) -> Any:
-                return snmf.factorize(given, K, solver=solver, max_iter=50, tol=0, **options)
-
-            seconds = median(fit, 3)
+            fit = partial(snmf.factorize, given, K, solver=solver, max_iter=50, tol=0, **QUIET)
+            (seconds,) = interleaved(fit, repeats=3)
             unit.setdefault(solver, seconds)
             print(f"  {ops.place:14} {solver:5} {seconds / unit[solver]:6.2f}")
 
@@ -88,24 +72,21 @@ def passes(X: np.ndarray, found: list[Backend], k: int) -> None:
     H, W = rng.standard_normal((k, X.shape[1])), rng.random((len(X), k))
     for ops in found:
         with ops.active():
-            rows = ops.rows(ops.asarray(X))
-            there_H, there_W = ops.asarray(H, rows.dtype), ops.asarray(W, rows.dtype)
+            there_X, there_H, there_W = (ops.asarray(A, str(X.dtype)) for A in (X, H, W))
 
-            def bare(ops=ops, X=rows.X, H=there_H, W=there_W) -> None:
+            def bare(ops=ops, X=there_X, H=there_H, W=there_W) -> None:
                 settled(ops, ops.matmul(X, H.T))
                 settled(ops, ops.matmul(W.T, X))
 
-            unit = median(bare)
-            for update in ("multiplicative", "hals"):
-                plain = Alternation(rows, measure(rows).square, 0.0, update, 1)
-                point = plain.start(rows.split(W), None)
-                seconds = median(lambda a=plain, p=point: a.advance(p, p.H))
-                print(f"  {ops.place:14} {update:14} {seconds / unit:6.2f}")
+            for solver in ("mu", "hals"):
+                with a_pass(X, k, solver, backend=ops) as one:
+                    seconds, unit = interleaved(one, bare)
+                print(f"  {ops.place:14} {solver:14} {seconds / unit:6.2f}")
             if ops.name == "jax":
-                noloox(X, W, unit)
+                noloox(X, W, bare)
 
 
-def noloox(X: np.ndarray, W: np.ndarray, unit: float) -> None:
+def noloox(X: np.ndarray, W: np.ndarray, bare: Call) -> None:
     """Its step, on JAX's device."""
     try:
         from noloox.decomposition import snmf as peer
@@ -116,7 +97,7 @@ def noloox(X: np.ndarray, W: np.ndarray, unit: float) -> None:
 
     G, X = jnp.asarray(W, "float32"), jnp.asarray(X)
     F = peer.update_F(X.T, G)
-    seconds = median(lambda: peer.step(G, F, X)[2].block_until_ready())
+    seconds, unit = interleaved(lambda: peer.step(G, F, X)[2].block_until_ready(), bare)
     print(f"  noloox's step on jax          {seconds / unit:6.2f}")
 
 

@@ -1,96 +1,112 @@
-"""How near a fit comes to the SVD bound, what sparsity does, and noloox beside it.
+"""How near fits come to the SVD bound, what sparsity does, and what acceleration saves.
 
 tox -e benchmark -- quality [--data FILE]
 """
 
 from __future__ import annotations
 
-import time
 import warnings
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
-from data import bound, load, parser, relative_error, spectrum
+from common import (
+    QUIET,
+    agreement,
+    bound,
+    components,
+    interleaved,
+    largest,
+    load,
+    parser,
+    relative_error,
+    spectrum,
+    table,
+    timed,
+)
 from sklearn.cluster import KMeans
-from sklearn.metrics import normalized_mutual_info_score
 
 import snmf
 
-
-def timed(fit: Any) -> tuple[Any, float]:
-    began = time.perf_counter()
-    result = fit()
-    return result, time.perf_counter() - began
-
-
-def factors(X: np.ndarray, k: int, **parameters: Any) -> tuple[Any, Any]:
-    result = snmf.factorize(X, k, random_state=0, progress_bar=False, **parameters)
-    return result.W, result.H
+VARIANTS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "hals": {"solver": "hals"},
+    "the paper's": {"accelerate": False},
+    "svd start": {"init": "svd"},
+    "svd start, hals": {"init": "svd", "solver": "hals"},
+}
 
 
-def noloox(X: np.ndarray, k: int) -> tuple[Any, Any]:
-    from noloox.decomposition import SNMF
-
-    model = SNMF(k, progress_bar=False, random_state=0)
-    W = model.fit_transform(X)
-    return W, model.components_
-
-
-def agreement(labels: np.ndarray, W: np.ndarray) -> float:
-    return float(normalized_mutual_info_score(labels, W.argmax(axis=1)))
+def errors(X: np.ndarray, labels: np.ndarray | None, k: int) -> Iterator[tuple[Any, ...]]:
+    best = bound(spectrum(X), k)
+    for name, parameters in VARIANTS.items():
+        result, seconds = timed(partial(snmf.factorize, X, k, **QUIET, **parameters))
+        error = relative_error(X, result.W, result.H)
+        nmi = agreement(labels, largest(result.W, result.H))
+        yield name, f"{error:.5f}", f"{100 * (error / best - 1):.4f}", result.n_iter, seconds, nmi
 
 
-def table_of_errors(X: np.ndarray, labels: np.ndarray, k: int) -> None:
-    squares = spectrum(X)
-    rows = [
-        ("snmf, default", k, lambda: factors(X, k)),
-        ("snmf, hals", k, lambda: factors(X, k, solver="hals")),
-        ("snmf, the paper's (accelerate=False)", k, lambda: factors(X, k, accelerate=False)),
-        ("snmf, svd start", 50, lambda: factors(X, 50, init="svd")),
-        ("noloox, first call", k, lambda: noloox(X, k)),
-        ("noloox, second call", k, lambda: noloox(X, k)),
-    ]
-    print(f"{X.shape[0]} x {X.shape[1]} {X.dtype}")
-    print(f"{'':38} {'k':>3} {'error':>9} {'bound':>9} {'above':>10} {'seconds':>8} {'NMI':>6}")
-    for name, rank, fit in rows:
-        try:
-            (W, H), seconds = timed(fit)
-        except ImportError as error:
-            print(f"{name:38} left out ({error})")
-            continue
-        error, best = relative_error(X, W, H), bound(squares, rank)
-        nmi = f"{agreement(labels, np.asarray(W)):.3f}"
-        print(
-            f"{name:38} {rank:3} {error:9.5f} {best:9.5f} {100 * (error / best - 1):9.5f}% "
-            f"{seconds:8.2f} {nmi:>6}"
-        )
+def sparsities(
+    X: np.ndarray, labels: np.ndarray | None, k: int, seeds: int
+) -> Iterator[tuple[Any, ...]]:
+    def mean(scores: list[Any]) -> float | None:
+        return None if labels is None else float(np.mean(scores))
 
-
-def table_of_sparsities(X: np.ndarray, labels: np.ndarray, k: int, seeds: int = 5) -> None:
-    print(f"\nsparsity, hals, means of {seeds} seeds")
     for sparsity in (0.0, 0.05, 0.1, 0.2):
-        zeros, nmi = [], []
+        zeros, scores = [], []
         for seed in range(seeds):
-            W = snmf.fit_transform(
-                X, k, solver="hals", sparsity=sparsity, random_state=seed, progress_bar=False
-            )
+            same = {**QUIET, "random_state": seed}
+            W = snmf.fit_transform(X, k, solver="hals", sparsity=sparsity, **same)
             zeros.append(np.mean(W == 0))
-            nmi.append(agreement(labels, W))
-        print(f"  {sparsity:4}   zeros {np.mean(zeros):5.1%}   NMI {np.mean(nmi):.3f}")
-    nmi = [
-        normalized_mutual_info_score(labels, KMeans(k, n_init=1, random_state=seed).fit_predict(X))
-        for seed in range(seeds)
-    ]
-    print(f"  k-means                NMI {np.mean(nmi):.3f}")
+            scores.append(agreement(labels, W.argmax(axis=1)))
+        yield f"{sparsity:g}", f"{100 * np.mean(zeros):.1f}", mean(scores)
+    clusters = [KMeans(k, n_init=1, random_state=seed).fit_predict(X) for seed in range(seeds)]
+    yield "k-means", None, mean([agreement(labels, found) for found in clusters])
+
+
+def sooner(X: np.ndarray, ks: tuple[int, ...]) -> Iterator[tuple[Any, ...]]:
+    """Passes and seconds until the objective is that of an error 0.2 % above the SVD bound."""
+    squares = spectrum(X)
+    for solver in ("mu", "hals"):
+        for k in ks:
+            fit = partial(snmf.factorize, X, k, solver=solver, tol=0, **QUIET)
+            curves = [fit(accelerate=a, max_iter=400).loss_curve for a in (True, False)]
+            reached = [curve <= (1.002 * bound(squares, k)) ** 2 for curve in curves]
+            counts = [int(np.argmax(there)) if there.any() else None for there in reached]
+            if not all(counts):
+                yield f"{solver}, k = {k}", *counts, None, None
+                continue
+            none, fast, plain = interleaved(
+                partial(fit, max_iter=0),
+                partial(fit, max_iter=counts[0]),
+                partial(fit, max_iter=counts[1], accelerate=False),
+                repeats=5,
+            )
+            yield f"{solver}, k = {k}", *counts, (plain - none) / (fast - none), plain / fast
 
 
 def main() -> None:
-    X, labels = load(parser(__doc__).parse_args())
-    k = len(np.unique(labels))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        table_of_errors(X, labels, k)
-        table_of_sparsities(X, labels, k)
+    arguments = parser(__doc__).parse_args()
+    warnings.simplefilter("ignore")
+    X, labels = load(arguments)
+    k = components(labels)
+    table(
+        f"{X.shape[0]} × {X.shape[1]} {X.dtype}, k = {k}",
+        ["error", "% above the SVD bound", "passes", "seconds", "NMI"],
+        errors(X, labels, k),
+    )
+    seeds = 2 if arguments.tiny else 5
+    table(
+        f"sparsity, hals, means of {seeds} seeds",
+        ["% zeros", "NMI"],
+        sparsities(X, labels, k, seeds),
+    )
+    table(
+        "until the objective is that of 0.2 % above the SVD bound: plain ÷ accelerated",
+        ["passes", "plain", "in the passes", "in the fit"],
+        sooner(X, (k,) if arguments.tiny else (k, 20, 50)),
+    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,51 @@
 """Semi-nonnegative matrix factorization: ``X ≈ W H`` with ``W ≥ 0`` and ``H`` free."""
 
-from snmf._estimator import SNMF
-from snmf._factorize import Factorization, factorize, fit_transform
-from snmf._minibatch import MiniBatchSNMF
+from typing import TYPE_CHECKING
 
-__all__ = ["SNMF", "Factorization", "MiniBatchSNMF", "__version__", "factorize", "fit_transform"]
+__all__ = [
+    "SNMF",
+    "Factorization",
+    "MiniBatchSNMF",
+    "Selection",
+    "__version__",
+    "factorize",
+    "fit_transform",
+    "load",
+    "save",
+    "select_n_components",
+]
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from snmf._estimator import SNMF
+    from snmf._factorize import Factorization, factorize, fit_transform
+    from snmf._minibatch import MiniBatchSNMF
+    from snmf._model_file import load, save
+    from snmf._selection import Selection, select_n_components
+else:  # imported when asked for, so that the command line has its say at once
+    _HOMES = {
+        "SNMF": "_estimator",
+        "Factorization": "_factorize",
+        "factorize": "_factorize",
+        "fit_transform": "_factorize",
+        "MiniBatchSNMF": "_minibatch",
+        "load": "_model_file",
+        "save": "_model_file",
+        "Selection": "_selection",
+        "select_n_components": "_selection",
+    }
+    _MODULES = ("backends", "plots")
+
+    def __getattr__(name):
+        from importlib import import_module
+
+        if name in _MODULES:
+            return import_module(f"snmf.{name}")
+        if name not in _HOMES:
+            raise AttributeError(f"module 'snmf' has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(f"snmf.{_HOMES[name]}"), name)
+        return value
+
+    def __dir__():
+        return sorted({*globals(), *__all__, *_MODULES})

@@ -1,73 +1,90 @@
-"""The command line."""
+"""The command ``snmf``: runs a command; every error is one line and an exit code."""
 
 from __future__ import annotations
 
-import argparse
+import os
 import sys
-import time
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
-import numpy as np
-from sklearn.exceptions import ConvergenceWarning
+from snmf._command_line import parse
 
-from snmf import __version__, factorize
+INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; the return value is the exit code."""
-    parser = argparse.ArgumentParser(prog="snmf", description="Semi-nonnegative factorization.")
-    parser.add_argument("--version", action="version", version=f"snmf {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("demo", help="factorise the handwritten digits of scikit-learn")
-    command.add_argument("-k", "--components", type=_positive, default=16, help="default: 16")
-    command.add_argument("-o", "--output", type=Path, default=Path("snmf-demo.npz"))
-    options = parser.parse_args(arguments)
+    """Run a command; the return value is the exit code, and bad usage is a SystemExit of 2."""
     try:
-        print(demo(options.components, options.output))
+        try:
+            _run(None if arguments is None else list(arguments))
+        finally:
+            if sys.stdout is not None:
+                _flush()
+    except KeyboardInterrupt:
+        return _say("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        return _say("nobody reads the output (broken pipe)", 1)
     except OSError as error:
-        print(f"snmf: {error}", file=sys.stderr)
-        return 1
+        where = f"{error.filename}: " if error.filename else ""
+        return _say(f"{where}{error.strerror or error}", 1)
+    except MemoryError as error:
+        return _say(f"not enough memory {error}", 1)
+    except (ValueError, ImportError) as error:
+        return _say(str(error), 1)
+    except Exception as error:
+        if sys.flags.dev_mode:
+            raise
+        words = f"{type(error).__name__}: {error} (python -X dev -m snmf shows where)"
+        return _say(words, 1)
     return 0
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a positive whole number; got {text!r}")
-    return int(text)
+def _run(arguments: list[str] | None) -> None:
+    options = parse(arguments)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
+            warnings.simplefilter("ignore", category)  # for who writes the code
+        from snmf import _commands
+
+        try:
+            report = getattr(_commands, options.command)(options)
+        finally:
+            notes = list(dict.fromkeys(_one_line(str(warning.message)) for warning in caught))
+            if not options.json or sys.exc_info()[0] is not None:
+                for note in notes:
+                    print(f"note: {note}", file=sys.stderr)
+    if options.json:
+        _print_json(options.command, report, notes)
+    else:
+        for fact in report:
+            print(f"{fact.name:<16} {fact.words}")
 
 
-def demo(n_components: int, output: Path) -> str:
-    """Factorise the centred digits, save W and H, and say how it went."""
-    from sklearn.datasets import load_digits
+def _print_json(command: str, report: Any, notes: list[str]) -> None:
+    import json
 
-    X = load_digits().data
-    X = X - X.mean(axis=0)
-    k = n_components
-    with output.open("wb"):  # or say now that it cannot be written
-        pass
-    began = time.perf_counter()
-    with warnings.catch_warnings(record=True) as complaints:
-        warnings.simplefilter("always", ConvergenceWarning)
-        result = factorize(X, k, random_state=0)
-    seconds = time.perf_counter() - began
-    norm = np.linalg.norm(X)
-    bound = np.linalg.norm(np.linalg.svd(X, compute_uv=False)[k:]) / norm
-    with output.open("wb") as file:
-        np.savez(file, W=result.W, H=result.H)
-    return "\n".join(
-        [
-            f"Handwritten digits, centred: {X.shape[0]} images of {X.shape[1]} pixels",
-            f"X ≈ W H with {k} components: W {result.W.shape}, ≥ 0, and H {result.H.shape}",
-            f"relative error   {result.error / norm:.4f}",
-            f"SVD bound        {bound:.4f}   (no factorization of rank {k} is below)",
-            f"iterations       {result.n_iter} in {seconds:.2f} s",
-            f"stopped because  {result.reason}",
-            f"saved            {output}   (W, H; numpy.load reads it)",
-            *(f"note             {complaint.message}" for complaint in complaints),
-        ]
-    )
+    facts = {fact.name.replace(" ", "_").lower(): fact.value for fact in report}
+    print(json.dumps({"command": command, **facts, "notes": notes}, ensure_ascii=False))
+
+
+def _say(words: str, code: int) -> int:
+    print(f"snmf: {_one_line(words)}", file=sys.stderr)
+    return code
+
+
+def _one_line(words: str) -> str:
+    return " ".join(words.split())
+
+
+def _flush() -> None:
+    """Write out what was printed; where that fails, once only: not again at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
 
 
 if __name__ == "__main__":

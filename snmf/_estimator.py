@@ -2,209 +2,51 @@
 
 from __future__ import annotations
 
+import math
 from copy import copy
+from numbers import Integral
+from os import PathLike
 from typing import Any
 
 import numpy as np
 from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from snmf._factorize import Factorization, exact_transform, factorize
+from snmf._factorize import Explained, Factorization, exact_transform, factorize
 from snmf._rows import working_dtype
+from snmf._selection import automatic, sampled_rows
 from snmf.backends import Backend, owner
 
 Array = Any
 
 
-class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Semi-nonnegative matrix factorization.
+class Components(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """What is done with components, once they are known."""
 
-    Data of any sign is written as ``X ≈ W H``, with weights ``W ≥ 0`` and components ``H`` of any
-    sign, by minimising ``½‖X − W H‖²_F + λ Σ W`` [1]_.
+    missing_values: float | None = None
+    locality = 0.0
 
-    Parameters
-    ----------
-    n_components : int, default=None
-        The number of components k. None is min(n_samples, n_features).
-    tol : float, default=1e-5
-        The fit stops when the objective, over ½‖X‖², falls by less than this in an iteration.
-    max_iter : int, default=200
-        The most iterations. One is one pass over the rows of X.
-    progress_bar : bool, default=True
-        Show a bar on a terminal or in a notebook.
-    random_state : int, RandomState instance or None, default=None
-        The seed of the start. The same seed gives the same bits.
-    sparsity : float, default=0.0
-        How much a weight costs: λ = sparsity × the root-mean-square norm of the rows of X.
-        From 0.05 to 0.3 is a useful range; on rows of equal norm W is all zero from 1 on. With
-        sparsity > 0 the rows of H are held in the unit ball.
-    verbose : bool, default=False
-        Print a line for every iteration.
-    solver : {"mu", "hals"}, default="mu"
-        The update of W: the multiplicative one of [1]_, or coordinate descent, which needs
-        fewer iterations and makes exact zeros.
-    accelerate : bool, default=True
-        Repeat the W-step within a pass, and extrapolate H between passes. False is the plain
-        alternation of [1]_. The objective never rises either way.
-    init : {"kmeans", "svd", "random", "custom"}, default="kmeans"
-        The start: k-means clusters, the singular value decomposition [2]_, random weights, or
-        W, H or both as given to `fit`.
-    n_init : int, default=1
-        The number of restarts, of which the best is kept. "svd" and "custom" have one.
-    backend : str or Backend, default="auto"
-        The library that does the arithmetic. "auto" takes the one that X is an array of.
-    device : object, default=None
-        Where it is done, in that library's words.
-    n_jobs : int, default=None
-        The number of threads, each on a block of rows. None leaves threads to BLAS, −1 takes
-        all cores.
-
-    Attributes
-    ----------
-    components_ : array of shape (n_components, n_features)
-        H, of unit rows, in the order of decreasing norm of the columns of W unless a start was
-        given. A component that died is a zero row.
-    n_components_ : int
-        The number of components.
-    n_iter_ : int
-        The number of iterations.
-    reconstruction_err_ : float
-        ‖X − W H‖_F.
-    penalty_ : float
-        The λ of the fit, in units of X, which `transform` keeps.
-    loss_curve_ : array of shape (n_iter_ + 1,)
-        The objective over ½‖X‖², before the first and after every iteration. W is then solved
-        for exactly, so that the result is not above its end.
-    n_features_in_ : int
-        The number of features seen by `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Their names, where X had names that are all strings.
-
-    References
-    ----------
-    .. [1] C. Ding, T. Li, M. I. Jordan, "Convex and Semi-Nonnegative Matrix Factorizations",
-       IEEE Transactions on Pattern Analysis and Machine Intelligence 32(1), 2010.
-    .. [2] N. Gillis, A. Kumar, "Exact and heuristic algorithms for semi-nonnegative matrix
-       factorization", SIAM Journal on Matrix Analysis and Applications 36(4), 2015.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from snmf import SNMF
-    >>> X = np.array([[2.0, -1.0], [4.0, -2.0], [-1.0, 3.0], [0.0, 0.0]])
-    >>> model = SNMF(n_components=2, random_state=0)
-    >>> W = model.fit_transform(X)
-    >>> bool(W.min() >= 0), bool(np.allclose(W @ model.components_, X))
-    (True, True)
-    """
-
-    def __init__(
-        self,
-        n_components: int | None = None,
-        tol: float = 1e-5,
-        max_iter: int = 200,
-        progress_bar: bool = True,
-        random_state: Any = None,
-        sparsity: float = 0.0,
-        verbose: bool = False,
-        *,
-        solver: str = "mu",
-        accelerate: bool = True,
-        init: str = "kmeans",
-        n_init: int = 1,
-        backend: str | Backend = "auto",
-        device: Any = None,
-        n_jobs: int | None = None,
-    ) -> None:
-        self.n_components = n_components
-        self.tol = tol
-        self.max_iter = max_iter
-        self.progress_bar = progress_bar
-        self.random_state = random_state
-        self.sparsity = sparsity
-        self.verbose = verbose
-        self.solver = solver
-        self.accelerate = accelerate
-        self.init = init
-        self.n_init = n_init
-        self.backend = backend
-        self.device = device
-        self.n_jobs = n_jobs
-
-    def fit(self, X: Any, y: Any = None, *, W: Any = None, H: Any = None) -> SNMF:
-        """Learn the components of X.
-
-        Parameters
-        ----------
-        X : array-like or sparse matrix of shape (n_samples, n_features)
-            The data, of any sign.
-        y : None
-            Ignored.
-        W : array-like of shape (n_samples, n_components), default=None
-            Weights to start from, with ``init="custom"``.
-        H : array-like of shape (n_components, n_features), default=None
-            Components to start from, with ``init="custom"``.
-
-        Returns
-        -------
-        self : SNMF
-            The fitted estimator.
-        """
-        self._fit(X, W, H)
-        return self
-
-    def fit_transform(self, X: Any, y: Any = None, *, W: Any = None, H: Any = None) -> Array:
-        """Learn the components of X, and return its weights.
-
-        Parameters
-        ----------
-        X : array-like or sparse matrix of shape (n_samples, n_features)
-            The data, of any sign.
-        y : None
-            Ignored.
-        W : array-like of shape (n_samples, n_components), default=None
-            Weights to start from, with ``init="custom"``.
-        H : array-like of shape (n_components, n_features), default=None
-            Components to start from, with ``init="custom"``.
-
-        Returns
-        -------
-        W : array of shape (n_samples, n_components)
-            The weights, ≥ 0: what `transform` gives for X.
-        """
-        return self._fit(X, W, H).W
-
-    def _fit(self, X: Any, W: Any, H: Any) -> Factorization:
-        fitted = copy(self)  # so that a fit which fails or is interrupted leaves nothing behind
-        data = owner(X).check(X)
-        validate_data(fitted, X, skip_check_array=True)
-        result = factorize(data, W=W, H=H, **self.get_params(deep=False))
-        fitted.components_ = result.H
-        fitted.n_components_ = result.H.shape[0]
-        fitted.n_iter_ = result.n_iter
-        fitted.reconstruction_err_ = result.error
-        fitted.penalty_ = result.penalty
-        fitted.loss_curve_ = owner(X).asarray(result.loss_curve)
-        self.__dict__ = fitted.__dict__
-        return result
-
-    def transform(self, X: Any) -> Array:
+    def transform(self, X: Any, *, out: str | PathLike[str] | None = None) -> Array:
         """The exact weights of X: nonnegative least squares, row by row, with the λ of the fit.
 
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
             The data.
+        out : path, default=None
+            A .npy file to write W to: W then is this file, memory-mapped, and needs no memory of
+            its own. The file is there when it is whole; one of that name is replaced.
 
         Returns
         -------
         W : array of shape (n_samples, n_components)
             The minimiser of ``½‖X − W H‖² + λ Σ W`` over ``W ≥ 0``.
         """
-        return self._weights(X, "transform")[0]
+        return self._explained(X, "transform", out=out).W
 
-    def _weights(self, X: Any, method: str) -> tuple[Array, float]:
+    def _explained(self, X: Any, method: str, **given: Any) -> Explained:
         check_is_fitted(self)
         source, fitted = owner(X), owner(self.components_)
         if get_config()["array_api_dispatch"] and source != fitted:  # scikit-learn's rule
@@ -221,6 +63,10 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
             backend=self.backend,
             device=self.device,
             n_jobs=self.n_jobs,
+            missing_values=self.missing_values,
+            locality=self.locality,
+            rms=self.rms_,
+            **given,
         )
 
     def inverse_transform(self, X: Any) -> Array:
@@ -250,7 +96,7 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
     def _components_on_host(self) -> np.ndarray:
         return owner(self.components_).to_host(self.components_)
 
-    def score(self, X: Any, y: Any = None) -> float:
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """The share of X that is explained: ``1 − ‖X − transform(X) H‖² / ‖X‖²``.
 
         Parameters
@@ -259,13 +105,46 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
             The data.
         y : None
             Ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How much each row counts. None is 1 for each.
 
         Returns
         -------
         score : float
             At most 1, which it is for X = 0.
         """
-        return 1.0 - self._weights(X, "score")[1]
+        found = self._explained(X, "score", sample_weight=sample_weight, out=False)
+        return float(1.0 - found.left / found.whole) if found.whole else 1.0
+
+    def bic(self, X: Any) -> float:
+        """The Bayesian information criterion: the lower, the better for its number of components.
+
+        With N (observed) entries of X, n rows and p columns, as for Gaussian noise of unknown
+        variance [1]_: ``N ln(‖X − W H‖² / N) + k (n + p − 1) ln N``, where W is ``transform(X)``,
+        and W H has k (n + p − 1) free numbers, since a factor between a column of W and a row of
+        H is none.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The data.
+
+        Returns
+        -------
+        bic : float
+            −inf where X is met exactly.
+
+        References
+        ----------
+        .. [1] G. Schwarz, "Estimating the dimension of a model", Annals of Statistics 6(2), 1978.
+        """
+        found = self._explained(X, "bic", out=False)
+        n, k, p = found.n_samples, self.n_components_, self.n_features_in_
+        if not found.left:
+            return -math.inf
+        count = found.entries
+        mean_square = math.log(found.left / count) + 2 * found.exponent * math.log(2)
+        return float(count * mean_square + k * (n + p - 1) * math.log(count))
 
     @property
     def _n_features_out(self) -> int:
@@ -274,6 +153,281 @@ class SNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
+        tags.input_tags.allow_nan = self.missing_values is not None
         tags.array_api_support = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+class SNMF(Components):
+    """Semi-nonnegative matrix factorization.
+
+    Data of any sign is written as ``X ≈ W H``, with weights ``W ≥ 0`` and components ``H`` of any
+    sign, by minimising ``½‖X − W H‖²_F + λ Σ W`` [1]_.
+
+    Parameters
+    ----------
+    n_components : int or "auto", default=None
+        The number of components k. None is min(n_samples, n_features). "auto" is the number
+        whose fit says most of entries that it did not see, found in about 3 log₂ k fits to at
+        most 5000 rows; `select_n_components` shows what speaks for which.
+    tol : float, default=1e-5
+        The fit stops when the objective, over ½‖X‖², falls by less than this in an iteration.
+    max_iter : int, default=200
+        The most iterations. One is one pass over the rows of X.
+    progress_bar : bool, default=True
+        Show a bar on a terminal or in a notebook.
+    random_state : int, RandomState instance or None, default=None
+        The seed of the start. The same seed gives the same bits; on a device, to rounding.
+    sparsity : float, default=0.0
+        How much a weight costs: λ = sparsity × the root-mean-square norm of the rows of X.
+        From 0.05 to 0.3 is a useful range; on rows of equal norm W is all zero from 1 on. With
+        sparsity > 0 the rows of H are held in the unit ball.
+    verbose : bool, default=False
+        Print a line for every iteration.
+    solver : {"mu", "hals"}, default="mu"
+        The update of W: the multiplicative one of [1]_, or coordinate descent, which needs
+        fewer iterations and makes exact zeros.
+    accelerate : bool, default=True
+        Repeat the W-step within a pass, and extrapolate H between passes. False is the plain
+        alternation of [1]_. The objective never rises either way.
+    init : {"kmeans", "svd", "random", "custom"}, default="kmeans"
+        The start: k-means clusters, the singular value decomposition [2]_, random weights, or
+        W, H or both as given to `fit`.
+    n_init : int, default=1
+        The number of restarts, of which the best is kept. "svd" and "custom" have one.
+    backend : str or Backend, default="auto"
+        The library that does the arithmetic. "auto" takes the one that X is an array of.
+    device : object, default=None
+        Where it is done, in that library's words.
+    n_jobs : int, default=None
+        The number of threads, each on a block of rows. None leaves threads to BLAS, −1 takes
+        all cores.
+    missing_values : None or numpy.nan, default=None
+        With ``numpy.nan`` such entries of X are not observed: the objective is summed over the
+        others, in the fit, in `transform` and in `score`, and ``inverse_transform(transform(X))``
+        says what they may be. What a sparse X does not store is 0, not missing. With None they
+        are an error.
+    locality : float, default=0.0
+        How much every row is to be made of components near it, with weights that add up to 1:
+        the objective gets ``μ Σ_i [½ Σ_j w_ij ‖x_i − h_j‖² + rms² (Σ_j w_ij − 1)²]``, where μ is
+        this, with the local coordinate term of [3]_. Components are then prototypes, at the scale
+        of X and not of unit norm, and weights memberships. 0.1 to 0.3 gives sparse mixtures; at
+        about 2 the largest weight of a row tells classes apart as k-means does. Take
+        ``solver="hals"``, and centre X.
+
+    Attributes
+    ----------
+    components_ : array of shape (n_components, n_features)
+        H, of unit rows, in the order of decreasing norm of the columns of W unless a start was
+        given. A component that died is a zero row.
+    n_components_ : int
+        The number of components.
+    n_iter_ : int
+        The number of iterations.
+    reconstruction_err_ : float
+        ‖X − W H‖_F, its rows weighted where `sample_weight` was given.
+    penalty_ : float
+        The λ of the fit, in units of X, which `transform` keeps: sparsity × `rms_`. With locality,
+        where W has no unit, λ is this times `rms_`.
+    rms_ : float
+        The root mean square norm of the rows of X.
+    loss_curve_ : array of shape (n_iter_ + 1,)
+        The objective over ½‖X‖², before the first and after every iteration. W is then solved
+        for exactly, so that the result is not above its end.
+    n_features_in_ : int
+        The number of features seen by `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names, where X had names that are all strings.
+
+    References
+    ----------
+    .. [1] C. Ding, T. Li, M. I. Jordan, "Convex and Semi-Nonnegative Matrix Factorizations",
+       IEEE Transactions on Pattern Analysis and Machine Intelligence 32(1), 2010.
+    .. [2] N. Gillis, A. Kumar, "Exact and heuristic algorithms for semi-nonnegative matrix
+       factorization", SIAM Journal on Matrix Analysis and Applications 36(4), 2015.
+    .. [3] Y. Chen, J. Zhang, D. Cai, W. Liu, X. He, "Nonnegative local coordinate factorization
+       for image representation", IEEE Transactions on Image Processing 22(3), 2013.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from snmf import SNMF
+    >>> X = np.array([[2.0, -1.0], [4.0, -2.0], [-1.0, 3.0], [0.0, 0.0]])
+    >>> model = SNMF(n_components=2, random_state=0)
+    >>> W = model.fit_transform(X)
+    >>> bool(W.min() >= 0), bool(np.allclose(W @ model.components_, X))
+    (True, True)
+    """
+
+    def __init__(
+        self,
+        n_components: int | str | None = None,
+        tol: float = 1e-5,
+        max_iter: int = 200,
+        progress_bar: bool = True,
+        random_state: Any = None,
+        sparsity: float = 0.0,
+        verbose: bool = False,
+        *,
+        solver: str = "mu",
+        accelerate: bool = True,
+        init: str = "kmeans",
+        n_init: int = 1,
+        backend: str | Backend = "auto",
+        device: Any = None,
+        n_jobs: int | None = None,
+        missing_values: float | None = None,
+        locality: float = 0.0,
+    ) -> None:
+        self.n_components = n_components
+        self.tol = tol
+        self.max_iter = max_iter
+        self.progress_bar = progress_bar
+        self.random_state = random_state
+        self.sparsity = sparsity
+        self.verbose = verbose
+        self.solver = solver
+        self.accelerate = accelerate
+        self.init = init
+        self.n_init = n_init
+        self.backend = backend
+        self.device = device
+        self.n_jobs = n_jobs
+        self.missing_values = missing_values
+        self.locality = locality
+
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        W: Any = None,
+        H: Any = None,
+        fixed: str | int | None = None,
+    ) -> SNMF:
+        """Learn the components of X.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The data, of any sign.
+        y : None
+            Ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How much each row counts, ≥ 0. None is 1 for each.
+        W : array-like of shape (n_samples, n_components), default=None
+            Weights to start from, with ``init="custom"``.
+        H : array-like of shape (n_components, n_features), default=None
+            Components to start from, with ``init="custom"``.
+        fixed : "W" or int, default=None
+            What of the given W and H is no start, but stays: see `factorize`.
+
+        Returns
+        -------
+        self : SNMF
+            The fitted estimator.
+        """
+        self._fit(X, W=W, H=H, sample_weight=sample_weight, fixed=fixed, out=False)
+        return self
+
+    def fit_transform(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        W: Any = None,
+        H: Any = None,
+        fixed: str | int | None = None,
+        out: str | PathLike[str] | None = None,
+    ) -> Array:
+        """Learn the components of X, and return its weights.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The data, of any sign.
+        y : None
+            Ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How much each row counts, ≥ 0. None is 1 for each.
+        W : array-like of shape (n_samples, n_components), default=None
+            Weights to start from, with ``init="custom"``.
+        H : array-like of shape (n_components, n_features), default=None
+            Components to start from, with ``init="custom"``.
+        fixed : "W" or int, default=None
+            What of the given W and H is no start, but stays: see `factorize`.
+        out : path, default=None
+            A .npy file to write W to: see `transform`.
+
+        Returns
+        -------
+        W : array of shape (n_samples, n_components)
+            The weights, ≥ 0: what `transform` gives for X.
+        """
+        given = {"W": W, "H": H, "sample_weight": sample_weight, "fixed": fixed, "out": out}
+        return self._fit(X, **given).W
+
+    def add_components(self, X: Any, m: int = 1, *, sample_weight: Any = None) -> SNMF:
+        """Learn m more components of X beside those that are there, which stay as they are.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The data.
+        m : int, default=1
+            How many.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How much each row counts, ≥ 0. None is 1 for each.
+
+        Returns
+        -------
+        self : SNMF
+            With `n_components_` components, the new ones behind the old.
+        """
+        check_is_fitted(self)
+        if not isinstance(m, Integral) or m < 1:
+            raise ValueError(f"m must be a positive whole number; got {m!r}")
+        k, old = self.n_components_, owner(X).asarray(self._components_on_host())
+        init = "kmeans" if self.init == "custom" else self.init
+        more = {"n_components": k + int(m), "init": init}
+        self._fit(X, H=old, fixed=k, sample_weight=sample_weight, out=False, **more)
+        return self
+
+    def _fit(self, X: Any, **given: Any) -> Factorization:
+        fitted = copy(self)  # so that a fit which fails or is interrupted leaves nothing behind
+        data = owner(X).check(X)
+        validate_data(fitted, X, skip_check_array=True)
+        parameters = {**self.get_params(deep=False), **given}
+        if parameters["n_components"] == "auto":
+            parameters["n_components"] = _automatic(data, parameters)
+        result = factorize(data, **parameters)
+        fitted.components_ = result.H
+        fitted.n_components_ = result.H.shape[0]
+        fitted.n_iter_ = result.n_iter
+        fitted.reconstruction_err_ = result.error
+        fitted.penalty_ = result.penalty
+        fitted.rms_ = result.rms
+        fitted.loss_curve_ = owner(X).asarray(result.loss_curve)
+        self.__dict__ = fitted.__dict__
+        return result
+
+
+def _automatic(data: Array, parameters: dict[str, Any]) -> int:
+    """The number of components for data, checked by their owner."""
+    source = owner(data)
+    if hasattr(data, "nnz"):
+        raise ValueError(
+            "n_components='auto' holds out entries of a dense X; got a sparse one, of which it is "
+            "not known what is held out: give a number"
+        )
+    if parameters["locality"]:
+        raise ValueError("n_components='auto' has no meaning with locality: give a number")
+    seed = int(check_random_state(parameters["random_state"]).randint(2**31 - 1))
+    names = ("solver", "sparsity", "tol", "max_iter", "accelerate", "init")
+    same = {name: parameters[name] for name in names}
+    if same["init"] == "custom":
+        raise ValueError("n_components='auto' and a start of one's own do not go together")
+    return automatic(source.to_host(source.take(data, sampled_rows(len(data), seed))), seed, same)

@@ -7,47 +7,28 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
-from numbers import Integral, Real
-from typing import Any
+from functools import partial
+from numbers import Integral
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array, check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 
-from snmf import _init, _nnls, _wide
+from snmf import _init, _local, _missing, _nnls, _wide
+from snmf._options import UPDATES, Options
+from snmf._parts import Output, check_output, write_npy
 from snmf._progress import progress
-from snmf._rows import Rows, Scale, check_range, measure, working_dtype
+from snmf._rows import Rows, RowWise, Scale, check_range, measure, working_dtype
 from snmf._solve import Alternation, Run, solve, steps_per_pass
 from snmf.backends import Backend, choose, owner
 
 Array = Any
 
-UPDATES = {"mu": "multiplicative", "hals": "hals"}
 ALL_ZERO = 1e30  # a sparsity from which on no weight is left, whatever the number of rows
 CANCELLING = 100.0  # times ‖X‖_F: from there on a component says more of the others than of X
+FAR = 60  # powers of two, beyond which rows have nothing to do with the prototypes of a fit
 DRAWN = ("kmeans", "random")  # the starts that a restart can change
-
-PARAMETERS: dict[str, list[Any]] = {
-    "n_components": [Interval(Integral, 1, None, closed="left"), None],
-    "tol": [Interval(Real, 0, None, closed="left")],
-    "max_iter": [Interval(Integral, 0, None, closed="left")],
-    "progress_bar": ["boolean"],
-    "random_state": ["random_state"],
-    "sparsity": [Interval(Real, 0, None, closed="left")],
-    "verbose": ["verbose"],
-    "solver": [StrOptions(set(UPDATES))],
-    "accelerate": ["boolean"],
-    "init": [StrOptions({*_init.STARTS, "custom"})],
-    "n_init": [Interval(Integral, 1, None, closed="left")],
-    "backend": [str, Backend],  # `choose` knows the names
-    "device": [object],
-    "n_jobs": [
-        Interval(Integral, 1, None, closed="left"),
-        Interval(Integral, None, -1, closed="right"),
-        None,
-    ],
-}
 
 
 @dataclass(frozen=True)
@@ -60,11 +41,15 @@ class Factorization:
         The weights, ≥ 0: the exact minimiser for H. They carry the scale.
     H : array of shape (n_components, n_features)
         The components, of unit norm (a component that died is a zero row, and a zero column of
-        W), in the order of decreasing norm of their columns in W unless a start was given.
+        W), in the order of decreasing norm of their columns in W unless a start was given. With
+        locality they are prototypes, at the scale of X.
     error : float
-        ‖X − W H‖_F.
+        ‖X − W H‖_F, its rows weighted where `sample_weight` was given.
+    rms : float
+        The root mean square norm of the rows of X.
     penalty : float
-        The λ of the objective ½‖X − W H‖² + λ Σ W, in units of X.
+        The λ of the objective ½‖X − W H‖² + λ Σ W, in units of X: sparsity × rms. With locality,
+        where W has no unit, λ is this times rms.
     n_iter : int
         The number of iterations.
     loss_curve : ndarray of shape (n_iter + 1,)
@@ -78,35 +63,12 @@ class Factorization:
     W: Array
     H: Array
     error: float
+    rms: float
     penalty: float
     n_iter: int
     loss_curve: np.ndarray
     converged: bool
     reason: str
-
-
-@dataclass(frozen=True)
-class Options:
-    """The parameters of a fit; `snmf.SNMF` documents them."""
-
-    n_components: int | None = None
-    tol: float = 1e-5
-    max_iter: int = 200
-    progress_bar: bool = True
-    random_state: Any = None
-    sparsity: float = 0.0
-    verbose: bool = False
-    solver: str = "mu"
-    accelerate: bool = True
-    init: str = "kmeans"
-    n_init: int = 1
-    backend: str | Backend = "auto"
-    device: Any = None
-    n_jobs: int | None = None
-
-    def __post_init__(self) -> None:
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        validate_parameter_constraints(PARAMETERS, values, caller_name="SNMF")
 
 
 def factorize(
@@ -115,6 +77,9 @@ def factorize(
     *,
     W: Any = None,
     H: Any = None,
+    sample_weight: Any = None,
+    fixed: str | int | None = None,
+    out: Output = None,
     **parameters: Any,
 ) -> Factorization:
     """Factorise X into nonnegative weights and free components, ``X ≈ W H``.
@@ -129,6 +94,18 @@ def factorize(
         Weights to start from, with ``init="custom"``.
     H : array-like of shape (n_components, n_features), default=None
         Components to start from, with ``init="custom"``.
+    sample_weight : array-like of shape (n_samples,), default=None
+        How much each row counts, ≥ 0: the objective is summed over rows with these weights. None
+        is 1 for each.
+    fixed : "W" or int, default=None
+        What of W and H is no start, but stays. ``"W"``: the given W, to whose scale no row of H is
+        bound, so that H is by least squares; then W is not solved for in the end either, only
+        multiplied by the norms of the rows of H. m: the first m rows of the given H, up to their
+        norms; H has m rows, and `init` starts the others, or all of them, which are then a start.
+    out : path, default=None
+        A .npy file to write W to: W then is this file, memory-mapped, and needs no memory of its
+        own. The file is there when it is whole; one of that name is replaced. With False there
+        is no W on return.
     **parameters
         Any parameter of `SNMF`, with the same meaning and default.
 
@@ -141,6 +118,8 @@ def factorize(
     ------
     ValueError
         If a parameter, or X, W or H, is not what it must be.
+    OSError
+        If rows of X cannot be read, or W cannot be written.
 
     Warns
     -----
@@ -163,34 +142,86 @@ def factorize(
     options = Options(n_components, **parameters)
     source = owner(X)
     X = source.check(X)
+    dtype = working_dtype(X.dtype)
     backend = choose(options.backend, source, options.device)
     k = int(n_components or min(X.shape))
-    W, H = _check_start(options, W, H, X.shape, k, source)
+    W, H = _check_start(options, W, H, fixed, X.shape, k, source)
+    check_output(out, X, (X.shape[0], k), dtype)
+    if options.locality and fixed is not None:
+        raise ValueError("locality goes with no fixed part: set locality=0, or leave fixed out")
+    kept = None if fixed in (None, "W") else _init.unit_rows(H[:fixed])[0]
+    D, weight_exponent = _check_weights(sample_weight, X.shape[0])
     with backend.active(), backend.rows(backend.bring(X, source)).threads(options.n_jobs) as rows:
-        scale = measure(rows)
-        rms = (scale.square / len(rows)) ** 0.5
+        weights = None if D is None else rows.split(D)
+        zeros = None if options.missing_values is None else np.zeros(X.shape[1])
+        scale = measure(rows.filled(zeros), weights)
+        total = len(rows) if D is None else float(D.sum())
+        rms = (scale.square / total) ** 0.5
         l1 = min(float(options.sparsity), ALL_ZERO) * rms
         fitted = rows.scaled(scale.exponent)
-        narrow = H is None and _wide.pays(rows)
+        seen = None if zeros is None else _missing.observed(fitted)
+        narrow = H is None and seen is None and _wide.pays(rows)
         fitted, expand = _wide.coordinates(fitted) if narrow else (fitted, _as_it_is)
-        update = UPDATES[options.solver]
-        steps = steps_per_pass(update, fitted.shape[1], k) if options.accelerate else 1
+        complete = fitted if seen is None else fitted.filled(seen.means)
+        update = "kept" if fixed == "W" else UPDATES[options.solver]
+        steps = steps_per_pass(update, X.shape[1], k) if options.accelerate else 1
 
         def start(rng: np.random.RandomState) -> _init.Start:
-            if options.init == "custom":
-                return _init.custom(fitted, W, H, l1, scale.exponent, lift=options.solver == "mu")
-            return _init.STARTS[options.init](fitted, k, rng)
+            lift = options.solver == "mu"
+            if W is not None or (H is not None and len(H) == k):
+                return _init.custom(complete, W, H, l1, scale.exponent, lift)
+            if kept is None:
+                return _init.STARTS[options.init](complete, k, rng, D)
+            rest, _ = _init.STARTS[options.init](complete, k - len(kept), rng, D)
+            return _init.beside(complete, kept, rest, l1, lift), None
 
-        run = _best_run(Alternation(fitted, scale.square, l1, update, steps), options, start)
+        alternation = Alternation(
+            fitted, scale.square, 0.0 if fixed == "W" else l1, update, steps, weights,
+            None if kept is None else backend.algebra.asarray(kept),
+        )  # fmt: skip
+        if seen is not None:
+            alternation = _missing.Incomplete(**vars(alternation), means=seen.means)
+        if options.locality:
+            steps = steps_per_pass("multiplicative", X.shape[1], k) if options.accelerate else 1
+            alternation = _local.Local(
+                fitted, scale.square, l1 * rms, update, steps, weights,
+                mu=options.locality, total=total,
+            )  # fmt: skip
+        run = _best_run(alternation, options, start)
         found = expand(backend.algebra.to_host(run.H))
-        result, shares = _finished(rows, run, found, scale, l1, keep_order=options.init == "custom")
-        dtype = working_dtype(X.dtype)
+        keep_order = options.init == "custom" or fixed is not None
+        exact = partial(
+            _nnls.exact_weights, rows, weights=weights,
+            solve=None if seen is None else _missing.best_weights,
+        )  # fmt: skip
+        if fixed == "W":
+            exact = partial(
+                _as_given,
+                rows,
+                start(check_random_state(None))[0],
+                _init.unit_rows(found)[1],
+                scale,
+                weights,
+            )
+        if options.locality:
+            exact = partial(
+                _local.exact_weights, rows.scaled(scale.exponent), mu=options.locality,
+                mean_square=rms**2, l1=l1 * rms, weights=weights,
+            )  # fmt: skip
+        finished = _finished_local if options.locality else _finished
+        result, shares = finished(
+            rows, run, found, scale, l1, exact, keep_order=keep_order,
+            fixed=0 if kept is None else len(kept),
+        )  # fmt: skip
+        result = replace(result, rms=math.ldexp(rms, scale.exponent))
         result = replace(
             result,
-            W=source.asarray(source.bring(result.W, backend), dtype),
+            error=math.ldexp(result.error, weight_exponent // 2),
+            W=_handed_back(rows, result.W, source, dtype, out),
             H=source.asarray(result.H, dtype),
         )
-    for complaint in _complaints(result, options, shares, scale.longest / rms if rms else 0.0):
+    largest = scale.longest / rms if rms else 0.0
+    for complaint in [*_of_missing(seen), *_complaints(result, options, shares, largest)]:
         warnings.warn(complaint, ConvergenceWarning, stacklevel=callers_level())
     return result
 
@@ -201,6 +232,9 @@ def fit_transform(
     *,
     W: Any = None,
     H: Any = None,
+    sample_weight: Any = None,
+    fixed: str | int | None = None,
+    out: Output = None,
     **parameters: Any,
 ) -> Array:
     """Factorise X and return the weights: ``factorize(X, …).W``.
@@ -213,6 +247,12 @@ def fit_transform(
         The number of components k. None is min(n_samples, n_features).
     W, H : array-like, default=None
         A start, with ``init="custom"``: see `factorize`.
+    sample_weight : array-like of shape (n_samples,), default=None
+        How much each row counts.
+    fixed : "W" or int, default=None
+        What of W and H stays: see `factorize`.
+    out : path, default=None
+        A .npy file to write W to: see `factorize`.
     **parameters
         Any parameter of `SNMF`, with the same meaning and default.
 
@@ -227,13 +267,51 @@ def fit_transform(
     >>> snmf.fit_transform(np.eye(3) - 0.5, 2, random_state=0).shape
     (3, 2)
     """
-    return factorize(X, n_components, W=W, H=H, **parameters).W
+    given = {"W": W, "H": H, "sample_weight": sample_weight, "fixed": fixed, "out": out}
+    return factorize(X, n_components, **given, **parameters).W
+
+
+class Explained(NamedTuple):
+    """Data, and what components say of them.
+
+    Attributes
+    ----------
+    W : array of shape (n_samples, n_components)
+        The exact weights.
+    n_samples : int
+    left : float
+        ‖X − W H‖², in units of 4 ** exponent.
+    whole : float
+        ‖X‖², in the same units.
+    exponent : int
+        About that of the largest row norm.
+    entries : int
+        The number of (observed) entries of X.
+    """
+
+    W: Array
+    n_samples: int
+    left: float
+    whole: float
+    exponent: int
+    entries: int
 
 
 def exact_transform(
-    X: Any, H: np.ndarray, penalty: float, *, backend: Any, device: Any, n_jobs: int | None
-) -> tuple[Array, float]:
-    """The exact W of data for given components, and the share of ‖X‖² that it leaves.
+    X: Any,
+    H: np.ndarray,
+    penalty: float,
+    *,
+    backend: Any,
+    device: Any,
+    n_jobs: int | None,
+    missing_values: float | None,
+    locality: float,
+    rms: float,
+    sample_weight: Any = None,
+    out: Output = None,
+) -> Explained:
+    """The exact W of data for given components, and what it leaves of X.
 
     Parameters
     ----------
@@ -243,44 +321,98 @@ def exact_transform(
         As a fit returns them.
     penalty : float
         The λ of the fit.
-    backend, device, n_jobs
+    backend, device, n_jobs, missing_values, locality
         As for `SNMF`.
+    rms : float
+        The root mean square norm of the rows of the fit.
+    sample_weight : array-like of shape (n_samples,), default=None
+        How much each row counts in the share.
+    out : path, default=None
+        A .npy file to write W to; with False there is no W.
 
     Returns
     -------
-    W : array of shape (n_samples, n_components)
-    unexplained : float
-        ‖X − W H‖² / ‖X‖², and 0 for X = 0.
+    Explained
     """
     source = owner(X)
     ops = choose(backend, source, device)
+    D, _ = _check_weights(sample_weight, X.shape[0])
+    check_output(out, X, (X.shape[0], len(H)), working_dtype(X.dtype))
     with ops.active(), ops.rows(ops.bring(X, source)).threads(n_jobs) as rows:
-        scale = measure(rows)
+        weights = None if D is None else rows.split(D)
+        zeros = None if missing_values is None else np.zeros(X.shape[1])
+        scale = measure(rows.filled(zeros), weights)
         exponent = scale.exponent + math.frexp(scale.longest)[1]
-        W, square, squares = _nnls.exact_weights(rows, H, penalty, exponent)
+        if locality:
+            exponent = _exponent_of_fit(rms, exponent)
+            unit_rms = math.ldexp(rms, -exponent)
+            W, square, squares = _local.exact_weights(
+                rows.scaled(exponent), np.ldexp(H, -exponent), locality, unit_rms**2,
+                math.ldexp(penalty, -exponent) * unit_rms, weights,
+            )  # fmt: skip
+        else:
+            solver = None if zeros is None else _missing.best_weights
+            W, square, squares = _nnls.exact_weights(rows, H, penalty, exponent, weights, solver)
         check_range(rows.dtype, float(np.sqrt(squares.max())), exponent)
         whole = math.ldexp(scale.square, -2 * (exponent - scale.exponent))
-        W = source.asarray(source.bring(rows.join(W), ops), working_dtype(X.dtype))
-        return W, square / whole if whole else 0.0
+        W = _handed_back(rows, W, source, working_dtype(X.dtype), out)
+        count = X.shape[0] * X.shape[1] if zeros is None else _missing.observed(rows).entries
+        return Explained(W, X.shape[0], square, whole, exponent, count)
+
+
+def _handed_back(rows: Rows, W: RowWise, source: Backend, dtype: str, out: Output) -> Array:
+    """W as an array of the caller's library, or in the file out."""
+    if out is False:
+        return None
+    if out is None:
+        return source.asarray(source.bring(rows.join(W), rows.backend), dtype)
+    shape = len(rows), W[0].shape[1]
+    return write_npy(out, map(rows.backend.to_host, W), rows.slices, shape, dtype)
+
+
+def _exponent_of_fit(rms: float, exponent: int) -> int:
+    """That of the data of the fit, if X, whose exponent is given, is not far larger."""
+    own = math.frexp(rms)[1]
+    if rms and exponent - own > FAR:
+        raise ValueError(
+            f"X is too large: its rows are 2**{exponent - own} times as long as those of the fit"
+        )
+    return own if rms else exponent
 
 
 def _check_start(
-    options: Options, W: Any, H: Any, shape: tuple[int, int], k: int, source: Backend
+    options: Options, W: Any, H: Any, fixed: Any, shape: tuple[int, int], k: int, source: Backend
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     given = W is not None or H is not None
-    if given != (options.init == "custom"):
+    if fixed is None and given != (options.init == "custom"):
         raise ValueError(
             "init='custom' and a start go together: pass W, H or both with it, and neither "
             f"without it; got init={options.init!r} and {'a start' if given else 'no start'}"
         )
-    W = check_factor(W, "W", (shape[0], k), source)
-    H = check_factor(H, "H", (k, shape[1]), source)
+    rows_of_h = (k,) if fixed is None else _check_fixed(options, W, H, fixed, k)
+    W = check_factor(W, "W", [(shape[0], k)], source)
+    H = check_factor(H, "H", [(m, shape[1]) for m in rows_of_h], source)
     if W is not None and W.min() < 0:
         raise ValueError(f"W must be nonnegative; its smallest entry is {W.min():g}")
     return W, H
 
 
-def check_factor(A: Any, name: str, shape: tuple[int, int], source: Backend) -> np.ndarray | None:
+def _check_fixed(options: Options, W: Any, H: Any, fixed: Any, k: int) -> tuple[int, ...]:
+    """How many rows the given H may have."""
+    if fixed == "W":
+        if W is None or H is not None:
+            raise ValueError("fixed='W' asks for the W that stays, and for no H")
+        return (k,)
+    if not isinstance(fixed, Integral) or not 1 <= int(fixed) <= k:
+        raise ValueError(f"fixed must be None, 'W', or from 1 to n_components={k}; got {fixed!r}")
+    if H is None or W is not None:
+        raise ValueError(f"fixed={fixed} asks for an H whose first rows stay, and for no W")
+    return (k,) if options.init == "custom" else (int(fixed), k)
+
+
+def check_factor(
+    A: Any, name: str, shapes: list[tuple[int, int]], source: Backend
+) -> np.ndarray | None:
     if A is None:
         return None
     theirs = owner(A)
@@ -290,9 +422,27 @@ def check_factor(A: Any, name: str, shape: tuple[int, int], source: Backend) -> 
             f"got one of {theirs.place}"
         )
     A = check_array(theirs.to_host(A), dtype="float64", input_name=name)
-    if A.shape != shape:
-        raise ValueError(f"{name} must have shape {shape}; got {A.shape}")
+    if A.shape not in shapes:
+        words = " or ".join(map(str, shapes))
+        raise ValueError(f"{name} must have shape {words}; got {A.shape}")
     return A  # type: ignore[no-any-return]
+
+
+def _check_weights(sample_weight: Any, n_samples: int) -> tuple[np.ndarray | None, int]:
+    """The weights over 2 ** exponent, (n, 1), so that the largest is about 1; None as it is."""
+    if sample_weight is None:
+        return None, 0
+    D = owner(sample_weight).to_host(owner(sample_weight).asarray(sample_weight))
+    D = check_array(D, ensure_2d=False, dtype="float64", input_name="sample_weight")
+    if D.shape != (n_samples,):
+        raise ValueError(f"sample_weight must have shape ({n_samples},); got {D.shape}")
+    if D.min() < 0:
+        raise ValueError(f"sample_weight must be nonnegative; its smallest entry is {D.min():g}")
+    if not D.any():
+        raise ValueError("sample_weight must not be zero for every row")
+    exponent = math.frexp(D.max())[1]
+    exponent += exponent % 2  # so that its root is a power of two as well
+    return np.ldexp(D, -exponent)[:, None], exponent
 
 
 def _as_it_is(H: np.ndarray) -> np.ndarray:
@@ -318,8 +468,46 @@ def _best_run(alternation: Alternation, options: Options, start: Callable[..., A
     return min(runs, key=lambda run: run.loss_curve[-1])
 
 
+def _as_given(
+    rows: Rows,
+    W: RowWise,
+    norms: np.ndarray,
+    scale: Scale,
+    weights: RowWise | None,
+    H: np.ndarray,
+    penalty: float,
+    exponent: int,
+) -> tuple[RowWise, float, np.ndarray]:
+    """`snmf._nnls.exact_weights` where W is given: what it is for H of unit rows."""
+    ops = rows.backend
+    factors = ops.asarray(np.ldexp(norms, scale.exponent - exponent), rows.dtype)
+    components = ops.asarray(H, rows.dtype)
+
+    def of_block(X: Array, W: Array, D: Array | None = None) -> tuple[Array, tuple[Array, Array]]:
+        W = W * factors
+        errors, squares = ops.row_errors(ops.filled(X, W, components), W, components), W * W
+        if D is not None:
+            errors, squares = errors * D[:, 0], squares * D
+        return W, (ops.xp.sum(errors), ops.xp.sum(squares, axis=0))
+
+    W, (square, squares) = rows.scaled(exponent).map_sum(
+        of_block, W, *(() if weights is None else (weights,))
+    )
+    half = exponent // 2
+    W = rows.each(lambda part: part * 2.0**half * 2.0 ** (exponent - half), W)
+    return W, float(square), ops.algebra.to_host(squares)
+
+
 def _finished(
-    rows: Rows, run: Run, H: np.ndarray, scale: Scale, l1: float, *, keep_order: bool
+    rows: Rows,
+    run: Run,
+    H: np.ndarray,
+    scale: Scale,
+    l1: float,
+    exact: Callable[..., Any],
+    *,
+    keep_order: bool,
+    fixed: int,
 ) -> tuple[Factorization, np.ndarray]:
     """The canonical form: H of unit rows, its exact W, components by decreasing weight.
 
@@ -329,33 +517,62 @@ def _finished(
     H = _init.unit_rows(H)[0].astype(rows.dtype)
     penalty = float(np.ldexp(l1, scale.exponent))
     exponent = scale.exponent + math.frexp(scale.longest)[1]
-    W, square, squares = _nnls.exact_weights(rows, H, penalty, exponent)
+    W, square, squares = exact(H, penalty, exponent)
     order = np.arange(len(H)) if keep_order else np.argsort(-squares, kind="stable")
-    unique = not _nnls.is_delicate(H)
+    unique = not _nnls.Components.of(ops.algebra, H).delicate
     H, squares = H[order], squares[order]
     if unique:
         alive = ops.asarray((squares > 0).astype(rows.dtype))
         columns = ops.asarray(order)
-        W, _ = rows.map_sum(lambda X, part: (ops.xp.take(part, columns, axis=1) * alive, ()), W)
+        W = rows.each(lambda part: ops.xp.take(part, columns, axis=1) * alive, W)
+    may_die = np.arange(len(H)) >= fixed
     while not unique:  # the order has a part in W, and so has every row of H
-        H[squares == 0] = 0
-        W, square, squares = _nnls.exact_weights(rows, H, penalty, exponent)
-        unique = not np.any((squares == 0) & np.any(H != 0, axis=1))
-    H[squares == 0] = 0
+        H[may_die & (squares == 0)] = 0
+        W, square, squares = exact(H, penalty, exponent)
+        unique = not np.any(may_die & (squares == 0) & np.any(H != 0, axis=1))
+    H[may_die & (squares == 0)] = 0
     check_range(rows.dtype, float(np.sqrt(squares.max())), exponent)
     whole = np.ldexp(scale.square, 2 * (scale.exponent - exponent))
     shares = np.sqrt(squares / whole) if whole else np.ones_like(squares)
-    result = Factorization(
-        W=rows.join(W),
+    return _result(W, H, np.ldexp(square**0.5, exponent), penalty, run), shares
+
+
+def _finished_local(
+    rows: Rows,
+    run: Run,
+    H: np.ndarray,
+    scale: Scale,
+    l1: float,
+    exact: Callable[..., Any],
+    *,
+    keep_order: bool,
+    fixed: int,
+) -> tuple[Factorization, np.ndarray]:
+    """With locality: H at the scale of X, its exact W, components by decreasing weight."""
+    ops = rows.backend
+    H = H.astype(rows.dtype)
+    W, square, squares = exact(H)
+    order = np.arange(len(H)) if keep_order else np.argsort(-squares, kind="stable")
+    columns = ops.asarray(order)
+    W = rows.each(lambda part: ops.xp.take(part, columns, axis=1), W)
+    error = np.ldexp(square**0.5, scale.exponent)
+    shares = np.sqrt(squares[order] / len(rows)) if scale.square else np.ones(len(H))
+    penalty = float(np.ldexp(l1, scale.exponent))
+    return _result(W, np.ldexp(H[order], scale.exponent), error, penalty, run), shares
+
+
+def _result(W: Array, H: np.ndarray, error: float, penalty: float, run: Run) -> Factorization:
+    return Factorization(
+        W=W,
         H=H,
-        error=float(np.ldexp(square**0.5, exponent)),
+        error=float(error),
+        rms=0.0,
         penalty=penalty,
         n_iter=len(run.loss_curve) - 1,
         loss_curve=np.array(run.loss_curve),
         converged=run.converged,
         reason=run.reason,
     )
-    return result, shares
 
 
 def _complaints(
@@ -396,9 +613,21 @@ def complaints_of_components(
         )
 
 
+def _of_missing(seen: _missing.Observed | None) -> Iterator[str]:
+    if seen is None:
+        return
+    if not seen.rows.all():
+        yield f"{np.sum(~seen.rows)} rows of X have no observed entry: their weights are zero."
+    if not seen.columns.all():
+        yield (f"{np.sum(~seen.columns)} columns of X have no observed entry: H is zero there.")
+
+
 def callers_level() -> int:
     """The stack level, for `warnings.warn`, of the first frame that is not this library's."""
     frame, level = sys._getframe(1), 1
-    while frame.f_back and frame.f_globals["__name__"].split(".")[0] in ("snmf", "sklearn"):
+    while frame.f_back and str(frame.f_globals.get("__name__")).split(".")[0] in (
+        "snmf",
+        "sklearn",
+    ):
         frame, level = frame.f_back, level + 1
     return level

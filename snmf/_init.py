@@ -1,8 +1,12 @@
-"""Where a fit starts: every function gives W row-wise, and H where the start names one."""
+"""Where a fit starts: every function gives W row-wise, and H where the start names one.
+
+`weights` are those of the rows, (n, 1) on the host; None is 1 for each.
+"""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -14,7 +18,7 @@ from threadpoolctl import threadpool_limits
 from snmf import _nnls, _svd
 
 Array = Any
-RowWise = list[Any]
+RowWise = Sequence[Any]
 Start = tuple[RowWise, np.ndarray | None]  # W, and H of unit rows; None: by least squares
 
 LIFT = 0.2  # what keeps W > 0 at the start, so that the multiplicative update locks nowhere
@@ -22,17 +26,22 @@ TOO_FAR = 2.0**60  # from X, at a scale where X is about 1: its square is to be 
 SAMPLE = (2000, 30)  # k-means sees at least so many rows, and so many for each component
 
 
-def kmeans(rows: Any, k: int, rng: np.random.RandomState) -> Start:
+def kmeans(
+    rows: Any, k: int, rng: np.random.RandomState, weights: np.ndarray | None = None
+) -> Start:
     """Membership of the k-means clusters of a sample, lifted by 0.2 (Ding et al., section 5)."""
     from sklearn.cluster import KMeans  # here, since it is slow to import
 
     n = len(rows)
     size = min(n, max(SAMPLE[0], SAMPLE[1] * k))
-    sample = rows.take(np.sort(rng.permutation(n)[:size]))
+    chosen = np.sort(rng.permutation(n)[:size])
+    sample = rows.take(chosen)
     one_thread, on_host = threadpool_limits(1), config_context(array_api_dispatch=False)
     with one_thread, on_host, warnings.catch_warnings():  # one thread: the same bits every time
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters
-        clusters = KMeans(min(k, size), n_init=1, random_state=rng).fit(sample)
+        clusters = KMeans(min(k, size), n_init=1, random_state=rng).fit(
+            sample, sample_weight=None if weights is None else weights[chosen, 0]
+        )
     centres = clusters.cluster_centers_[np.unique(clusters.labels_)].astype("float64")
     ops = rows.backend
     offset = ops.asarray(0.5 * (centres**2).sum(axis=1), rows.dtype)
@@ -47,25 +56,31 @@ def _membership(ops: Any, centres: Array, offset: Array, X: Array) -> tuple[Arra
     return ops.xp.astype(member, centres.dtype) + LIFT, ()
 
 
-def random(rows: Any, k: int, rng: np.random.RandomState) -> Start:
+def random(
+    rows: Any, k: int, rng: np.random.RandomState, weights: np.ndarray | None = None
+) -> Start:
     """Columns drawn from the uniform distribution between 0.2 and 1.2."""
-    return rows.split(rng.random_sample((len(rows), k)) + LIFT), None
+    return rows.made(lambda some: rng.random_sample((some.stop - some.start, k)) + LIFT), None
 
 
 def _filled_up(rows: Any, W: RowWise, missing: int, rng: np.random.RandomState) -> RowWise:
     if not missing:
         return W
     more, _ = random(rows, missing, rng)
-    return [rows.backend.xp.concat(pair, axis=1) for pair in zip(W, more, strict=True)]
+    both: RowWise = rows.each(lambda *pair: rows.backend.xp.concat(pair, axis=1), W, more)
+    return both
 
 
-def svd(rows: Any, k: int, rng: np.random.RandomState) -> Start:
+def svd(rows: Any, k: int, rng: np.random.RandomState, weights: np.ndarray | None = None) -> Start:
     """The start of Gillis & Kumar, from the leading singular vectors of X: see `snmf._svd`."""
-    V = _svd.right_singular_vectors(rows, k)
+    roots = None if weights is None else np.sqrt(weights[:, 0])
+    V = _svd.right_singular_vectors(rows.times(roots), k)
     if V.shape[1] == 0:
         return random(rows, k, rng)
     Z = np.concatenate([rows.backend.to_host(part) for part in _svd.projected(rows, V)])
-    W, R = _svd.nonnegative_span(Z, k, LIFT)
+    signs = _svd.signs(Z if weights is None else Z[weights[:, 0] > 0])
+    Z, V = Z * signs, V * signs
+    W, R = _svd.nonnegative_span(Z, k, LIFT, weights)
     missing = k - W.shape[1]
     if R is None or missing:
         return _filled_up(rows, rows.split(W), missing, rng), None
@@ -92,7 +107,7 @@ def custom(
 
     Returns
     -------
-    W : list of arrays
+    W : sequence of arrays
         As given, or the exact W for the given H.
     H : ndarray of shape (k, p) or None
         As given, its rows at unit norm; None where least squares are to complete W.
@@ -107,10 +122,25 @@ def custom(
         if not np.max(W) < TOO_FAR:
             raise ValueError("W and H are too large a start for X: W H must be about as large as X")
         return rows.split(W), H
+    return _weights_for(rows, H, l1, lift), H
+
+
+def beside(rows: Any, H: np.ndarray, start: RowWise | None, l1: float, lift: bool) -> RowWise:
+    """The W for H, of unit rows, and beside it that of a start with other components."""
+    W = _weights_for(rows, H, l1, lift)
+    if start is None:
+        return W
+    concat = rows.backend.xp.concat
+    both: RowWise = rows.each(lambda *pair: concat(pair, axis=1), W, start)
+    return both
+
+
+def _weights_for(rows: Any, H: np.ndarray, l1: float, lift: bool) -> RowWise:
     parts, _, squares = _nnls.exact_weights(rows, H, l1)
     mean_square = float(squares.sum()) / (len(rows) * len(H))
     more = LIFT * mean_square**0.5 if lift else 0.0
-    return rows.map_sum(lambda X, part: (part + more, ()), parts)[0], H
+    lifted: RowWise = rows.each(lambda part: part + more, parts)
+    return lifted
 
 
 def unit_rows(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

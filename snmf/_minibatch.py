@@ -18,17 +18,11 @@ from sklearn.utils._param_validation import Interval, validate_parameter_constra
 from sklearn.utils.validation import validate_data
 
 from snmf import _init
-from snmf._estimator import SNMF
-from snmf._factorize import (
-    ALL_ZERO,
-    PARAMETERS,
-    UPDATES,
-    callers_level,
-    check_factor,
-    complaints_of_components,
-)
+from snmf._estimator import Components
+from snmf._factorize import ALL_ZERO, callers_level, check_factor, complaints_of_components
+from snmf._options import PARAMETERS, UPDATES
 from snmf._progress import progress
-from snmf._rows import Rows, measure, working_dtype
+from snmf._rows import Rows, cut, measure, working_dtype
 from snmf._stream import Stream, start, step
 from snmf.backends import Backend, adapter, choose, owner
 
@@ -36,8 +30,9 @@ Array = Any
 
 ENOUGH = 10  # rows for every component: a stream starts anew until it has seen so many
 
+NOT_HERE = ("accelerate", "n_init", "missing_values", "locality")
 CONSTRAINTS = {
-    **{name: kinds for name, kinds in PARAMETERS.items() if name not in ("accelerate", "n_init")},
+    **{name: kinds for name, kinds in PARAMETERS.items() if name not in NOT_HERE},
     "max_iter": [Interval(Integral, 1, None, closed="left")],
     "batch_size": [Interval(Integral, 1, None, closed="left")],
     "forget_factor": [Interval(Real, 0, 1, closed="both")],
@@ -45,7 +40,7 @@ CONSTRAINTS = {
 }
 
 
-class MiniBatchSNMF(SNMF):
+class MiniBatchSNMF(Components):
     """Semi-nonnegative matrix factorization by mini-batches, for many rows or a stream of them.
 
     The objective and the updates are those of `SNMF`. Of the rows only two sums are kept, ``WᵀX``
@@ -104,6 +99,8 @@ class MiniBatchSNMF(SNMF):
         The number of mini-batches that went into the sums.
     penalty_ : float
         λ as it stands, in units of X, which `transform` keeps.
+    rms_ : float
+        The root mean square norm of the rows seen so far.
     loss_ : float
         The objective over ½‖X‖² of the batches so far, each before it was learned from, faded as
         the sums are.
@@ -129,7 +126,7 @@ class MiniBatchSNMF(SNMF):
     ((3, 8), 5)
     """
 
-    _stream: Stream  # its arrays on the host
+    _stream: dict[str, Any]  # a Stream on the host
     _first_rows: list[Any] | None  # on the host, while they are too few to start from
 
     def __init__(
@@ -167,7 +164,7 @@ class MiniBatchSNMF(SNMF):
         self.device = device
         self.n_jobs = n_jobs
 
-    def fit(self, X: Any, y: Any = None, *, H: Any = None) -> MiniBatchSNMF:  # type: ignore[override]
+    def fit(self, X: Any, y: Any = None, *, H: Any = None) -> MiniBatchSNMF:
         """Learn components anew: from X in shuffled mini-batches, or from batches in their order.
 
         Parameters
@@ -185,10 +182,10 @@ class MiniBatchSNMF(SNMF):
         self : MiniBatchSNMF
             The fitted estimator.
         """
-        self._fit(X, None, H)
+        self._fit(X, H)
         return self
 
-    def fit_transform(self, X: Any, y: Any = None, *, H: Any = None) -> Array:  # type: ignore[override]
+    def fit_transform(self, X: Any, y: Any = None, *, H: Any = None) -> Array:
         """Learn the components of X, and return its weights: ``fit(X).transform(X)``.
 
         Parameters
@@ -210,8 +207,8 @@ class MiniBatchSNMF(SNMF):
                 "X must be an array for fit_transform, which reads it twice; got an iterator of "
                 "batches. Call fit, then transform every batch."
             )
-        self._fit(X, None, H)
-        return self._weights(X, "transform")[0]
+        self._fit(X, H)
+        return self._explained(X, "transform").W
 
     def partial_fit(self, X: Any, y: Any = None, *, H: Any = None) -> MiniBatchSNMF:
         """Go on learning, from more rows.
@@ -240,7 +237,7 @@ class MiniBatchSNMF(SNMF):
         self.__dict__ = fitted.__dict__
         return self
 
-    def _fit(self, X: Any, W: Any, H: Any) -> Any:
+    def _fit(self, X: Any, H: Any) -> None:
         self._check_parameters()
         fitted, unfinished = copy(self), None
         fitted.__dict__.pop("_stream", None)
@@ -256,7 +253,7 @@ class MiniBatchSNMF(SNMF):
         validate_parameter_constraints(CONSTRAINTS, values, caller_name=type(self).__name__)
 
     def _warn(self, unfinished: str | None = None) -> None:
-        stream, complaints = self._stream, [unfinished] if unfinished else []
+        stream, complaints = Stream(**self._stream), [unfinished] if unfinished else []
         if self._first_rows is None:  # before that there is nothing to say of the components
             largest = stream.longest / stream.rms if stream.rms else 0.0
             complaints += complaints_of_components(
@@ -278,7 +275,7 @@ class MiniBatchSNMF(SNMF):
         if number < 0:
             raise ValueError("X must have batches; got an iterator that is at its end")
         components = self.components_
-        self._settle(self._in_order(self._stream), owner(components), components.dtype)
+        self._settle(self._in_order(Stream(**self._stream)), owner(components), components.dtype)
         self.n_iter_ = 1
 
     def _take(self, X: Any, H: Any) -> None:
@@ -296,7 +293,7 @@ class MiniBatchSNMF(SNMF):
         with ops.active():
             with ops.rows(data).threads(self.n_jobs) as rows:
                 scale = measure(rows)
-            stream = self._stream.saw(len(rows), scale).moved(ops.algebra.asarray)
+            stream = Stream(**self._stream).saw(len(rows), scale).moved(ops.algebra.asarray)
             if scale.square:  # rows of zeros say nothing but their number
                 if self._first_rows is not None:
                     data = self._collected(ops, data, self._first_rows)
@@ -309,7 +306,7 @@ class MiniBatchSNMF(SNMF):
             stream = self._started(stream, rows, check_random_state(self.random_state))
             if len(rows) >= self._enough(stream):
                 self._first_rows = None
-        for batch in _batches(rows, np.arange(len(rows)), self.batch_size):
+        for batch in map(rows.part, cut(0, len(rows), self.batch_size)):
             keep = self.forget_factor ** (len(batch) / self.batch_size)
             stream, _ = self._step(stream, batch, keep)
         return stream
@@ -320,10 +317,10 @@ class MiniBatchSNMF(SNMF):
         self._begin(int(self.n_components or min(data.shape)), data.shape[1], H, owner(X))
         rng = check_random_state(self.random_state)
         with ops.active(), ops.rows(data).threads(self.n_jobs) as rows:
-            stream = self._stream.saw(len(rows), measure(rows)).moved(ops.algebra.asarray)
+            stream = Stream(**self._stream).saw(len(rows), measure(rows)).moved(ops.algebra.asarray)
             if self._first_rows is not None:
                 some = rng.permutation(len(rows))[: max(self.batch_size, self._enough(stream))]
-                stream = self._started(stream, _some_of(rows, some), rng)
+                stream = self._started(stream, rows.some(np.sort(some)), rng)
                 self._first_rows = None
             stream, unfinished = self._epochs(stream, rows, rng)
             stream = stream.moved(ops.algebra.to_host)
@@ -338,7 +335,7 @@ class MiniBatchSNMF(SNMF):
         with progress(self.max_iter, self.progress_bar, self.verbose) as watch:
             for epoch in range(1, self.max_iter + 1):
                 self.n_iter_ = epoch
-                for batch in _batches(rows, rng.permutation(n), self.batch_size):
+                for batch in rows.shuffled(self.batch_size, rng):
                     share = len(batch) / n
                     stream, loss = self._step(stream, batch, self.forget_factor**share)
                     smoothed = (
@@ -374,17 +371,17 @@ class MiniBatchSNMF(SNMF):
                 "init='custom' and H go together: pass H with it, and not without it; "
                 f"got init={self.init!r} and {'no H' if H is None else 'an H'}"
             )
-        self._stream, self._first_rows = Stream.empty(k, n_features), []
+        stream, self._first_rows = Stream.empty(k, n_features), []
         if H is not None:
-            H = check_factor(H, "H", (k, n_features), source)
-            self._stream = replace(self._stream, H=_init.unit_rows(H)[0])
-            self._first_rows = None
+            H = check_factor(H, "H", [(k, n_features)], source)
+            stream, self._first_rows = replace(stream, H=_init.unit_rows(H)[0]), None
+        self._stream = vars(stream)
 
     def _collected(self, ops: Backend, data: Array, before: list[Any]) -> Array:
         """The rows to start from: these, and while they are few those that came before."""
-        if not before and data.shape[0] >= self._enough(self._stream):
+        if not before and data.shape[0] >= self._enough(Stream(**self._stream)):
             return data
-        host = ops.to_host(data)
+        host = ops.rows(data).take(np.arange(data.shape[0]))
         host = host[np.flatnonzero(adapter("numpy").row_maxima(host))]  # the others say nothing
         self._first_rows = parts = [*before, host]
         sparse = any(issparse(part) for part in parts)
@@ -412,22 +409,14 @@ class MiniBatchSNMF(SNMF):
         """Attributes, from a stream on the host; components of the library of the data."""
         alive = np.diagonal(stream.T) > 0
         H = _init.unit_rows(stream.H)[0] * alive[:, None]
-        self._stream = stream
+        self._stream = vars(stream)
         self.components_ = source.asarray(H, working_dtype(dtype))
         self.n_components_ = len(H)
         self.n_steps_ = stream.n_steps
         self.penalty_ = float(np.ldexp(self._l1(stream), stream.exponent or 0))
+        self.rms_ = float(np.ldexp(stream.rms, stream.exponent or 0))
         self.loss_ = stream.loss
 
 
 def _is_stream(X: Any) -> bool:
     return hasattr(X, "__next__")
-
-
-def _batches(rows: Rows, order: np.ndarray, size: int) -> Iterator[Rows]:
-    for begin in range(0, len(order), size):
-        yield _some_of(rows, order[begin : begin + size])
-
-
-def _some_of(rows: Rows, indices: np.ndarray) -> Rows:
-    return rows.over(rows.backend.take(rows.X, np.sort(indices)))

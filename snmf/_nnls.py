@@ -13,14 +13,17 @@ SciPy's active-set method, on a factor of H itself.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.linalg
 import scipy.optimize
 
 Array = Any
+RowWise = Sequence[Any]
+Solver = Callable[..., tuple[Array, Array, Array]]
 
 NORMAL = 2.0**400  # squared norms within 1/NORMAL … NORMAL neither overflow nor lose digits
 CANCELLED = 1e-8  # below this share of their terms the sums have lost the error: take the residual
@@ -35,9 +38,47 @@ PATIENCE = 3  # full exchanges that may pass without fewer wrong signs
 STEPS = 100  # pivoting takes about five; a row left after STEPS goes to the active-set method
 
 
+class Components(NamedTuple):
+    """H, and what is to be known of it.
+
+    Attributes
+    ----------
+    H : array of shape (k, p)
+        In float64, its rows of unit norm or zero.
+    B : array of shape (k, k)
+        H Hᵀ.
+    condition : float
+        Of B, less its empty rows and with unit diagonal.
+    eps : float
+        The relative precision to which H is known.
+    """
+
+    H: Array
+    B: Array
+    condition: float
+    eps: float
+
+    @classmethod
+    def of(cls, ops: Any, H: np.ndarray) -> Components:
+        """The components H, for that backend."""
+        wide = ops.asarray(H, "float64")
+        B = ops.matmul(wide, wide.T)
+        return cls(wide, B, _condition(ops, B), float(np.finfo(H.dtype).eps))
+
+    @property
+    def delicate(self) -> bool:
+        """Whether B is so near to singular that rounding shows in the exact W."""
+        return self.condition > DELICATE
+
+
 def exact_weights(
-    rows: Any, H: np.ndarray, l1: float, exponent: int = 0
-) -> tuple[list[Array], float, np.ndarray]:
+    rows: Any,
+    H: np.ndarray,
+    l1: float,
+    exponent: int = 0,
+    weights: RowWise | None = None,
+    solve: Solver | None = None,
+) -> tuple[RowWise, float, np.ndarray]:
     """The W that minimises ½‖X − W H‖² + λ Σ W over W ≥ 0.
 
     Parameters
@@ -50,37 +91,54 @@ def exact_weights(
         The penalty λ.
     exponent : int, default=0
         2 ** exponent is about the largest norm of a row.
+    weights : sequence of arrays of shape (b, 1), default=None
+        Row-wise, the weights with which rows enter the sums. None is 1 for each.
+    solve : callable, default=None
+        Solves for the rows of a block, as `best_weights` does, which None stands for.
 
     Returns
     -------
-    W : list of arrays
+    W : sequence of arrays
         Row-wise, in working precision.
     square : float
         ‖X − W H‖², in units of 4 ** exponent.
     squares : ndarray of shape (k,)
         ‖w_j‖² for every component j, in units of 4 ** exponent.
     """
-    step = partial(_of_block, rows.backend, H, l1, exponent, rows.dtype)
-    W, (square, squares) = rows.map_sum(step)
+    components = Components.of(rows.backend.algebra, H)
+    solve = solve or best_weights
+    step = partial(_of_block, rows.backend, solve, components, l1, exponent, rows.dtype)
+    W, (square, squares) = rows.map_sum(step, *(() if weights is None else (weights,)))
     return W, float(square), rows.backend.algebra.to_host(squares)
 
 
 def _of_block(
-    backend: Any, H: np.ndarray, l1: float, exponent: int, dtype: str, X: Array
+    backend: Any,
+    solve: Solver,
+    components: Components,
+    l1: float,
+    exponent: int,
+    dtype: str,
+    X: Array,
+    weights: Array | None = None,
 ) -> tuple[Array, tuple[Array, Array]]:
     ops, largest = backend.algebra, float(np.finfo(dtype).max)
-    W, squares, powers = best_weights(
-        ops, backend.to_algebra(X), ops.asarray(H, "float64"), l1, float(np.finfo(H.dtype).eps)
-    )
+    W, squares, powers = solve(ops, backend.to_algebra(X), components, l1)
     unit = _times_power_of_two(ops, 1 + 0 * powers, powers - exponent)
-    sums = ops.xp.sum(squares * unit * unit), ops.xp.sum((W * unit[:, None]) ** 2, axis=0)
+    errors, weight_squares = squares * unit * unit, (W * unit[:, None]) ** 2
+    if weights is not None:
+        D = backend.to_algebra(weights)
+        errors, weight_squares = errors * D[:, 0], weight_squares * D
+    sums = ops.xp.sum(errors), ops.xp.sum(weight_squares, axis=0)
     # beyond the largest number the caller is told by the sums
     most = _times_power_of_two(ops, largest, -ops.positive_part(powers))[:, None]
     W = _times_power_of_two(ops, ops.xp.where(most > W, W, most), powers[:, None])
     return backend.asarray(backend.bring(W, ops), dtype), sums
 
 
-def best_weights(ops: Any, X: Array, H: Array, l1: float, eps: float) -> tuple[Array, Array, Array]:
+def best_weights(
+    ops: Any, X: Array, components: Components, l1: float
+) -> tuple[Array, Array, Array]:
     """The rows w ≥ 0 that minimise ½‖x − w H‖² + λ Σ w.
 
     Parameters
@@ -89,12 +147,9 @@ def best_weights(ops: Any, X: Array, H: Array, l1: float, eps: float) -> tuple[A
         Does the arithmetic.
     X : array of shape (b, p)
         In float64, at any scale.
-    H : array of shape (k, p)
-        In float64, its rows of unit norm or zero.
+    components : Components
     l1 : float
         The penalty λ.
-    eps : float
-        The relative precision to which H is known.
 
     Returns
     -------
@@ -105,15 +160,11 @@ def best_weights(ops: Any, X: Array, H: Array, l1: float, eps: float) -> tuple[A
     powers : array of shape (b,)
         0 for every row whose squares are floats.
     """
-    X, powers = _at_unit_scale(ops, X)
-    B = ops.matmul(H, H.T)
-    condition = condition_of(ops, B)
-    A = ops.row_products(X, H) if condition > DELICATE else ops.matmul(X, H.T)
-    mantissa, power = math.frexp(l1)
-    bounded = ops.xp.where(power - powers < 1000, power - powers, 1000.0)
-    penalty = _times_power_of_two(ops, mantissa + 0 * powers, bounded)
+    X, powers = at_unit_scale(ops, X)
+    H, B, condition, eps = components
+    A = ops.row_products(X, H) if components.delicate else ops.matmul(X, H.T)
     ridges = (0.0,) if condition < SINGULAR else RIDGES if l1 else RIDGES[:1]
-    W = nnls(ops, A - penalty[:, None], B, ridges)
+    W = nnls(ops, A - penalty_at_scale(ops, l1, powers), B, ridges)
     if condition >= SINGULAR and not l1:
         W = _with_cancelling_weights(ops, X, H, A, B, W, eps)
     squares = ops.row_squares(X)
@@ -123,7 +174,7 @@ def best_weights(ops: Any, X: Array, H: Array, l1: float, eps: float) -> tuple[A
     return W, errors, powers
 
 
-def _at_unit_scale(ops: Any, X: Array) -> tuple[Array, Array]:
+def at_unit_scale(ops: Any, X: Array) -> tuple[Array, Array]:
     """X with rows of extreme scale multiplied by 2 ** -powers, and these powers."""
     xp = ops.xp
     squares = ops.row_squares(X)
@@ -138,6 +189,13 @@ def _at_unit_scale(ops: Any, X: Array) -> tuple[Array, Array]:
     return X, powers
 
 
+def penalty_at_scale(ops: Any, l1: float, powers: Array) -> Array:
+    """λ for rows multiplied by 2 ** -powers, (b, 1)."""
+    mantissa, power = math.frexp(l1)
+    bounded = ops.xp.where(power - powers < 1000, power - powers, 1000.0)
+    return _times_power_of_two(ops, mantissa + 0 * powers, bounded)[:, None]
+
+
 def _times_power_of_two(ops: Any, A: Array, powers: Array) -> Array:
     first, second = _halves(ops, powers)
     return A * first * second
@@ -149,19 +207,15 @@ def _halves(ops: Any, powers: Array) -> tuple[Array, Array]:
     return 2.0**half, 2.0 ** (powers - half)
 
 
-def is_delicate(H: np.ndarray) -> bool:
-    """Whether H Hᵀ is so near to singular that rounding shows in the exact W."""
-    wide = H.astype("float64")
-    spectrum = np.linalg.eigvalsh(wide @ wide.T) if wide.any() else np.ones(1)
-    spectrum = spectrum[-np.count_nonzero(wide.any(axis=1)) :]  # less the empty rows
-    return bool(spectrum[-1] > DELICATE * spectrum[0])
-
-
-def condition_of(ops: Any, B: Array) -> float:
-    """The condition of B, less its empty rows and with unit diagonal."""
+def _condition(ops: Any, B: Array) -> float:
     spectrum = ops.xp.linalg.eigvalsh(_with_unit_diagonal(ops, B)[0])
     least = float(spectrum[0])
     return float(spectrum[-1]) / least if least > 0 else math.inf
+
+
+def ridges(ops: Any, B: Array) -> tuple[float, ...]:
+    """What `nnls` is to add to the diagonal of B, of any condition."""
+    return (0.0,) if _condition(ops, B) < SINGULAR else RIDGES
 
 
 def _with_unit_diagonal(ops: Any, B: Array) -> tuple[Array, Array]:
@@ -169,7 +223,8 @@ def _with_unit_diagonal(ops: Any, B: Array) -> tuple[Array, Array]:
     xp = ops.xp
     norm = xp.sqrt(ops.diagonal(B))
     unit = xp.where(norm > 0, 1 / xp.where(norm > 0, norm, 1.0), 0.0)
-    return B * unit[:, None] * unit[None, :] + ops.identity_like(B) * (norm == 0), unit
+    empty = xp.astype(norm == 0, B.dtype)[..., None, :] * ops.identity_like(B)
+    return B * unit[..., :, None] * unit[..., None, :] + empty, unit
 
 
 def nnls(ops: Any, A: Array, B: Array, ridges: tuple[float, ...] = (0.0,)) -> Array:
@@ -179,8 +234,8 @@ def nnls(ops: Any, A: Array, B: Array, ridges: tuple[float, ...] = (0.0,)) -> Ar
     ----------
     ops : Backend
         Does the arithmetic.
-    A : array of shape (b, k), B : array of shape (k, k)
-        In float64; B symmetric and positive semidefinite.
+    A : array of shape (b, k), B : array of shape (k, k) or (b, k, k)
+        In float64; B symmetric and positive semidefinite: one for all rows, or one for each.
     ridges : tuple of floats, default=(0,)
         What is added to the diagonal of B at unit diagonal, so that the minimiser is unique. A
         next, smaller one is a proximal step from there, for the rows that ask for it:
@@ -195,23 +250,33 @@ def nnls(ops: Any, A: Array, B: Array, ridges: tuple[float, ...] = (0.0,)) -> Ar
     A = A * unit
     W = xp.zeros_like(A)
     some = xp.nonzero(xp.any(A > 0, axis=1))[0]  # elsewhere w = 0
-    together = max(1, TOGETHER // B.shape[0])
+    together = max(1, TOGETHER // B.shape[-1])
     for start in range(0, some.shape[0], together):
         rows = some[start : start + together]
-        W[rows] = _from_cold(ops, A[rows], B, ridges)
+        W[rows] = _from_cold(ops, A[rows], _of(B, rows), ridges)
     return W * unit
+
+
+def _of(B: Array, rows: Array) -> Array:
+    """What B is for those rows."""
+    return B if B.ndim == 2 else B[rows]
+
+
+def _times(ops: Any, W: Array, B: Array) -> Array:
+    """The products of rows of W, each with its B."""
+    return ops.matmul(W, B) if B.ndim == 2 else ops.matmul(W[:, None, :], B)[:, 0, :]
 
 
 def _from_cold(ops: Any, A: Array, B: Array, ridges: tuple[float, ...]) -> Array:
     """Nonnegative least squares where B has unit diagonal."""
     identity, (first, *smaller) = ops.identity_like(B), ridges
-    start = ops.hals(A, B, ops.xp.zeros_like(A), 0.0, SWEEPS)
+    start = ops.hals(A, B, ops.xp.zeros_like(A), 0.0, SWEEPS) if B.ndim == 2 else A
     W = _pivot(ops, A, B + first * identity, start > 0)
     for ridge in smaller:
         left = _unsettled(ops, A, B, W)
         if left.shape[0]:
             V = W[left]
-            W[left] = _pivot(ops, A[left] + ridge * V, B + ridge * identity, V > 0)
+            W[left] = _pivot(ops, A[left] + ridge * V, _of(B, left) + ridge * identity, V > 0)
     return W
 
 
@@ -237,7 +302,7 @@ def _size(ops: Any, A: Array) -> Array:
 
 def _unsettled(ops: Any, A: Array, B: Array, W: Array, stationary: float = STATIONARY) -> Array:
     """The rows whose gradient has an entry that a step within w ≥ 0 could follow."""
-    gradient = ops.matmul(W, B) - A
+    gradient = _times(ops, W, B) - A
     slope = _size(ops, ops.xp.where((W > 0) | (gradient < 0), gradient, 0.0))
     return ops.xp.nonzero(slope > stationary * _size(ops, A))[0]
 
@@ -252,7 +317,7 @@ def _pivot(ops: Any, A: Array, B: Array, passive: Array) -> Array:
     for _ in range(STEPS):
         Z = ops.solve_passive(A, B, passive)
         W[rows] = xp.where(Z > 0, Z, 0.0)
-        signs = xp.where(passive, Z, ops.matmul(Z, B) - A)
+        signs = xp.where(passive, Z, _times(ops, Z, B) - A)
         zero = ROUNDING[0] * _size(ops, A) + ROUNDING[1] * _size(ops, Z)
         wrong = signs < -zero[:, None]
         count = xp.sum(wrong, axis=1)
@@ -260,6 +325,7 @@ def _pivot(ops: Any, A: Array, B: Array, passive: Array) -> Array:
         if not left.shape[0]:
             return W
         A, passive, wrong, rows = A[left], passive[left], wrong[left], rows[left]
+        B = _of(B, left)
         count, fewest, patience = count[left], fewest[left], patience[left]
         fewer = count < fewest
         fewest = xp.where(fewer, count, fewest)
@@ -277,9 +343,11 @@ def _last(xp: Any, wrong: Array) -> Array:
 
 def _by_cholesky(A: np.ndarray, B: np.ndarray) -> np.ndarray:
     """Nonnegative least squares by Lawson & Hanson's active sets, on a Cholesky factor of B."""
-    R = scipy.linalg.cholesky(B)
-    targets = scipy.linalg.solve_triangular(R, A.T, trans="T")
-    return np.stack([_active_set(R, target) for target in targets.T])
+    W = np.zeros_like(A)
+    for w, a, b in zip(W, A, np.broadcast_to(B, (len(A), *B.shape[-2:])), strict=True):
+        R = scipy.linalg.cholesky(b)
+        w[:] = _active_set(R, scipy.linalg.solve_triangular(R, a, trans="T"))
+    return W
 
 
 def _row_by_row(ops: Any, X: Array, factor: np.ndarray, basis: np.ndarray) -> Array:

@@ -1,14 +1,15 @@
 """Where the rows of X lie: here in one array, taken in blocks, and the sum over them.
 
-What has a row for every row of X ("row-wise", as W) is a list with one part for every block.
+What has a row for every row of X ("row-wise", as W) is a sequence of one part for every block.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,11 +19,11 @@ from scipy.sparse import coo_array
 from threadpoolctl import threadpool_limits
 
 Array = Any
-RowWise = list[Any]
+RowWise = Sequence[Any]
 
 NARROW = ("float32", "float16", "bfloat16")
 BLOCK_BYTES = 2**23  # stays in a shared cache between X Hᵀ and Wᵀ X
-BLOCK_ROWS = (64, 4096)
+BLOCK_ROWS = (64, 4096)  # or p, where that is more: S has p columns for every block
 COMFORTABLE = {"float32": 2.0**20, "float64": 2.0**200}  # norms within 1/c … c need no scaling
 
 
@@ -37,6 +38,10 @@ class Rows:
         Does the arithmetic.
     exponent : int, default=0
         Blocks come multiplied by 2 ** -exponent.
+    factors : ndarray of shape (n_samples,), default=None
+        And every row by its factor.
+    fill : ndarray of shape (n_features,), default=None
+        What stands in blocks for NaN, column by column.
     run : callable, default=map
         How a function is mapped over the blocks.
     """
@@ -46,16 +51,17 @@ class Rows:
         X: Array,
         backend: Any,
         exponent: int = 0,
+        factors: np.ndarray | None = None,
+        fill: np.ndarray | None = None,
         run: Callable[..., Iterator[Any]] = map,
     ) -> None:
-        self.X, self.backend, self.exponent, self._run = X, backend, exponent, run
+        self.X, self.backend, self._run = X, backend, run
+        self.exponent, self.factors, self.fill = exponent, factors, fill
         self.shape: tuple[int, int] = X.shape
         self.dtype = min(working_dtype(X.dtype), backend.widest)
         self.stored = int(X.nnz if hasattr(X, "nnz") else X.shape[0] * X.shape[1])  # entries
-        step = block_rows(self.stored / len(self), np.dtype(self.dtype).itemsize)
-        self.slices = [
-            slice(start, min(start + step, len(self))) for start in range(0, len(self), step)
-        ]
+        step = block_rows(self.shape, self.stored, np.dtype(self.dtype).itemsize)
+        self.slices = cut(0, len(self), step)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -63,25 +69,48 @@ class Rows:
     @contextmanager
     def threads(self, n_jobs: int | None) -> Iterator[Rows]:
         """These rows, with blocks on n_jobs threads and BLAS held to one thread in each."""
-        if n_jobs is None:
+        if n_jobs is None or not self.backend.threaded:
             yield self
             return
-        with ThreadPoolExecutor(effective_n_jobs(n_jobs)) as pool, threadpool_limits(1):
-            yield self._with(run=pool.map)
+        count = effective_n_jobs(n_jobs)
+        with ThreadPoolExecutor(count) as pool, threadpool_limits(1):
+            yield self._with(run=partial(ahead, pool, 2 * count))
 
     def scaled(self, exponent: int) -> Rows:
         """The same rows multiplied by 2 ** -exponent, block by block."""
         return self._with(exponent=exponent)
 
+    def times(self, factors: np.ndarray | None) -> Rows:
+        """The same rows, each times its factor, block by block."""
+        return self._with(factors=factors)
+
+    def filled(self, fill: np.ndarray | None) -> Rows:
+        """The same rows, with one number a column in place of NaN, block by block."""
+        return self._with(fill=fill)
+
     def over(self, A: np.ndarray) -> Rows:
         """The rows of an array of the host, in the precision and on the threads of these."""
-        array = self.backend.asarray(A, self.dtype)
-        return type(self)(array, self.backend, run=self._run)
+        return Rows(self.backend.asarray(A, self.dtype), self.backend, run=self._run)
+
+    def part(self, rows: slice) -> Rows:
+        """Rows side by side, as rows of their own; neither scaled nor filled."""
+        return self.over(self._raw(rows))
+
+    def some(self, indices: np.ndarray) -> Rows:
+        """Likewise any others."""
+        return self.over(self.backend.take(self.X, indices))
+
+    def shuffled(self, size: int, rng: np.random.RandomState) -> Iterator[Rows]:
+        """All of them, so many at a time, each time others."""
+        order = rng.permutation(len(self))
+        return (self.some(np.sort(order[at])) for at in cut(0, len(self), size))
 
     def _with(self, **changes: Any) -> Rows:
-        return type(self)(
-            self.X, self.backend, **{"exponent": self.exponent, "run": self._run, **changes}
-        )
+        kept: dict[str, Any] = {
+            name: getattr(self, name) for name in ("exponent", "factors", "fill")
+        }
+        kept["run"] = self._run
+        return type(self)(self.X, self.backend, **{**kept, **changes})
 
     def map_sum(
         self, function: Callable[..., tuple[Any, Any]], *row_wise: RowWise
@@ -92,31 +121,50 @@ class Rows:
         ----------
         function : callable
             ``function(block, *parts) → (part, terms)``: a row-wise part, and a tuple of arrays.
-        *row_wise : list of arrays
+        *row_wise : sequence of arrays
             Handed to the function part by part.
 
         Returns
         -------
-        row_wise : list of arrays
+        row_wise : sequence of arrays
             The parts.
         sums : list of arrays
             The terms added up over the blocks, in their order, in float64.
         """
-        parts, sums = [], None
+        sums: list[Any] = []
 
-        def of_block(rows: slice, *given: Any) -> tuple[Any, Any]:
+        def of_block(block: Callable[[], Array], *given: Any) -> tuple[Any, Any]:
             with self.backend.active():
-                return function(self.block(rows), *given)
+                return function(block(), *given)
 
-        for part, terms in self._run(of_block, self.slices, *row_wise):
-            parts.append(part)
-            wide = [self.backend.to_algebra(term) for term in terms]
-            sums = wide if sums is None else [a + b for a, b in zip(sums, wide, strict=True)]
-        return parts, sums or []
+        def parts() -> Generator[Any, None, None]:
+            with closing(self._blocks()) as blocks:
+                for part, terms in self._run(of_block, blocks, *row_wise):
+                    wide = [self.backend.to_algebra(term) for term in terms]
+                    sums[:] = [a + b for a, b in zip(sums, wide, strict=True)] if sums else wide
+                    yield part
+
+        with closing(parts()) as computed:
+            return self.kept(computed), sums
+
+    def each(self, function: Callable[..., Any], *row_wise: RowWise) -> RowWise:
+        """Map a function over row-wise parts alone: X is not looked at."""
+        return self.kept(map(function, *row_wise))
+
+    def kept(self, parts: Iterable[Any]) -> RowWise:
+        """Parts, as they come, put where what is row-wise lies."""
+        return list(parts)
+
+    def _blocks(self) -> Generator[Callable[[], Array], None, None]:
+        """The blocks in their order, each as a function that is called where it is used."""
+        yield from (partial(self.block, rows) for rows in self.slices)
 
     def block(self, rows: slice) -> Array:
         """Those rows: scaled, in working precision."""
-        return self._prepared(self.X[rows, :])
+        return self._times_factors(self._prepared(self._raw(rows)), rows)
+
+    def _raw(self, rows: slice) -> Array:
+        return self.backend.slice(self.X, rows)
 
     def take(self, indices: np.ndarray) -> Any:
         """Some rows, prepared likewise, on the host (NumPy, or SciPy sparse)."""
@@ -127,26 +175,63 @@ class Rows:
         if self.exponent:
             half = self.exponent // 2  # 2 ** 1074 is not a float
             block = block * 2.0**-half * 2.0 ** (half - self.exponent)
+        if self.fill is not None:
+            H = self.backend.asarray(self.fill[None, :], self.dtype)
+            ones = self.backend.asarray(np.ones((block.shape[0], 1)), self.dtype)
+            block = self.backend.filled(block, ones, H)
         return block
+
+    def _times_factors(self, block: Array, rows: slice) -> Array:
+        if self.factors is None:
+            return block
+        return self.backend.scale_rows(block, self.backend.asarray(self.factors[rows], self.dtype))
 
     def split(self, A: np.ndarray) -> RowWise:
         """A host array with a row for every row of X, as row-wise parts."""
-        return [self.backend.asarray(A[rows, :], self.dtype) for rows in self.slices]
+        return self.made(lambda rows: A[rows, :])
+
+    def made(self, of_rows: Callable[[slice], np.ndarray]) -> RowWise:
+        """Host arrays, made part by part in the order of the rows, as row-wise parts."""
+        return self.kept(self.backend.asarray(of_rows(rows), self.dtype) for rows in self.slices)
 
     def join(self, parts: RowWise) -> Array:
         """Row-wise parts as one array."""
-        return self.backend.xp.concat(parts, axis=0)
+        return self.backend.xp.concat(list(parts), axis=0)
+
+
+def cut(start: int, stop: int, step: int) -> list[slice]:
+    """That range in slices of step, of which the last may be shorter."""
+    return [slice(at, min(at + step, stop)) for at in range(start, stop, step)]
+
+
+def ahead(
+    pool: Executor, depth: int, function: Callable[..., Any], *iterables: Iterable[Any]
+) -> Iterator[Any]:
+    """Like map, on a pool, where at most `depth` calls are made before they are asked for."""
+    waiting: deque[Future[Any]] = deque()
+    try:
+        for items in zip(*iterables, strict=True):
+            waiting.append(pool.submit(function, *items))
+            if len(waiting) > depth:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
 
 
 def working_dtype(dtype: Any) -> str:
     """float32 for float32 and what is narrower, float64 for everything else."""
-    return "float32" if str(dtype).split(".")[-1] in NARROW else "float64"
+    name = getattr(dtype, "name", str(dtype))  # of the host's byte order, where that is a choice
+    return "float32" if name.split(".")[-1] in NARROW else "float64"
 
 
-def block_rows(stored: float, itemsize: int) -> int:
-    """How many rows of that many stored entries make a block."""
+def block_rows(shape: tuple[int, int], stored: int, itemsize: int) -> int:
+    """How many rows of an array of that shape, with that many stored entries, make a block."""
     fewest, most = BLOCK_ROWS
-    return max(fewest, min(most, math.floor(BLOCK_BYTES / max(1, stored * itemsize))))
+    fitting = BLOCK_BYTES * shape[0] // max(1, stored * itemsize)
+    return max(fewest, min(max(most, shape[1]), fitting))
 
 
 class Scale(NamedTuple):
@@ -168,8 +253,14 @@ class Scale(NamedTuple):
     longest: float
 
 
-def measure(rows: Rows) -> Scale:
+def measure(rows: Rows, weights: RowWise | None = None) -> Scale:
     """Look at every entry once, and again where the squares leave the range of the dtype.
+
+    Parameters
+    ----------
+    rows : Rows
+    weights : sequence of arrays of shape (b, 1), default=None
+        Row-wise, the weights with which the squares are summed. None is 1 for each.
 
     Raises
     ------
@@ -177,15 +268,15 @@ def measure(rows: Rows) -> Scale:
         If an entry is NaN or infinite, which is named, or if ‖X‖_F is beyond the dtype.
     """
     comfortable = COMFORTABLE[rows.dtype]
-    scale = Scale(0, *_squares(rows))
-    if 1 / comfortable < scale.longest < comfortable:
-        return scale
+    scale = Scale(0, *_squares(rows, weights))
+    if 1 / comfortable < scale.longest < comfortable and math.isfinite(scale.square):
+        return scale  # a NaN is in the sum, but not in every maximum
     largest = [float(part) for part in rows.map_sum(partial(_largest, rows.backend))[0]]
     for place, value in zip(rows.slices, largest, strict=True):
         if not math.isfinite(value):
             raise ValueError(_not_finite(rows, place))
     exponent = math.frexp(max(largest))[1]
-    scale = Scale(exponent, *_squares(rows.scaled(exponent)))
+    scale = Scale(exponent, *_squares(rows.scaled(exponent), weights))
     check_range(rows.dtype, scale.square**0.5, exponent)
     return scale
 
@@ -200,14 +291,19 @@ def check_range(dtype: str, norm: float, exponent: int) -> None:
         )
 
 
-def _squares(rows: Rows) -> tuple[float, float]:
-    longest, (square,) = rows.map_sum(partial(_squares_of_block, rows.backend))
+def _squares(rows: Rows, weights: RowWise | None) -> tuple[float, float]:
+    row_wise = () if weights is None else (weights,)
+    longest, (square,) = rows.map_sum(partial(_squares_of_block, rows.backend), *row_wise)
     return float(square), max(float(part) for part in longest) ** 0.5
 
 
-def _squares_of_block(ops: Any, X: Array) -> tuple[Array, tuple[Array]]:
+def _squares_of_block(
+    ops: Any, X: Array, weights: Array | None = None
+) -> tuple[Array, tuple[Array]]:
     squares = ops.row_squares(X)
-    return ops.xp.max(squares), (ops.xp.sum(squares),)
+    return ops.xp.max(squares), (
+        ops.xp.sum(squares if weights is None else squares * weights[:, 0]),
+    )
 
 
 def _largest(ops: Any, X: Array) -> tuple[Array, tuple[()]]:

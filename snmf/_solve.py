@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -12,11 +12,11 @@ import numpy as np
 from snmf import _updates
 
 Array = Any
-RowWise = list[Any]
+RowWise = Sequence[Any]
 
 EXTRAPOLATION = (0.5, 1.05, 0.8)  # β at first, its growth with every pass, and its bound
 BALL_SWEEPS = 2  # of the penalised H-step
-MOST_STEPS = {"multiplicative": 5, "hals": 2}  # W-steps in a pass, at the most
+MOST_STEPS = {"multiplicative": 5, "hals": 2, "kept": 1}  # W-steps in a pass, at the most
 
 
 class Point(NamedTuple):
@@ -48,10 +48,14 @@ class Alternation:
         ‖X‖².
     l1 : float
         The penalty λ.
-    update : {"multiplicative", "hals"}
+    update : {"multiplicative", "hals", "kept"}
         The W-step, by its name in `snmf._updates`.
     repeats : int
         How often it is made in a pass, with A = X Hᵀ and B = H Hᵀ held fixed.
+    weights : sequence of arrays of shape (b, 1), default=None
+        Row-wise, the weights of the rows. None is 1 for each.
+    fixed : array of shape (m, p), default=None
+        The first rows of H, of unit norm, which no H-step changes.
     """
 
     rows: Any
@@ -59,6 +63,8 @@ class Alternation:
     l1: float
     update: str
     repeats: int
+    weights: RowWise | None = None
+    fixed: Array | None = None
 
     @property
     def _ops(self) -> Any:
@@ -71,58 +77,88 @@ class Alternation:
     def start(self, W: RowWise, H: np.ndarray | None) -> Point:
         """The factors to begin with; H by least squares where it is not given."""
         if H is not None:
-            return self._point(W, self._algebra.asarray(H), *self._sums(W))
-        S, T, total = self._sums(W)
+            return self._point(W, self._algebra.asarray(H), *self.sums(W))
+        S, T, total = self.sums(W)
         H = self._least_squares(S, T)
         if not self.l1:
             return self._point(W, H, S, T, total)
         norms = self._algebra.xp.sqrt(self._algebra.row_squares(H))
+        norms[: self._first] = 1.0
         scale = self._ops.asarray(norms, self.rows.dtype)
-        W, _ = self.rows.map_sum(lambda X, part: (part * scale, ()), W)
+        W = self.rows.each(lambda part: part * scale, W)
         H = H / self._algebra.xp.where(norms > 0, norms, 1.0)[:, None]
-        return self._point(W, H, *self._sums(W))
+        return self._point(W, H, *self.sums(W))
+
+    @property
+    def _first(self) -> int:
+        """How many rows of H are fixed."""
+        return 0 if self.fixed is None else int(self.fixed.shape[0])
 
     def advance(self, point: Point, Y: Array) -> Point:
         """One pass over X: the W-step at H = Y, then the H-step."""
         ops, dtype = self._ops, self.rows.dtype
-        B = self._algebra.matmul(Y, Y.T)
-        step = partial(
-            ops.pass_over_block, self.update,
-            H=ops.asarray(Y, dtype), B=ops.asarray(B, dtype), l1=self.l1, repeats=self.repeats,
-        )  # fmt: skip
-        W, (S, T, total) = self.rows.map_sum(step, point.W)
-        return self._point(W, self._update_h(S, T, point.H), S, T, total)
+        H, B = ops.asarray(Y, dtype), ops.asarray(self._algebra.matmul(Y, Y.T), dtype)
 
-    def _sums(self, W: RowWise) -> list[Array]:
-        sums = partial(_updates.sums_of_block, self._ops)
-        _, terms = self.rows.map_sum(lambda X, part: (None, sums(X, part)), W)
-        return list(terms)
+        def step(X: Array, W: Array, weights: Array | None = None) -> Any:
+            X = self._complete(X, W, H)
+            return ops.pass_over_block(self.update, X, W, H, B, self.l1, self.repeats, weights)
 
-    def _update_h(self, S: Array, T: Array, H: Array) -> Array:
+        W, (S, T, total) = self._map_sum(step, point.W)
         if self.l1:
-            return _updates.least_squares_in_ball(self._algebra, S, T, H, BALL_SWEEPS)
-        new = self._least_squares(S, T)
-        error = partial(_updates.squared_error, self._algebra, self.square, S, T)
-        return new if error(new) <= error(H) else H  # T⁺ cuts off, and so may lose
+            H = _updates.least_squares_in_ball(
+                self._algebra, S, T, point.H, BALL_SWEEPS, self._first
+            )
+            return self._point(W, H, S, T, total)
+        new = self._point(W, self._least_squares(S, T), S, T, total)
+        if new.loss <= point.loss:
+            return new
+        kept = self._point(W, point.H, S, T, total)  # T⁺ cuts off, and so may lose
+        return min(new, kept, key=lambda candidate: candidate.loss)
+
+    def _complete(self, X: Array, W: Array, H: Array) -> Array:
+        """A block of X, as a pass from W and H sees it."""
+        return X
+
+    def _map_sum(self, function: Callable[..., Any], *row_wise: RowWise) -> tuple[RowWise, Any]:
+        weighted = row_wise if self.weights is None else (*row_wise, self.weights)
+        result: tuple[RowWise, Any] = self.rows.map_sum(function, *weighted)
+        return result
+
+    def sums(self, W: RowWise) -> list[Array]:
+        """S, T and Σ W of all rows."""
+        sums = partial(_updates.sums_of_block, self._ops)
+        _, terms = self._map_sum(lambda *block: (None, sums(*block)), W)
+        return list(terms)
 
     def _least_squares(self, S: Array, T: Array) -> Array:
         rtol = T.shape[0] * float(np.finfo(self.rows.dtype).eps)
-        return _updates.least_squares(self._algebra, S, T, rtol)
+        if self.fixed is None:
+            return _updates.least_squares(self._algebra, S, T, rtol)
+        m = self._first
+        left = S[m:, :] - self._algebra.matmul(T[m:, :m], self.fixed)
+        rest = _updates.least_squares(self._algebra, left, T[m:, m:], rtol)
+        return self._algebra.xp.concat([self.fixed, rest], axis=0)
 
     def _point(self, W: RowWise, H: Array, S: Array, T: Array, total: Array) -> Point:
         if not self.square:
             return Point(W, H, 0.0)
+        penalty = self.l1 * float(self._algebra.xp.sum(total)) if self.l1 else 0.0
+        return Point(W, H, (self._error(W, H, S, T) + 2 * penalty) / self.square)
+
+    def _error(self, W: RowWise, H: Array, S: Array, T: Array) -> float:
         error = _updates.squared_error(self._algebra, self.square, S, T, H)
-        if error < self.square * float(np.finfo(self.rows.dtype).eps) ** 0.5:
-            error = self._residual(W, H)  # near an exact fit the sums cancel
-        return Point(W, H, (error + 2 * self.l1 * float(self._algebra.xp.sum(total))) / self.square)
+        cancelled = error < self.square * float(np.finfo(self.rows.dtype).eps) ** 0.5
+        return self._residual(W, H) if cancelled else error
 
     def _residual(self, W: RowWise, H: Array) -> float:
         ops = self._ops
         H = ops.asarray(H, self.rows.dtype)
-        _, (error,) = self.rows.map_sum(
-            lambda X, part: (None, (ops.xp.sum(ops.row_errors(X, part, H)),)), W
-        )
+
+        def error_of_block(X: Array, W: Array, weights: Array | None = None) -> Any:
+            errors = ops.row_errors(self._complete(X, W, H), W, H)
+            return None, (ops.xp.sum(errors if weights is None else errors * weights[:, 0]),)
+
+        _, (error,) = self._map_sum(error_of_block, W)
         return float(error)
 
 
@@ -143,15 +179,17 @@ def solve(
     """Advance from a point until the objective falls by less than tol in an iteration.
 
     With ``accelerate`` the pass is made at H extrapolated, H + β (H − H_before). Where the
-    objective would rise it is made again at H itself, from which it cannot, and β is halved.
+    objective would rise, or fall by so little that it would be the last pass, it is made again
+    at H itself, from which it cannot rise, and β is halved.
     """
     curve, before = [point.loss], point.H
     beta, growth, bound = EXTRAPOLATION if accelerate else (0.0, 1.0, 0.0)
     for iteration in range(1, max_iter + 1):
         new = advance(point, point.H + beta * (point.H - before))
-        if new.loss <= point.loss:
+        if point.loss - new.loss >= tol:
             beta = min(bound, beta * growth)
-        else:
+        elif beta and before is not point.H:
+            del new  # before the next is made: two W are enough
             beta /= 2
             new = advance(point, point.H)
         if not new.loss <= point.loss:

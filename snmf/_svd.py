@@ -8,7 +8,7 @@ so the global optimum; elsewhere a nonnegative W of k columns spans the first k 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,14 +18,17 @@ from scipy.optimize import linprog
 from scipy.sparse.linalg import LinearOperator, svds
 
 Array = Any
-RowWise = list[Any]
+RowWise = Sequence[Any]
 
 PROGRAMS = 30  # linear programs at most, each with the rows that the last one left behind
+LEFT_BEHIND = 1e-7  # by that much of the margin, which linear programs keep to about 1e-9
 MARGIN = 1e-3  # the narrowest margin of a positive direction that is worth its condition
 GRAM = 2048  # the largest Gram matrix whose eigenvalues are taken; beyond, Lanczos iterations
 
 
-def nonnegative_span(Z: np.ndarray, k: int, lift: float) -> tuple[np.ndarray, np.ndarray | None]:
+def nonnegative_span(
+    Z: np.ndarray, k: int, lift: float, weights: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray | None]:
     """At most k nonnegative columns for the span of Z, or all that such columns can span.
 
     Parameters
@@ -35,6 +38,8 @@ def nonnegative_span(Z: np.ndarray, k: int, lift: float) -> tuple[np.ndarray, np
     k : int
     lift : float
         The least weights are about this, in units of the root mean square of Z.
+    weights : ndarray of shape (n, 1), default=None
+        Of the rows; what a row of weight 0 holds is of no account. None is 1 for each.
 
     Returns
     -------
@@ -43,22 +48,28 @@ def nonnegative_span(Z: np.ndarray, k: int, lift: float) -> tuple[np.ndarray, np
     R : ndarray of shape (m, r) or None
         W R = Z, where that is so.
     """
-    direction = positive_direction(Z)
+    if weights is None:
+        weights = np.ones((len(Z), 1))
+    counts = weights[:, 0] > 0
+    direction = positive_direction(Z[counts])
     if direction is not None:
-        return _around(Z, direction, lift)
+        W, R = _around(Z, direction, lift, weights)
+        return np.where(counts[:, None], W, np.abs(W)), R
     if k == 1:
-        return max(np.maximum(Z, 0), np.maximum(-Z, 0), key=np.linalg.norm), None
-    return _lifted(Z[:, : k - 1], lift), None
+        halves = np.maximum(Z, 0), np.maximum(-Z, 0)
+        return max(halves, key=lambda half: float(np.sum(weights * half**2))), None
+    return _lifted(Z[:, : k - 1], lift, weights), None
 
 
-def _lifted(Z: np.ndarray, lift: float) -> np.ndarray:
+def _lifted(Z: np.ndarray, lift: float, weights: np.ndarray) -> np.ndarray:
     """[Z + c 1ᵀ, c] with c so large that all is positive: its span holds that of Z."""
-    Z = Z * np.where(Z.sum(axis=0) < 0, -1, 1).astype(Z.dtype)
-    c = np.maximum(0, -Z.min(axis=1)) + lift * _rms(Z)
+    c = np.maximum(0, -Z.min(axis=1)) + lift * _rms(Z, weights)
     return np.column_stack([Z + c[:, None], c])
 
 
-def _around(Z: np.ndarray, direction: np.ndarray, lift: float) -> tuple[np.ndarray, np.ndarray]:
+def _around(
+    Z: np.ndarray, direction: np.ndarray, lift: float, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """A positive W, and a square matrix R with W R = Z, given that Z @ direction is positive.
 
     In an orthonormal basis that begins with the direction, Z is [u, V]; W is [u, V + u lᵀ].
@@ -66,15 +77,24 @@ def _around(Z: np.ndarray, direction: np.ndarray, lift: float) -> tuple[np.ndarr
     basis = np.linalg.qr(np.column_stack([direction, np.eye(len(direction))]))[0]
     basis[:, 0] = direction
     u, others = Z @ direction.astype(Z.dtype), Z @ basis[:, 1:].astype(Z.dtype)
-    inside = u > 0  # elsewhere the row of Z is zero
+    inside = (u > 0) & (weights[:, 0] > 0)  # elsewhere the row of Z is zero, or does not count
     lifts = np.max(-others[inside] / u[inside, None], axis=0, initial=0.0)
-    lifts = lifts + lift * _rms(others) / _rms(u)
+    lifts = lifts + lift * _rms(others, weights) / _rms(u[:, None], weights)
     R = np.vstack([direction - basis[:, 1:] @ lifts, basis[:, 1:].T])
     return np.column_stack([u, others + lifts * u[:, None]]), R
 
 
-def _rms(A: np.ndarray) -> Any:
-    return np.sqrt(np.mean(A**2)) if A.size else A.dtype.type(0)
+def _rms(A: np.ndarray, weights: np.ndarray) -> Any:
+    if not A.size:
+        return A.dtype.type(0)
+    return np.sqrt(np.average(np.mean(A**2, axis=1), weights=weights[:, 0])).astype(A.dtype)
+
+
+def signs(Z: np.ndarray) -> np.ndarray:
+    """What makes the largest entry of every column positive: the sign of V is free."""
+    largest = np.argmax(np.abs(Z), axis=0)
+    heads: np.ndarray = np.take_along_axis(Z, largest[None, :], axis=0)[0]
+    return np.where(heads < 0, -1, 1).astype(Z.dtype)
 
 
 def positive_direction(Z: np.ndarray) -> np.ndarray | None:
@@ -91,22 +111,25 @@ def positive_direction(Z: np.ndarray) -> np.ndarray | None:
     Notes
     -----
     A linear program for y and the widest margin t with z_i y ≥ t ‖z_i‖, over few rows first; the
-    rows that its solution leaves behind are taken in, until none is.
+    rows that its solution leaves behind are taken in, until none is, so that it does not matter
+    how often a row is there.
     """
     length = np.linalg.norm(Z, axis=1)
     Z = Z[length > 0] / length[length > 0, None]
     y = Z.mean(axis=0, dtype="float64")
-    taken = np.zeros(0, dtype=int)
+    taken, margin = np.zeros(0, dtype=int), np.inf
     for _ in range(PROGRAMS):
-        order = np.argsort(Z @ y.astype(Z.dtype))
-        taken = np.union1d(taken, order[: 10 * Z.shape[1]])
+        along = Z @ y.astype(Z.dtype)
+        lowest = np.argsort(along)[: 10 * Z.shape[1]]
+        behind = np.setdiff1d(lowest[along[lowest] < margin - LEFT_BEHIND], taken)
+        if not len(behind):
+            break
+        taken = np.append(taken, behind)
         y, margin = _widest_margin(Z[taken].astype("float64"))
         if margin < MARGIN:
             return None
-        if (Z @ y.astype(Z.dtype)).min() >= 0.5 * margin:
-            unit: np.ndarray = y / np.linalg.norm(y)
-            return unit
-    return None
+    length = np.linalg.norm(y)
+    return y / length if margin < np.inf and along.min() > 0 else None
 
 
 def _widest_margin(Z: np.ndarray) -> tuple[np.ndarray, float]:
@@ -152,8 +175,6 @@ def right_singular_vectors(rows: Any, k: int) -> np.ndarray:
     rounding = 10 * max(n, p) ** 0.5 * np.finfo(rows.backend.widest).eps
     known: np.ndarray = squares > rounding * squares[0]
     Vt = Vt[known & (squares > 0)]
-    heads = np.take_along_axis(Vt, np.argmax(np.abs(Vt), axis=1)[:, None], axis=1)
-    Vt *= np.sign(heads)  # the sign is free: the largest entry shall be positive
     return Vt.T
 
 
@@ -195,19 +216,21 @@ def _reflected(V: np.ndarray, ops: Any, X: Array) -> Array:
 
 def gram_of_rows(rows: Any) -> np.ndarray:
     """X Xᵀ, block against block."""
-    ops = rows.backend
-    columns = []
-    for place in rows.slices:
+    ops, numbers = rows.backend, range(len(rows.slices))
+    gram = np.empty((len(rows), len(rows)))
+
+    def product(X: Array, i: int, other: Array, j: int) -> tuple[np.ndarray | None, tuple[()]]:
+        if j < i:
+            return None, ()  # Xᵀ of one that is there
+        return ops.to_host(ops.to_dense(ops.matmul(X, ops.asarray(other, ops.widest).T))), ()
+
+    for i, place in enumerate(rows.slices):
         X = ops.asarray(rows.block(place), ops.widest)
-        columns.append(
-            rows.map_sum(
-                lambda other, X=X: (
-                    ops.to_host(ops.to_dense(ops.matmul(ops.asarray(other, ops.widest), X.T))),
-                    (),
-                )
-            )[0]
-        )
-    return np.block([[column[i] for column in columns] for i in range(len(columns))])
+        parts, _ = rows.map_sum(partial(product, X, i), numbers)
+        for j in numbers[i:]:
+            gram[place, rows.slices[j]] = parts[j]
+            gram[rows.slices[j], place] = parts[j].T
+    return gram
 
 
 def _operator(rows: Any) -> LinearOperator:

@@ -20,17 +20,32 @@ Array = Any
 
 
 def pass_over_block(
-    ops: Any, solver: str, X: Array, W: Array, H: Array, B: Array, l1: float, repeats: int
+    ops: Any,
+    solver: str,
+    X: Array,
+    W: Array,
+    H: Array,
+    B: Array,
+    l1: float,
+    repeats: int,
+    weights: Array | None = None,
 ) -> tuple[Array, tuple[Array, Array, Array]]:
     """One iteration's work on one block of rows: its W-step, then S, T and Σ W."""
     A = ops.matmul(X, H.T)
     W = getattr(ops, solver)(A, B, W, l1, repeats)
-    return W, sums_of_block(ops, X, W)
+    return W, sums_of_block(ops, X, W, weights)
 
 
-def sums_of_block(ops: Any, X: Array, W: Array) -> tuple[Array, Array, Array]:
-    """``S = Wᵀ X``, ``T = Wᵀ W`` and ``Σ W`` of one block of rows."""
-    return ops.matmul(W.T, X), ops.matmul(W.T, W), ops.xp.sum(W)
+def sums_of_block(
+    ops: Any, X: Array, W: Array, weights: Array | None = None
+) -> tuple[Array, Array, Array]:
+    """``S = Wᵀ D X``, ``T = Wᵀ D W`` and ``Σ D W`` of one block of rows.
+
+    The diagonal D holds the weights of the rows, (b, 1), with which all of F is summed; None is
+    the identity. The W-step, row by row, knows nothing of them.
+    """
+    DW = W if weights is None else W * weights
+    return ops.matmul(DW.T, X), ops.matmul(DW.T, W), ops.xp.sum(DW)
 
 
 def multiplicative(ops: Any, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Array:
@@ -61,6 +76,11 @@ def hals(ops: Any, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Arr
     return W
 
 
+def kept(ops: Any, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Array:
+    """W-step of a fit whose W is given: none."""
+    return W
+
+
 def least_squares(ops: Any, S: Array, T: Array, rtol: float) -> Array:
     """H-step without penalty: H = T⁺ S, where T⁺ cuts off singular values below rtol.
 
@@ -72,15 +92,17 @@ def least_squares(ops: Any, S: Array, T: Array, rtol: float) -> Array:
     return unit[:, None] * ops.matmul(inverse, unit[:, None] * S)
 
 
-def least_squares_in_ball(ops: Any, S: Array, T: Array, H: Array, sweeps: int) -> Array:
+def least_squares_in_ball(
+    ops: Any, S: Array, T: Array, H: Array, sweeps: int, first: int = 0
+) -> Array:
     """H-step with a penalty: rows in the unit ball, each at its minimum given the others.
 
-    for j = 1…k:  h_j ← ball(h_j + (S_j − T_j H) / T_jj),  ball(v) = v / max(1, ‖v‖)
+    for j = first…k:  h_j ← ball(h_j + (S_j − T_j H) / T_jj),  ball(v) = v / max(1, ‖v‖)
     """
     xp = ops.xp
     H, diagonal = ops.copy(H), ops.diagonal(T)
     diagonal = xp.where(diagonal > 0, diagonal, math.inf)  # an unused component keeps its row
-    for j in list(range(T.shape[0])) * sweeps:
+    for j in list(range(first, T.shape[0])) * sweeps:
         h = H[j, :] + (S[j, :] - ops.matmul(T[j, :], H)) / diagonal[j]
         norm = xp.sqrt(xp.sum(h * h))
         H[j, :] = h / xp.where(norm > 1, norm, 1.0)

@@ -9,9 +9,11 @@ override is held to it.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from importlib import import_module
 from pathlib import Path
+from threading import Lock
 from types import ModuleType
 from typing import Any
 
@@ -20,6 +22,7 @@ from scipy.sparse import issparse
 
 from snmf import _updates
 from snmf._rows import Rows
+from snmf._stored import Store, StoredRows
 
 __all__ = ["ADAPTERS", "Backend", "SparseBackend", "choose", "owner"]
 
@@ -99,6 +102,11 @@ class Backend:
         return "float64"
 
     @property
+    def threaded(self) -> bool:
+        """Whether blocks may go on threads: not where settings, or streams, are one thread's."""
+        return True
+
+    @property
     def algebra(self) -> Backend:
         """The backend for what is done in float64."""
         return adapter("numpy")
@@ -110,13 +118,28 @@ class Backend:
     # Data in and out
 
     def asarray(self, A: Any, dtype: str | None = None) -> Array:
-        """A, of the host or of this library, on the device, in the dtype of that name."""
-        if issparse(A):
-            raise ValueError(
-                f"X must be dense for the backend {self.name!r}; got a SciPy sparse matrix. "
-                "Use backend='numpy', or 'cupy', for sparse data."
-            )
+        """A, of the host or of this library, on the device, in the dtype of that name.
+
+        What is float64 becomes `widest`.
+        """
+        A = portable(self.dense(A))
+        if (dtype or str(getattr(A, "dtype", "")).split(".")[-1]) == "float64":
+            dtype = self.widest
         return self.xp.asarray(A, dtype=dtype and getattr(self.xp, dtype), device=self.device)
+
+    def is_dense(self, A: Any) -> bool:
+        """Whether A is none of SciPy's sparse matrices, nor of this library's."""
+        return not issparse(A)
+
+    def dense(self, A: Any) -> Any:
+        """A, if it is dense."""
+        if not self.is_dense(A):
+            raise ValueError(
+                f"X must be dense for the backend {self.name!r}; got "
+                f"{getattr(A, 'layout', type(A).__name__)}. Make it dense, or give a SciPy sparse "
+                "matrix to backend='numpy' or 'cupy'."
+            )
+        return A
 
     def to_host(self, A: Array) -> np.ndarray:
         """A as a NumPy array."""
@@ -129,11 +152,14 @@ class Backend:
 
     def bring(self, A: Array, source: Backend) -> Array:
         """A, an array of the backend source, as one of this library on this device."""
-        return A if source == self else self.asarray(source.to_host(A))
+        if source == self or isinstance(A, Store):  # of which only blocks are brought
+            return A
+        direct = source.name == self.name and not hasattr(A, "nnz")  # sparse ones do not move
+        return self.asarray(A if direct else source.to_host(A))
 
     def check(self, X: Array) -> Array:
         """X, if it is a matrix of real numbers; whether they are finite is seen to later."""
-        if X.ndim != 2:
+        if self.dense(X).ndim != 2:
             raise ValueError(f"Expected 2D array, got an array of {X.ndim} dimensions instead")
         if self.xp.isdtype(X.dtype, "complex floating"):
             raise ValueError("Complex data not supported")
@@ -147,7 +173,11 @@ class Backend:
 
     def rows(self, X: Array) -> Rows:
         """The rows of X in blocks."""
-        return Rows(X, self)
+        return StoredRows(X, self) if isinstance(X, Store) else Rows(X, self)
+
+    def slice(self, A: Array, rows: slice) -> Array:
+        """Rows side by side, without a copy where the library has views."""
+        return A[rows, :]
 
     def take(self, A: Array, indices: np.ndarray) -> Array:
         """Those rows of A."""
@@ -185,17 +215,25 @@ class Backend:
 
     def identity_like(self, A: Array) -> Array:
         """The identity of the shape and the dtype of a square matrix."""
-        return self.xp.eye(A.shape[0], dtype=A.dtype, device=self.device)
+        return self.xp.eye(A.shape[-1], dtype=A.dtype, device=self.device)
 
     def tiny(self, dtype: Any) -> float:
         """The square root of the smallest normal number: safe to divide by."""
         return math.sqrt(self.xp.finfo(dtype).smallest_normal)
 
     def pass_over_block(
-        self, update: str, X: Array, W: Array, H: Array, B: Array, l1: float, repeats: int
+        self,
+        update: str,
+        X: Array,
+        W: Array,
+        H: Array,
+        B: Array,
+        l1: float,
+        repeats: int,
+        weights: Array | None = None,
     ) -> tuple[Array, tuple[Array, ...]]:
         """One iteration's work on a block: `snmf._updates.pass_over_block`."""
-        return _updates.pass_over_block(self, update, X, W, H, B, l1, repeats)
+        return _updates.pass_over_block(self, update, X, W, H, B, l1, repeats, weights)
 
     def multiplicative(self, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Array:
         """W-step of Ding, Li & Jordan: `snmf._updates.multiplicative`."""
@@ -204,6 +242,10 @@ class Backend:
     def hals(self, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Array:
         """W-step by coordinate descent: `snmf._updates.hals`."""
         return _updates.hals(self, A, B, W, l1, repeats)
+
+    def kept(self, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Array:
+        """No W-step: `snmf._updates.kept`."""
+        return _updates.kept(self, A, B, W, l1, repeats)
 
     # What else is done with a block of X
 
@@ -223,15 +265,22 @@ class Backend:
         """Every row times its factor."""
         return X * factors[:, None]
 
+    def filled(self, X: Array, W: Array, H: Array) -> Array:
+        """X with w h in place of its NaN."""
+        return self.xp.where(self.xp.isnan(X), self.matmul(W, H), X)
+
     def row_errors(self, X: Array, W: Array, H: Array) -> Array:
         """‖x − w H‖² of every row, from the residual."""
         return self.row_squares(X - self.matmul(W, H))
 
     def solve_passive(self, A: Array, B: Array, passive: Array) -> Array:
-        """For every row a: z with B z = a on its passive set and z = 0 elsewhere."""
+        """For every row a: z with B z = a on its passive set and z = 0 elsewhere.
+
+        B (k, k) is for all rows, or (b, k, k) one for each.
+        """
         xp = self.xp
         both = passive[:, :, None] & passive[:, None, :]
-        system = xp.where(both, B[None, :, :], self.identity_like(B)[None, :, :])
+        system = xp.where(both, B, self.identity_like(B))
         right = xp.where(passive, A, xp.zeros_like(A))
         return xp.linalg.solve(system, right[:, :, None])[:, :, 0]
 
@@ -264,6 +313,15 @@ class SparseBackend(Backend):
             return super().scale_rows(X, factors)
         return X.multiply(factors[:, None]).tocsr()
 
+    def filled(self, X: Array, W: Array, H: Array) -> Array:
+        if not self.issparse(X):
+            return super().filled(X, W, H)
+        X = X.tocoo(copy=True)
+        (missing,) = self.xp.nonzero(self.xp.isnan(X.data))
+        rows, columns = X.row[missing], X.col[missing]
+        X.data[missing] = self.xp.sum(W[rows] * H.T[columns], axis=1)
+        return X.tocsr()
+
     def row_errors(self, X: Array, W: Array, H: Array) -> Array:
         if not self.issparse(X):
             return super().row_errors(X, W, H)
@@ -272,6 +330,38 @@ class SparseBackend(Backend):
             super(SparseBackend, self).row_errors(X[i : i + few].toarray(), W[i : i + few], H)
             for i in range(0, X.shape[0], few)
         ])  # fmt: skip
+
+
+class Shared:
+    """A context that the first thread enters and the last one leaves: for what is the process's.
+
+    Parameters
+    ----------
+    context : callable
+        Makes the context. Whether it is left by an exception is not told to it.
+    """
+
+    def __init__(self, context: Callable[[], AbstractContextManager[Any]]) -> None:
+        self.context, self.lock, self.inside = context, Lock(), 0
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self.inside:
+                self.entered = self.context()
+                self.entered.__enter__()
+            self.inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.inside -= 1
+            if not self.inside:
+                self.entered.__exit__(None, None, None)
+
+
+def portable(A: Any) -> Any:
+    """A; if an array of the host in a dtype that NumPy alone knows, as longdouble, in float64."""
+    alone = isinstance(A, np.ndarray) and (not A.dtype.isnative or A.dtype.char == "g")
+    return A.astype("float64") if alone else A
 
 
 def adapter(name: str, device: Any = None) -> Backend:

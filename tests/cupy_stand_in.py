@@ -35,6 +35,7 @@ void launch(void (*body)(P...), long long blocks, long long threads, A... given)
         for (threadIdx.x = 0; threadIdx.x < threads; ++threadIdx.x) body(given...);
 }
 """
+BATCHED = 256  # the largest systems that CuPy solves together
 SCALARS = {"real": None, "long long": "int64", "int": "int32"}
 C_TYPES = {
     "float32": ctypes.c_float, "float64": ctypes.c_double, "int64": ctypes.c_longlong,
@@ -69,7 +70,10 @@ def compiled(source, name):
 
 
 class RawKernel:
+    made = 0
+
     def __init__(self, source, name):
+        RawKernel.made += 1
         self.source, self.name = source, name
         (real,) = re.findall(r"typedef (float|double) real;", source)
         self.real = {"float": "float32", "double": "float64"}[real]
@@ -169,18 +173,72 @@ class ndarray(Wrapped):  # noqa: N801  (CuPy's name)
 
 
 class csr_matrix(Wrapped):  # noqa: N801
+    """As CuPy's: what is computed needs to know of duplicates, and that waits for the device.
+
+    Slices, transposes and multiples know of them what it knows.
+    """
+
     __module__ = "cupyx.scipy.sparse"
+    waits = 0
 
     @property
     def device(self):
         raise NotImplementedError
 
-    def __init__(self, raw):
+    def __init__(self, raw, canonical=None):
         super().__init__(scipy.sparse.csr_matrix(raw))
+        self.canonical = canonical
+
+    @property
+    def has_canonical_format(self):
+        if self.canonical is None:
+            csr_matrix.waits += 1
+            self.canonical = bool(self.raw.has_canonical_format)
+        return self.canonical
+
+    def sum_duplicates(self):
+        if not self.has_canonical_format:
+            self.raw.sum_duplicates()
+            self.canonical = True
+
+    @property
+    def T(self):  # noqa: N802
+        return csr_matrix(self.raw.T, self.canonical)
+
+    def tocsr(self):
+        return self
+
+    def __getitem__(self, key):
+        return csr_matrix(self.raw[unwrap(key)], self.canonical)
+
+    def astype(self, dtype, copy=True):
+        return csr_matrix(self.raw.astype(dtype, copy=copy), self.canonical)
+
+
+def summed_up(name):
+    """A method of csr_matrix that first sums its duplicates up."""
+
+    def call(self, *args, **kwargs):
+        self.sum_duplicates()
+        result = lifted(getattr(self.raw, name))(*args, **kwargs)
+        if isinstance(result, csr_matrix):
+            result.canonical = True
+        return result
+
+    return call
+
+
+for name in ("multiply", "max", "__matmul__", "__mul__"):
+    setattr(csr_matrix, name, summed_up(name))
 
 
 class CUDARuntimeError(RuntimeError):
     pass
+
+
+def solve(a, b):
+    assert a.shape[-1] <= BATCHED, "CuPy solves systems as large one by one"
+    return lifted(np.linalg.solve)(a, b)
 
 
 class Namespace(ModuleType):
@@ -208,6 +266,8 @@ def modules():
         getDeviceCount=lambda: 1, getDevice=lambda: 0, CUDARuntimeError=CUDARuntimeError
     )
     cupy.cuda = SimpleNamespace(runtime=runtime, Device=lambda number: nullcontext())
+    cupy.linalg = Namespace.over(np.linalg)
+    cupy.linalg.solve = solve
     cupyx, scipy_, sparse = (ModuleType(n) for n in ("cupyx", "cupyx.scipy", "cupyx.scipy.sparse"))
     cupyx.scipy, scipy_.sparse = scipy_, sparse
     sparse.csr_matrix = csr_matrix

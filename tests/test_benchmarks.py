@@ -1,27 +1,97 @@
 """The benchmarks run, on tiny data: no time is asserted."""
 
+import importlib
+import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("quality", "snmf, svd start"),
-        ("cost", "peak memory of a fit"),
-        ("minibatch", "MiniBatchSNMF, until it stops"),
-        ("backends", "over X Hᵀ and Wᵀ X there"),
-    ],
-)
-def test_a_benchmark_runs(name, words):
-    extra = ["--rows", "600"] if name == "backends" else []
+def lines(name, *options, **environment):
+    """What a benchmark prints, by the first words of a line: the rest of it, in words."""
     done = subprocess.run(
-        [sys.executable, str(FOLDER / f"{name}.py"), "--tiny", *extra],
-        capture_output=True, text=True, check=True,
+        [sys.executable, str(FOLDER / f"{name}.py"), *map(str, options)],
+        capture_output=True, text=True, check=True, env={**os.environ, **environment},
     )  # fmt: skip
-    assert words in done.stdout
+    split = (line.strip().partition("  ") for line in done.stdout.splitlines())
+    return {first: rest.split() for first, _, rest in split}
+
+
+def test_quality():
+    found = lines("quality", "--tiny")
+    assert all(float(found[name][1]) >= 0 for name in ("default", "hals", "svd start"))  # the bound
+    zeros = [float(found[sparsity][0]) for sparsity in ("0", "0.05", "0.1", "0.2")]
+    assert zeros == sorted(zeros)
+    assert "mu, k = 3" in found
+
+
+def test_floor():
+    found = lines("floor", "--tiny")
+    for name in ("float32, k = 3, mu", "float64, k = 3, hals", "mu, n_jobs=None", "k = 3, hals"):
+        assert all(float(value) > 0 for value in found[name])
+
+
+def test_busy():
+    found = lines("busy", "--tiny")
+    for name in ("mu, n_jobs=None", "hals, n_jobs=1", "mu, n_jobs=2"):
+        assert len(found[name]) == 6
+
+
+def test_backends():
+    found = lines("backends", "--tiny", "--rows", 600)
+    assert "a plain pass of 600 x 64, k = 50, over X Hᵀ and Wᵀ X there" in found
+
+
+def test_minibatch():
+    found = lines("minibatch", "--tiny")
+    for name in ("mu, sparsity 0.0", "hals, sparsity 0.1"):
+        first, loss, above, _, _ = map(float, found[f"{name}, until it stops"])
+        assert 0 < loss < first
+        assert above < 10
+
+
+def test_disk():
+    found = lines("disk", "--tiny")
+    assert all(float(value) > 0 for value in found["mu, n_jobs=1"])
+    assert 0 < float(found["hals, W on disk"][2]) < 1000
+
+
+def test_scaling(tmp_path):
+    draws = importlib.util.find_spec("matplotlib") is not None
+    file = tmp_path / "picture.png"
+    found = lines("scaling", "--tiny", *(("--picture", file) if draws else ()))
+    assert float(found["n = 1200"][2]) > 0
+    assert len(found["n from 300 to 1200"]) == 3
+    assert file.exists() == draws
+
+
+def test_peers(tmp_path):
+    """Also on a file without labels, and with a peer that cannot be imported."""
+    (tmp_path / "noloox.py").write_text("raise ImportError('not here')")
+    X = np.random.default_rng(0).standard_normal((60, 30))
+    np.savez(tmp_path / "rows.npz", embeddings=X)
+    first = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    systems = ("--systems", "noloox", "snmf mu", "k-means")
+    found = lines("peers", "--tiny", "--data", tmp_path / "rows.npz", *systems, PYTHONPATH=first)
+    assert found["noloox"] == ["missing:", "not", "here"]
+    assert found["k-means: hals"][0].isdigit()
+
+
+@pytest.fixture
+def peers(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    yield importlib.import_module("peers")
+    for name in ("peers", "common"):
+        del sys.modules[name]
+
+
+def test_the_fewest_passes_that_reach_an_error(peers):
+    for least in (0, 1, 2, 3, 7, 8, 100, 1023, 1024):
+        assert peers.fewest(lambda count, least=least: count >= least) == least
+    assert peers.fewest(lambda count: False) is None

@@ -1,13 +1,28 @@
 """The command line, as a person and a script call it."""
 
+import json
+import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
+from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
+import zarr
+from matplotlib.image import imread
+from scipy import sparse
 from sklearn.datasets import load_digits
 
-from snmf import __main__
+import snmf
+from snmf import __main__, _command_line, _commands, _text
+from snmf._files import Reading, read
+from snmf._options import PARAMETERS
+from snmf.backends import ADAPTERS
+
+posix = pytest.mark.skipif(os.name != "posix", reason="signals, pipes and pseudo-terminals")
 
 
 def test_demo_prints_what_a_person_wants_to_see_and_saves_the_factors(tmp_path, capsys):
@@ -49,8 +64,577 @@ def test_wrong_words_are_refused(arguments, capsys):
     assert "usage: snmf" in capsys.readouterr().err
 
 
+X = np.random.default_rng(0).standard_normal((60, 5)).astype("float32")
+FIT = ("-k", "2", "--max-iter", "20", "--tol", "0")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments):
+    """The exit code, in this process: what is printed goes to capsys."""
+    return __main__.main([str(argument) for argument in arguments])
+
+
+def process(*arguments, **options):
+    """As a shell calls it: a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(snmf.__file__).parents[1])}
+    environment.pop("PYTHONUNBUFFERED", None)
+    return subprocess.Popen(
+        [sys.executable, "-m", "snmf", *map(str, arguments)], env=environment, text=True, **options
+    )
+
+
+def refused(capsys, *arguments, code=1):
+    """The one line that is said of a failure."""
+    assert run(*arguments) == code
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("snmf: ")
+    assert said.err.count("\n") == 1
+    return said.err
+
+
+def csv(text, name="table.csv"):
+    Path(name).write_text(text, encoding="utf-8")
+    return name
+
+
+# The whole way
+
+
+def test_from_a_table_to_a_model_weights_and_pictures(folder, capsys):
+    names = ["alpha", "beta", "gamma", "delta", "epsilon"]
+    lines = [",".join([f"row {i}", *map(str, x)]) for i, x in enumerate(X.tolist())]
+    csv("\n".join([",".join(["", *names]), *lines]))
+    assert run("fit", "table.csv", *FIT, "-o", "model.npz", "--weights", "W.csv") == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    for words in ("60 (row 0, row 1,", "5 (alpha, beta,", "iterations       20", "explained"):
+        assert words in said.out
+    model = snmf.load("model.npz")
+    assert list(model.feature_names_in_) == names
+    wanted = snmf.SNMF(2, max_iter=20, tol=0, random_state=0).fit(X.astype("float64"))
+    np.testing.assert_array_equal(model.components_, wanted.components_)
+    weights = read(Path("W.csv"))
+    assert weights.columns == ["snmf0", "snmf1"]
+    assert weights.rows == [f"row {i}" for i in range(60)]
+    np.testing.assert_allclose(weights.X, wanted.transform(X.astype("float64")), atol=1e-6)
+
+    assert run("transform", "model.npz", "table.csv", "-o", "again.npy") == 0
+    np.testing.assert_array_equal(np.load("again.npy"), wanted.transform(X.astype("float64")))
+    for kind in _command_line.KINDS:
+        data = [] if kind == "components" else ["--data", "table.csv"]
+        assert run("plot", "model.npz", "--kind", kind, *data, "-o", f"{kind}.png") == 0
+        assert imread(f"{kind}.png").std() > 0
+    assert run("plot", "model.npz", "--kind", "convergence", "-o", "c.svg") == 0
+    assert "<svg" in Path("c.svg").read_text(encoding="utf-8")
+    capsys.readouterr()
+    assert run("info", "model.npz") == 0
+    assert "5 (alpha, beta," in capsys.readouterr().out
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_one_json_object_for_programs(folder, capsys):
+    np.save("X.npy", X)
+    assert run("fit", "X.npy", "-k", 2, "--max-iter", 3, "-o", "m.npz", "--json") == 0
+    said = capsys.readouterr()
+    report = json.loads(said.out)
+    assert said.err == ""
+    assert (report["command"], report["samples"], report["features"]) == ("fit", 60, 5)
+    model = snmf.load("m.npz")
+    assert report["error"] == model.reconstruction_err_
+    assert report["relative_error"] == pytest.approx(model.reconstruction_err_ / np.linalg.norm(X))
+    assert "has not converged" in report["notes"][0]
+    for arguments in (["info", "m.npz"], ["info", "X.npy"], ["plot", "m.npz", "-o", "p.png"]):
+        assert run(*arguments, "--json") == 0
+        assert json.loads(capsys.readouterr().out)["command"] == arguments[0]
+    assert run("demo", "-k", 2, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["components"] == 2
+
+
+def test_warnings_are_notes_of_one_line(folder, capsys):
+    np.save("X.npy", X)
+    assert run("fit", "X.npy", "-k", 2, "--max-iter", 3, "-o", "m.npz") == 0
+    notes = capsys.readouterr().err.splitlines()
+    assert len(notes) == 1
+    assert notes[0].startswith("note: The fit has not converged")
+
+
+def test_the_options_of_a_fit_reach_it(folder, capsys):
+    np.save("X.npy", X)
+    given = {
+        "solver": "hals", "sparsity": 0.1, "init": "random", "n_init": 2, "tol": 0.001,
+        "max_iter": 7, "random_state": 3, "backend": "numpy", "device": "cpu", "n_jobs": 1,
+    }  # fmt: skip
+    words = {"random_state": "seed"}
+    options = [
+        word
+        for name, value in given.items()
+        for word in (f"--{words.get(name, name).replace('_', '-')}", value)
+    ]
+    assert run("fit", "X.npy", "-k", 2, *options, "-o", "m.npz") == 0
+    parameters = snmf.load("m.npz").get_params()
+    assert parameters == {**parameters, **given, "n_components": 2}
+    assert run("transform", "m.npz", "X.npy", "-o", "W.npy", "--n-jobs", 2) == 0
+    capsys.readouterr()
+    # what the fit was done by need not be where the weights are computed
+    snmf.save(snmf.load("m.npz").set_params(backend="cupy"), "gpu.npz")
+    assert run("transform", "gpu.npz", "X.npy", "-o", "V.npy", "--backend", "numpy") == 0
+    np.testing.assert_array_equal(np.load("V.npy"), np.load("W.npy"))
+
+
+def test_the_choices_are_those_of_the_library():
+    choices = {"solver": _command_line.SOLVERS, "init": (*_command_line.STARTS, "custom")}
+    for name, known in choices.items():
+        assert {*known} == PARAMETERS[name][0].options
+    assert ("auto", *ADAPTERS) == _command_line.BACKENDS
+    assert {*_commands.DRAWN} == {*_command_line.KINDS}
+
+
+# Reading
+
+
+@pytest.fixture
+def files(folder):
+    np.save("a.npy", X)
+    np.savez("a.npz", anything=X)
+    np.savez("many.npz", other=X[:3], X=X)
+    sparse.save_npz("sparse.npz", sparse.csc_array(X * (X > 0)))
+    with h5py.File("a.h5", "w") as file:
+        file["group/X"], file["vector"] = X, X[0]
+    with h5py.File("many.hdf5", "w") as file:
+        file["X"], file["Y"] = X, X
+    zarr.save_array("a.zarr", X)
+    zarr.save_group("many.zarr", X=X, Y=X)
+    np.savetxt("a.csv", X, delimiter=",", fmt="%.9g")
+    np.savetxt("a.tsv", X, delimiter="\t", fmt="%.9g")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("a.npy", None), ("a.npz", None), ("many.npz", "X"), ("a.h5", None), ("a.h5", "group/X"),
+        ("many.hdf5", "Y"), ("a.zarr", None), ("many.zarr", "X"), ("a.csv", None), ("a.tsv", None),
+    ],
+)  # fmt: skip
+def test_every_kind_of_file_is_read_and_fitted(files, capsys, name, key):
+    np.testing.assert_array_equal(read(Path(name), Reading(key)).X[:].astype("float32"), X)
+    option = [] if key is None else ["--dataset", key]
+    assert run("fit", name, *FIT, "-o", "m.npz", *option) == 0
+    wanted = snmf.SNMF(2, max_iter=20, tol=0, random_state=0).fit(X)
+    np.testing.assert_allclose(snmf.load("m.npz").components_, wanted.components_, atol=1e-4)
+
+
+def test_sparse_matrices_stay_sparse(files, capsys):
+    found = read(Path("sparse.npz")).X
+    assert sparse.issparse(found)
+    assert run("fit", "sparse.npz", *FIT, "-o", "m.npz", "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    wanted = report["error"] / np.linalg.norm(X * (X > 0))
+    assert report["relative_error"] == pytest.approx(wanted, rel=1e-6)
+
+
+def test_arrays_on_disk_are_not_loaded(files):
+    assert isinstance(read(Path("a.npy")).X, np.memmap)
+    assert isinstance(read(Path("a.h5")).X, h5py.Dataset)
+    assert isinstance(read(Path("a.zarr")).X, zarr.Array)
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "rows", "values"),
+    [
+        ("1,2\n3,4\n", None, None, [[1, 2], [3, 4]]),
+        ("a,b\n1,2\n3,4\n", ["a", "b"], None, [[1, 2], [3, 4]]),
+        ("a;b\n1;2\n3;4", ["a", "b"], None, [[1, 2], [3, 4]]),
+        ("a\tb\n1\t2\n3\t4", ["a", "b"], None, [[1, 2], [3, 4]]),
+        ("\ufeffa, b\r\n1, 2\r\n\r\n3, 4\r\n", ["a", "b"], None, [[1, 2], [3, 4]]),
+        (",a,b\n0,1,2\n1,3,4\n", ["a", "b"], ["0", "1"], [[1, 2], [3, 4]]),
+        (",0,1\nx,1,2\ny,3,4\n", ["0", "1"], ["x", "y"], [[1, 2], [3, 4]]),
+        ("id,a,b\n7,1,2\n8,3,4\n", ["a", "b"], ["7", "8"], [[1, 2], [3, 4]]),
+        ('"a","b"\n"x",1,2\n"y",3,4\n', ["a", "b"], ["x", "y"], [[1, 2], [3, 4]]),
+        ('"x, or so",1,2\ny,3,4\n', None, ["x, or so", "y"], [[1, 2], [3, 4]]),
+        ("1_1,1\n1_2,2\n", None, ["1_1", "1_2"], [[1], [2]]),
+        ("0,1,2\n5,6,7\n", ["0", "1", "2"], None, [[5, 6, 7]]),
+        ("0,1\n5,6\n", None, None, [[0, 1], [5, 6]]),
+        ("a\n1\n2\n", ["a"], None, [[1], [2]]),
+        ("5\n", None, None, [[5]]),
+        ("1e-3,nan\n-2,.5\n", None, None, [[1e-3, np.nan], [-2, 0.5]]),
+    ],
+)
+def test_tables_of_text(folder, text, columns, rows, values):
+    table = read(Path(csv(text)))
+    assert (table.columns, table.rows) == (columns, rows)
+    np.testing.assert_array_equal(table.X, values)
+
+
+def test_what_a_person_says_of_a_table_goes_before_what_is_seen(folder):
+    path = Path(csv("1,2,x\n3,4,y\n"))
+    assert read(path, Reading(header=True, drop=["x"])).columns == ["1", "2"]
+    table = read(path, Reading(row_names=True, drop=["3"]))
+    assert table.rows == ["1", "3"]
+    np.testing.assert_array_equal(table.X, [[2], [4]])
+    path = Path(csv("a,b\n1,2\n"))
+    assert read(path, Reading(row_names=True)).columns == ["b"]
+    path = Path(csv("id,2\n1,2\n"))
+    np.testing.assert_array_equal(read(path, Reading(row_names=False)).X, [[1, 2]])
+
+
+def test_long_tables_keep_what_their_beginning_says(folder):
+    lines = [f"r{i},{i},{i + 0.5}" for i in range(3 * _text.SAMPLE)]
+    table = read(Path(csv("\n".join(["name,a,b", *lines]))))
+    assert len(table.rows) == 3 * _text.SAMPLE
+    np.testing.assert_array_equal(table.X[:, 0], np.arange(3 * _text.SAMPLE))
+    csv("\n".join(["name,a,b", *lines, "last,1,two"]))
+    with pytest.raises(ValueError, match=f"line {3 * _text.SAMPLE + 2}, column 3 .'b'.: .* 'two'"):
+        read(Path("table.csv"))
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "words"),
+    [
+        (
+            "a,b\n1,2\n3,x\n4,5\n",
+            [],
+            "table.csv, line 3, column 2 ('b'): expected a number; got 'x'",
+        ),
+        ("a,b c\n1,2\n3,x\n4,5\n", [], "--drop 'b c'"),
+        ("1,2\n3,x\n4,5\n", [], "line 2, column 2: expected a number; got 'x'. To leave the col"),
+        ("a,b\n1,2\n3,\n", [], "line 3, column 2 ('b'): expected a number; got ''. Fill in"),
+        ("a;b\n1,5;2\n3;4\n", [], "got '1,5'. Write decimals with a point"),
+        (
+            "a,b\n1,2\nq,3\n5,6\n",
+            [],
+            "line 3, column 1 ('a'): expected a number; got 'q'. If these",
+        ),
+        ('a,b\n"1\n",2\nx,"3\n"\n4,4\n', [], "line 5, column 1"),
+        ("a,b\n1,2\n3\n", [], "line 3: expected 2 cells; got 1"),
+        ("a,b\n1,2\n3,4,5\n", [], "line 3: expected 2 cells; got 3"),
+        ("1,2\n3,4,5\n", [], "line 1: expected 3 cells; got 2"),
+        ("a,b\n1,2\n", ["--drop", "c"], "no column 'c' to drop; the columns are a, b"),
+        ("1,2\n", ["--drop", "3"], "no column '3' to drop; its columns have no names"),
+        ("a,b\n1,2\n", ["--drop", "a", "--drop", "b"], "no column of numbers is left"),
+        ("a,b\n", [], "a line of names, and none of numbers"),
+        ("", [], "the file is empty"),
+        ("a,b\n1,2\n", ["--key", "x"], "holds one table"),
+        ("a\n" + "1" * 200_000, [], "field larger than field limit"),
+    ],
+)
+def test_what_is_wrong_with_a_table_is_said(folder, capsys, text, options, words):
+    assert words in refused(capsys, "info", csv(text), *options)
+
+
+def test_files_that_are_not_what_they_seem_are_refused(files, capsys):
+    for suffix in ("npy", "npz", "h5", "csv"):
+        Path(f"none.{suffix}").touch()
+        Path(f"noise.{suffix}").write_bytes(bytes([255, 254, 0, 1, 128]) * 200)
+        assert f"none.{suffix}: " in refused(capsys, "info", f"none.{suffix}")
+        assert f"noise.{suffix}: expected" in refused(capsys, "info", f"noise.{suffix}")
+    for name in ("a.npy", "a.npz", "sparse.npz", "a.h5"):
+        whole = Path(name).read_bytes()
+        Path(f"cut-{name}").write_bytes(whole[: len(whole) // 2])
+        assert "or damaged" in refused(capsys, "info", f"cut-{name}")
+    Path("empty.zarr").mkdir()
+    assert "expected a Zarr array" in refused(capsys, "info", "empty.zarr")
+
+
+def test_arrays_that_are_no_table_of_numbers_are_refused(files, capsys):
+    np.save("v.npy", X[0])
+    np.save("z.npy", X * 1j)
+    np.save("s.npy", np.array([["a"]]))
+    np.save("o.npy", np.array([[{}]]), allow_pickle=True)
+    np.save("e.npy", X[:0])
+    assert "got the shape (5,)" in refused(capsys, "info", "v.npy")
+    assert "real numbers; got the dtype complex64" in refused(capsys, "info", "z.npy")
+    assert "real numbers; got the dtype <U1" in refused(capsys, "info", "s.npy")
+    assert "Python objects" in refused(capsys, "info", "o.npy")
+    assert "got the shape (0, 5)" in refused(capsys, "info", "e.npy")
+    assert "is a group of ['X']" in refused(capsys, "info", "a.h5", "--key", "group")
+    for name in ("many.npz", "many.hdf5", "many.zarr"):
+        assert "name one by --key, of: X, " in refused(capsys, "info", name).replace(
+            "other, X", "X, other"
+        ).replace("of: other", "of: X, other")
+        assert "there is no 'Q'; the tables are: " in refused(capsys, "info", name, "--key", "Q")
+    assert "are for .csv" in refused(capsys, "info", "a.npy", "--header")
+    assert "must end in one of .npy" in refused(capsys, "info", "a.txt")
+    assert "none.npy: No such file" in refused(capsys, "info", "none.npy")
+
+
+def test_a_library_that_is_missing_is_named(files, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.backend_bases", None)
+    assert "needs h5py: pip install 'snmf[files]'" in refused(capsys, "info", "a.h5")
+    fit = ("fit", "a.npy", *FIT, "-o", "m.npz")
+    assert "needs zarr: pip" in refused(capsys, *fit, "--weights", "W.zarr")
+    assert not Path("m.npz").exists()
+    assert run(*fit) == 0
+    capsys.readouterr()
+    assert "pip install 'snmf[plots]'" in refused(capsys, "plot", "m.npz", "-o", "p.png")
+
+
+# Writing
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["W.npy", "W.csv", "W.tsv", "W.h5", "W.hdf5", "W.zarr"])
+def test_weights_are_written_to_the_bit(folder, capsys, name, dtype):
+    np.save("X.npy", X.astype(dtype))
+    for _ in range(2):  # what is there is replaced
+        assert run("fit", "X.npy", *FIT, "-o", "m.npz", "--weights", name) == 0
+        W = read(Path(name)).X[:]
+        wanted = snmf.SNMF(2, max_iter=20, tol=0, random_state=0).fit_transform(X.astype(dtype))
+        np.testing.assert_array_equal(W.astype(dtype), wanted)
+    assert {path.name for path in folder.iterdir()} == {"X.npy", "m.npz", name}
+
+
+def test_what_cannot_be_written_is_said_before_the_work(files, capsys, monkeypatch):
+    def worked(*_, **__):
+        raise AssertionError("it began")
+
+    assert run("fit", "a.npy", *FIT, "-o", "m.npz") == 0
+    capsys.readouterr()
+    monkeypatch.setattr(snmf.SNMF, "fit_transform", worked)
+    monkeypatch.setattr(snmf.SNMF, "transform", worked)
+    fit = ("fit", "a.npy", *FIT, "-o")
+    Path("other.zarr").mkdir()
+    Path("other.zarr/mine").touch()
+    assert "no such folder" in refused(capsys, *fit, "none/m.npz")
+    assert "must end in one of" in refused(capsys, *fit, "m.npz", "--weights", "W.txt")
+    assert "not one of Zarr" in refused(capsys, *fit, "m.npz", "--weights", "other.zarr")
+    assert "must end in one of" in refused(capsys, "transform", "m.npz", "a.npy", "-o", "W.npz")
+    assert "must end in one of" in refused(capsys, "plot", "m.npz", "-o", "W.txt")
+    assert Path("other.zarr/mine").exists()
+    if os.name == "posix":
+        assert "not a regular file" in refused(capsys, *fit, "/dev/null")
+
+
+# What goes wrong
+
+
+def test_models_and_data_that_do_not_fit_are_refused(files, capsys):
+    csv("a,b,c,d,e\n1,2,3,4,5\n6,7,8,9,1\n", "named.csv")
+    csv("b,a,c,d,e\n1,2,3,4,5\n", "turned.csv")
+    csv("a,b,c,d,f\n1,2,3,4,5\n", "other.csv")
+    csv("a,b,c,d,e,f\n1,2,3,4,5,6\n", "more.csv")
+    csv("1,2,3,4,5\n6,7,8,9,1\n", "bare.csv")
+    csv("1,2\n3,4\n", "narrow.csv")
+    assert run("fit", "named.csv", "-k", "1", "-o", "m.npz") == 0
+    capsys.readouterr()
+    go = ("transform", "m.npz")
+    assert "order of the fit: a, b, c" in refused(capsys, *go, "turned.csv", "-o", "W.csv")
+    assert "that are not here: e" in refused(capsys, *go, "other.csv", "-o", "W.csv")
+    assert "leave them out: --drop 'f'" in refused(capsys, *go, "more.csv", "-o", "W.csv")
+    assert run(*go, "more.csv", "--drop", "f", "-o", "W.csv") == 0
+    assert run(*go, "bare.csv", "-o", "W.csv") == 0
+    assert capsys.readouterr().err == ""
+    assert "expecting 5 features" in refused(capsys, *go, "narrow.csv", "-o", "W.csv")
+    assert "a model; expected data" in refused(capsys, *go, "m.npz", "-o", "W.csv")
+    assert "expected a model file" in refused(capsys, "transform", "a.npz", "a.npy", "-o", "W.csv")
+    assert "of 5 pixels" in refused(capsys, "plot", "m.npz", "-o", "p.png", "--image-shape", "2x3")
+    X[3, 2], kept = np.nan, X[3, 2]
+    np.save("nan.npy", X)
+    X[3, 2] = kept
+    assert "NaN in row 3, column 2" in refused(capsys, "fit", "nan.npy", *FIT, "-o", "n.npz")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["fit"],
+        ["fit", "X.npy", "-o", "m.npz"],
+        ["fit", "X.npy", "-k", "2"],
+        ["fit", "X.npy", "-k", "-2", "-o", "m.npz"],
+        ["fit", "X.npy", "-k", "2", "-o", "m.npz", "--sparsity", "-1"],
+        ["fit", "X.npy", "-k", "2", "-o", "m.npz", "--tol", "nan"],
+        ["fit", "X.npy", "-k", "2", "-o", "m.npz", "--max-iter", "1.5"],
+        ["fit", "X.npy", "-k", "2", "-o", "m.npz", "--seed", "-1"],
+        ["fit", "X.npy", "-k", "2", "-o", "m.npz", "--n-jobs", "0"],
+        ["fit", "X.npy", "-k", "2", "-o", "m.npz", "--solver", "x"],
+        ["plot", "m.npz", "-o", "p.png", "--kind", "weights"],
+        ["plot", "m.npz", "-o", "p.png", "--data", "X.npy"],
+        ["plot", "m.npz", "-o", "p.png", "--kind", "convergence", "--image-shape", "2x2"],
+        ["plot", "m.npz", "-o", "p.png", "--image-shape", "2"],
+        ["plot", "m.npz", "-o", "p.png", "--image-shape", "0x2"],
+    ],
+)
+def test_bad_usage_is_a_two(folder, arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run(*arguments)
+    assert stop.value.code == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.splitlines()[-1].startswith(f"snmf {arguments[0]}: error: ")
+    assert not any(folder.iterdir())
+
+
+def test_an_error_that_nobody_thought_of_is_one_line_too(capsys, monkeypatch):
+    def broken(options):
+        raise ZeroDivisionError("over\nzero")
+
+    monkeypatch.setattr(_commands, "info", broken)
+    assert "ZeroDivisionError: over zero (python -X dev" in refused(capsys, "info", "x")
+    monkeypatch.setattr(_commands, "info", lambda options: [][1] if options else MemoryError)
+    assert "IndexError" in refused(capsys, "info", "x")
+
+
+def test_the_house_of_the_command_line_is_light():
+    code = (
+        "import sys\n"
+        "from snmf.__main__ import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit as stop: assert stop.code == 0\n"
+        "print({'numpy', 'scipy', 'sklearn', 'tqdm', 'matplotlib'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "usage: snmf" in done.stdout
+    assert done.stdout.endswith("set()\n")
+
+
+# A process among others
+
+
 def test_runs_as_a_module():
     done = subprocess.run(
         [sys.executable, "-m", "snmf", "--version"], capture_output=True, text=True, check=True
     )
     assert done.stdout.startswith("snmf ")
+
+
+def test_exit_codes_of_the_process(files):
+    for arguments, code in (
+        (["info", "a.npy"], 0), (["info", "none.npy"], 1), (["info"], 2), (["--help"], 0),
+    ):  # fmt: skip
+        done = process(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        out, err = done.communicate()
+        assert done.returncode == code
+        assert bool(out) == (code == 0)
+        assert "Traceback" not in err
+
+
+@pytest.fixture
+def _interruptible():
+    """Where the tests run in the background, SIGINT is ignored, in children too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@posix
+@pytest.mark.usefixtures("_interruptible")
+def test_a_terminal_shows_progress_and_control_c_is_a_130(folder):
+    import pty
+    import termios
+
+    np.save("X.npy", np.random.default_rng(0).standard_normal((20_000, 50)))
+    fit = ("fit", "X.npy", "-k", "10", "--tol", "0", "--max-iter", "10000000", "-o", "m.npz")
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 100))
+    with process(*fit, stdout=subprocess.PIPE, stderr=theirs) as running:
+        os.close(theirs)
+        try:
+            seen = b""
+            while b"loss=" not in seen:
+                seen += os.read(ours, 4096)
+            running.send_signal(signal.SIGINT)
+            with suppress(OSError):  # how a pseudo-terminal ends
+                while more := os.read(ours, 4096):
+                    seen += more
+            assert running.wait() == 130
+            assert running.stdout.read() == ""
+        finally:
+            running.kill()
+    os.close(ours)
+    assert b"snmf: interrupted" in seen
+    assert b"Traceback" not in seen
+    assert [path.name for path in folder.iterdir()] == ["X.npy"]
+
+
+@posix
+@pytest.mark.parametrize("arguments", [["info", "a.npy"], ["--help"], ["info", "a.npy", "--json"]])
+def test_a_broken_pipe_is_one_line(files, arguments):
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    done = process(*arguments, stdout=write_end, stderr=subprocess.PIPE)
+    os.close(write_end)
+    _, err = done.communicate()
+    assert done.returncode == 1
+    assert err == "snmf: nobody reads the output (broken pipe)\n"
+
+
+@posix
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_output_to_a_full_disk_is_one_line(files):
+    with open("/dev/full", "w") as full:
+        done = process("info", "a.npy", stdout=full, stderr=subprocess.PIPE)
+        _, err = done.communicate()
+    assert (done.returncode, err) == (1, "snmf: No space left on device\n")
+
+
+LIMITED = """
+import resource, sys
+from snmf.__main__ import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@posix
+@pytest.mark.parametrize("name", ["W.npy", "W.csv", "W.h5", "W.zarr"])
+def test_a_full_disk_leaves_no_half_of_a_file(folder, name):
+    np.save("X.npy", np.random.default_rng(0).standard_normal((4000, 3)))
+    snmf.save(snmf.SNMF(2, random_state=0, max_iter=2, tol=0).fit(np.load("X.npy")), "m.npz")
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, "transform", "m.npz", "X.npy", "-o", name],
+        capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(snmf.__file__).parents[1])},
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.startswith(f"snmf: {name}: ")
+    assert done.stderr.count("\n") == 1
+    assert {path.name for path in folder.iterdir()} == {"X.npy", "m.npz"}
+
+
+def test_numbers_of_components_are_compared(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    X = rng.random((150, 3)) @ rng.standard_normal((3, 20)) + 0.1 * rng.standard_normal((150, 20))
+    data, picture = tmp_path / "X.npy", tmp_path / "selection.png"
+    np.save(data, X)
+    options = ["-k", "1-4,6", "--repeats", "2", "--restarts", "2", "--plot", str(picture)]
+    assert __main__.main(["select", str(data), *options]) == 0
+    shown = capsys.readouterr().out
+    assert "best 3" in shown
+    assert "held-out error" in shown
+    assert imread(picture).ndim == 3
+    assert __main__.main(["select", str(data), "-k", "2,3", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["n_components"] == [2, 3]
+    assert report["best"] == 3
+    expected = snmf.select_n_components(X, [2, 3], random_state=0)
+    np.testing.assert_allclose(report["errors"], expected.errors)
+    with pytest.raises(SystemExit, match="2"):
+        __main__.main(["select", str(data), "-k", "3-2"])
+    assert __main__.main(["fit", str(data), "-k", "auto", "-o", str(tmp_path / "m.npz")]) == 0
+    assert snmf.load(tmp_path / "m.npz").n_components_ == 3
+
+
+def test_missing_values_and_locality_reach_the_fit(tmp_path, capsys):
+    X = np.random.default_rng(0).standard_normal((40, 6))
+    np.save(tmp_path / "X.npy", X)
+    X[3, 2] = np.nan
+    np.save(tmp_path / "holes.npy", X)
+    model = str(tmp_path / "m.npz")
+    assert __main__.main(["fit", str(tmp_path / "holes.npy"), "-k", "2", "-o", model]) == 1
+    assert "got NaN in row 3, column 2" in capsys.readouterr().err
+    missing = ["fit", str(tmp_path / "holes.npy"), "-k", "2", "-o", model, "--missing"]
+    assert __main__.main(missing) == 0
+    assert np.isfinite(snmf.load(model).transform(X)).all()
+    assert (
+        __main__.main(["fit", str(tmp_path / "X.npy"), "-k", "2", "-o", model, "--locality", "2"])
+        == 0
+    )
+    assert snmf.load(model).locality == 2

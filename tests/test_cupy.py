@@ -94,6 +94,68 @@ def test_the_estimator_through_the_adapter(cupy):
         model.fit(cupy.asarray(X))
 
 
+@needs_compiler
+@pytest.mark.parametrize("make", ["caller's own", "from the host"])
+def test_whether_there_are_duplicates_is_asked_once(cupy, make):
+    X = np.vstack([planted()] * 30)  # several blocks
+    X[np.abs(X) < 1] = 0
+    csr, waits = stand_in.csr_matrix, []
+    for max_iter in (2, 6):
+        given = sp.csr_array(X) if make == "from the host" else csr(X)
+        before = csr.waits
+        snmf.factorize(given, 3, backend="cupy", max_iter=max_iter, init="random", random_state=0,
+                       tol=0, progress_bar=False)  # fmt: skip
+        waits.append(csr.waits - before)
+    assert waits == [1, 1]
+
+
+@needs_compiler
+def test_duplicates_are_summed_up_in_a_copy(cupy):
+    X = planted()
+    twice = sp.csr_array(X)
+    twice = sp.csr_array(
+        (np.repeat(twice.data / 2, 2), np.repeat(twice.indices, 2), 2 * twice.indptr), X.shape
+    )
+    assert not twice.has_canonical_format
+    theirs = snmf.factorize(X, 3, random_state=0, progress_bar=False)
+    given = stand_in.csr_matrix(twice.copy())
+    for ours in (given, twice):
+        result = snmf.factorize(ours, 3, backend="cupy", random_state=0, progress_bar=False)
+        np.testing.assert_allclose(cupy.bring(result.W, owner(result.W)).get(), theirs.W, atol=1e-6)
+    assert given.raw.nnz == twice.nnz == 2 * X.size
+
+
+@needs_compiler
+def test_a_kernel_is_made_once(cupy):
+    begun, made = stand_in.RawKernel.made, []
+    for _ in range(2):
+        snmf.factorize(planted(), 3, backend="cupy", random_state=0, progress_bar=False)
+        made.append(stand_in.RawKernel.made - begun)
+    assert made[0] == made[1] <= 2  # one for each W-step
+
+
+@pytest.mark.parametrize("k", [256, 300])
+def test_systems_that_cupy_would_solve_one_by_one_go_to_the_host(cupy, k):
+    rng = np.random.default_rng(0)
+    G = rng.standard_normal((k, 2 * k))
+    A, B, passive = rng.standard_normal((5, k)), G @ G.T, rng.random((5, k)) < 0.5
+    solved = cupy.solve_passive(*map(cupy.asarray, (A, B, passive)))
+    assert owner(solved) == cupy
+    expected = adapter("numpy").solve_passive(A, B, passive)
+    np.testing.assert_allclose(solved.get(), expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("odd", [">f8", ">f4", ">i4", "longdouble"])
+def test_dtypes_that_numpy_alone_knows(cupy, odd):
+    X = np.round(10 * planted())
+    forms = [np.asarray, sp.csr_array] if odd == "longdouble" else [np.asarray]
+    for given in (form(X.astype(odd)) for form in forms):
+        there = cupy.asarray(given)
+        assert there.raw.dtype.char == "d"
+        assert there.raw.dtype.isnative
+        np.testing.assert_array_equal(cupy.to_dense(there).get(), X)
+
+
 def test_the_stand_in_refuses_what_cupy_refuses(cupy):
     A = cupy.asarray(planted())
     for mix in (lambda: np.asarray(A), lambda: A + planted(), lambda: planted() @ A):
@@ -109,6 +171,9 @@ def test_devices_by_name_and_number(cupy):
             adapter("cupy", device)
     with pytest.raises(ValueError, match="device must be 'cuda' or 'cuda:N' for cupy"):
         adapter("cupy", "mps")
+    for device in (1.5, object()):
+        with pytest.raises(ValueError, match="device must be None, a number, 'cuda', 'cuda:N' or"):
+            adapter("cupy", device)
 
 
 def test_without_a_device_the_refusal_says_so(cupy):
@@ -167,8 +232,22 @@ def test_every_name_that_the_adapter_uses_is_there():
     assert ("where",) in used
     for names in used:
         assert reaches(xp, names), names
+    cublas = Path(cupy.__file__).with_name("cublas.py")  # to import it takes its library
+    limit = f"_batched_gesv_limit = {stand_in.BATCHED}"
+    assert limit in cublas.read_text(encoding="utf-8").splitlines()
     sparse = importlib.import_module("cupyx.scipy.sparse")
-    for name in ("tocsr", "astype", "multiply", "sum", "max", "toarray", "get", "__getitem__"):
+    for name in (
+        "tocsr",
+        "has_canonical_format",
+        "sum_duplicates",
+        "astype",
+        "multiply",
+        "sum",
+        "max",
+        "toarray",
+        "get",
+        "__getitem__",
+    ):
         assert hasattr(sparse.csr_matrix, name), name
     for name in ("get", "copy", "astype", "__matmul__", "T"):
         assert hasattr(cupy.ndarray, name), name

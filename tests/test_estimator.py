@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import snmf
-from snmf import SNMF, _factorize
+from snmf import SNMF, _options
 from snmf.backends import adapter
 
 RNG = np.random.default_rng(0)
@@ -32,12 +32,21 @@ def model(n_components=3, **parameters):
     return SNMF(n_components, progress_bar=False, random_state=0, **parameters)
 
 
+EXCUSED = {  # as scikit-learn excuses its own KMeans: rows are drawn, whatever their weight
+    f"check_sample_weight_equivalence_on_{kind}_data": "the k-means start is drawn from the rows"
+    for kind in ("dense", "sparse")
+}
+
+
 @parametrize_with_checks(
     [
-        SNMF(solver=solver, sparsity=sparsity, random_state=0)
+        SNMF(n_components, solver=solver, sparsity=sparsity, init=init, random_state=0)
         for solver in ("mu", "hals")
         for sparsity in (0, 0.05)
+        for n_components, init in ((None, "kmeans"), (3, "svd"))  # None depends on the rows
     ]
+    + [SNMF(missing_values=np.nan, random_state=0)],
+    expected_failed_checks=lambda estimator: EXCUSED if estimator.init == "kmeans" else {},
 )
 @pytest.mark.filterwarnings("ignore")
 def test_scikit_learns_own_checks(estimator, check):
@@ -60,8 +69,8 @@ def test_the_first_seven_parameters_are_nolooxs():
 
 def test_defaults_stand_in_two_signatures_and_agree():
     ours = {name: p.default for name, p in inspect.signature(SNMF).parameters.items()}
-    assert ours == {f.name: f.default for f in fields(_factorize.Options)}
-    assert set(ours) == set(_factorize.PARAMETERS)
+    assert ours == {f.name: f.default for f in fields(_options.Options)}
+    assert set(ours) == set(_options.PARAMETERS)
 
 
 def test_attributes_are_those_of_factorize():
@@ -338,3 +347,39 @@ def test_a_custom_start_through_the_estimator():
     again = model(init="custom", max_iter=500).fit(X, H=ended.components_)
     assert again.reconstruction_err_ <= ended.reconstruction_err_ * 1.01
     assert again.fit_transform(X, W=W0).shape == (60, 3)
+
+
+# The number of components
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1.0, 1e200])
+def test_bic_is_its_formula_and_knows_the_number_of_components(scale):
+    rng = np.random.default_rng(0)
+    data = rng.random((200, 4)) @ rng.standard_normal((4, 30))
+    data = data + 0.2 * rng.standard_normal(data.shape)
+    fitted = [model(k, solver="hals").fit(scale * data) for k in range(2, 7)]
+    values = [one.bic(scale * data) for one in fitted]
+    assert np.argmin(values) == 2
+    W, H = fitted[2].transform(scale * data), fitted[2].components_
+    left = np.log(np.sum((data - W / scale @ H) ** 2) / data.size) + 2 * np.log(scale)
+    expected = data.size * left + 4 * (200 + 30 - 1) * np.log(data.size)
+    assert values[2] == pytest.approx(expected, rel=1e-9)
+
+
+def test_bic_counts_observed_entries_and_is_minus_infinity_for_an_exact_fit():
+    rng = np.random.default_rng(0)
+    data = np.where(rng.random(X.shape) < 0.3, np.nan, X)
+    fitted = model(missing_values=np.nan).fit(data)
+    left = np.nansum((data - fitted.transform(data) @ fitted.components_) ** 2)
+    count = np.sum(~np.isnan(data))
+    expected = count * np.log(left / count) + 3 * (60 + 8 - 1) * np.log(count)
+    assert fitted.bic(data) == pytest.approx(expected, rel=1e-9)
+    assert model(1).fit(np.zeros((4, 3))).bic(np.zeros((4, 3))) == -np.inf
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-200, 1e200])
+def test_rms_is_that_of_the_rows(scale):
+    fitted = model().fit(scale * X)
+    assert fitted.rms_ == pytest.approx(scale * np.mean(np.sum(X**2, axis=1)) ** 0.5, rel=1e-12)
+    sparse = model(sparsity=0.1).fit(sp.csr_array(scale * X))
+    assert sparse.penalty_ == pytest.approx(0.1 * sparse.rms_, rel=1e-12)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
 
 import snmf
-from snmf import _factorize, _rows, _solve, _svd, _wide
+from snmf import _options, _rows, _solve, _svd, _wide
 from snmf.backends import adapter
 
 SOLVERS = ["mu", "hals"]
@@ -73,7 +73,7 @@ def test_no_pass_raises_the_true_objective(solver, sparsity, accelerate):
     rng = np.random.default_rng(0)
     rows = adapter("numpy").rows(X)
     l1 = sparsity * (np.sum(X**2) / len(X)) ** 0.5
-    update = _factorize.UPDATES[solver]
+    update = _options.UPDATES[solver]
     repeats = 3 if accelerate else 1
     alternation = _solve.Alternation(rows, np.sum(X**2), l1, update, repeats)
     point = alternation.start([rng.random((len(X), 4))], None)

@@ -17,30 +17,48 @@ ROOT = Path(__file__).parents[1]
 
 # What of snmf a file may import. A new file adds its row.
 MAY_IMPORT = {
-    "snmf/__init__.py": {"snmf._estimator", "snmf._factorize", "snmf._minibatch"},
-    "snmf/__main__.py": {"snmf"},
-    "snmf/_estimator.py": {"snmf._factorize", "snmf._rows", "snmf.backends"},
-    "snmf/_factorize.py": {
-        "snmf._init", "snmf._nnls", "snmf._progress", "snmf._rows", "snmf._solve", "snmf._wide",
-        "snmf.backends",
+    "snmf/__init__.py": {
+        "snmf._estimator", "snmf._factorize", "snmf._minibatch", "snmf._model_file",
+        "snmf._selection",
     },
+    "snmf/__main__.py": {"snmf._command_line", "snmf._commands"},
+    "snmf/_command_line.py": {"snmf"},
+    "snmf/_commands.py": {"snmf", "snmf._files", "snmf._model_file", "snmf._whole", "snmf.plots"},
+    "snmf/_estimator.py": {"snmf._factorize", "snmf._rows", "snmf._selection", "snmf.backends"},
+    "snmf/_factorize.py": {
+        "snmf._init", "snmf._local", "snmf._missing", "snmf._nnls", "snmf._options",
+        "snmf._parts", "snmf._progress", "snmf._rows", "snmf._solve", "snmf._wide", "snmf.backends",
+    },
+    "snmf/_files.py": {"snmf._text", "snmf._whole"},
     "snmf/_init.py": {"snmf._updates", "snmf._nnls", "snmf._svd"},
+    "snmf/_local.py": {"snmf._nnls", "snmf._solve", "snmf._updates"},
     "snmf/_minibatch.py": {
-        "snmf._estimator", "snmf._factorize", "snmf._init", "snmf._progress", "snmf._rows",
-        "snmf._stream", "snmf.backends",
+        "snmf._estimator", "snmf._factorize", "snmf._init", "snmf._options", "snmf._progress",
+        "snmf._rows", "snmf._stream", "snmf.backends",
+    },
+    "snmf/_missing.py": {"snmf._nnls", "snmf._solve"},
+    "snmf/_model_file.py": {
+        "snmf", "snmf._estimator", "snmf._minibatch", "snmf._whole", "snmf.backends",
     },
     "snmf/_nnls.py": {"snmf._updates"},
+    "snmf/_options.py": {"snmf._init", "snmf.backends"},
+    "snmf/_parts.py": {"snmf._whole"},
     "snmf/_progress.py": set(),
     "snmf/_rows.py": set(),
+    "snmf/_selection.py": {"snmf._factorize", "snmf.plots"},
     "snmf/_solve.py": {"snmf._updates", "snmf._nnls", "snmf._rows"},
+    "snmf/_stored.py": {"snmf._parts", "snmf._rows"},
     "snmf/_stream.py": {"snmf._init", "snmf._rows", "snmf._solve", "snmf._updates"},
     "snmf/_svd.py": set(),
+    "snmf/_text.py": set(),
     "snmf/_updates.py": set(),
+    "snmf/_whole.py": set(),
     "snmf/_wide.py": {"snmf._svd"},
-    "snmf/backends.py": {"snmf._updates", "snmf._rows"},
+    "snmf/backends.py": {"snmf._updates", "snmf._rows", "snmf._stored"},
+    "snmf/plots.py": set(),
     "backends/_cupy.py": {"snmf.backends"},
     "backends/_jax.py": {"snmf.backends", "snmf._updates"},
-    "backends/_numpy.py": {"snmf.backends"},
+    "backends/_numpy.py": {"snmf._stored", "snmf.backends"},
     "backends/_torch.py": {"snmf.backends"},
 }  # fmt: skip
 IMPORTS_NOTHING = {"snmf/_updates.py": {"math", "typing"}}
@@ -89,10 +107,13 @@ def test_the_reader_of_imports_sees_every_form(tmp_path):
 
 
 def test_public_names_are_those_that_are_there():
-    public = {name for name in vars(snmf) if not name.startswith("_")}
+    for name in snmf.__all__:  # they are imported when asked for
+        assert getattr(snmf, name) is vars(snmf)[name]
+    assert {*snmf.__all__, "backends", "plots"} <= {*dir(snmf)}
+    public = {name for name in vars(snmf) if not name.startswith("_")} - {"TYPE_CHECKING"}
     modules = {name for name in public if isinstance(getattr(snmf, name), type(sys))}
     assert public - modules == set(snmf.__all__) - {"__version__"}
-    assert modules <= {"backends"}
+    assert modules <= {"backends", "plots"}
 
 
 def test_folders_that_must_not_be_packages_are_none():

@@ -10,7 +10,6 @@ from snmf import _nnls
 from snmf.backends import Backend, adapter
 
 OPS = adapter("numpy")
-EPS = np.finfo(float).eps
 
 
 def unit(H):
@@ -19,7 +18,7 @@ def unit(H):
 
 
 def solve(X, H, l1=0.0):
-    W, _, powers = _nnls.best_weights(OPS, X, H, l1, EPS)
+    W, _, powers = _nnls.best_weights(OPS, X, _nnls.Components.of(OPS, H), l1)
     assert not powers.any()
     return W
 
@@ -127,7 +126,7 @@ def test_a_row_may_have_any_scale(power):
     H = unit(rng.standard_normal((4, 10)))
     X = rng.integers(-9, 9, size=(6, 10)).astype(float)
     mixed = np.vstack([X, np.ldexp(X, power)])
-    W, squares, powers = _nnls.best_weights(OPS, mixed, H, 0.0, EPS)
+    W, squares, powers = _nnls.best_weights(OPS, mixed, _nnls.Components.of(OPS, H), 0.0)
     np.testing.assert_array_equal(powers[:6], 0)
     total = np.ldexp(W, powers[:, None].astype(int))
     np.testing.assert_allclose(total[6:], np.ldexp(total[:6], power), rtol=1e-12, atol=5e-324)
@@ -138,7 +137,7 @@ def test_a_penalty_far_above_a_tiny_row_leaves_it_at_zero():
     H = unit(np.random.default_rng(0).standard_normal((3, 5)))
     H[2] = 0
     X = np.vstack([H[0], 1e-300 * H[0]])
-    W, _, _ = _nnls.best_weights(OPS, X, H, 0.01, EPS)
+    W, _, _ = _nnls.best_weights(OPS, X, _nnls.Components.of(OPS, H), 0.01)
     assert W[0, 0] > 0
     assert np.all(W[1] == 0)
 
@@ -147,7 +146,7 @@ def test_the_error_is_the_residual_near_an_exact_fit_too():
     rng = np.random.default_rng(0)
     H = unit(rng.standard_normal((4, 10)))
     X = rng.random((20, 4)) @ H + 1e-9 * rng.standard_normal((20, 10))
-    W, squares, _ = _nnls.best_weights(OPS, X, H, 0.0, EPS)
+    W, squares, _ = _nnls.best_weights(OPS, X, _nnls.Components.of(OPS, H), 0.0)
     np.testing.assert_allclose(squares, np.sum((X - W @ H) ** 2, axis=1), rtol=1e-6)
 
 
@@ -157,7 +156,7 @@ def test_weights_that_would_cancel_beyond_rounding_are_never_worse_than_none(apa
     h = rng.standard_normal(12)
     H = unit(np.array([[1], [-1], [1], [-1], [1]]) * h + apart * rng.standard_normal((5, 12)))
     X = rng.standard_normal((200, 12))
-    W, squares, _ = _nnls.best_weights(OPS, X, H, 0.0, EPS)
+    W, squares, _ = _nnls.best_weights(OPS, X, _nnls.Components.of(OPS, H), 0.0)
     residual = np.sum((X - W @ H) ** 2, axis=1)
     np.testing.assert_allclose(squares, residual, rtol=1e-3)
     assert np.all(residual <= np.sum(X**2, axis=1) * (1 + 1e-12))

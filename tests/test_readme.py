@@ -1,10 +1,16 @@
 """README.rst: its Python runs, and its commands are those that CI and tox know."""
 
 import re
+import shlex
 import textwrap
 from pathlib import Path
 
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
+
+from snmf.__main__ import main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.rst").read_text(encoding="utf-8")
@@ -18,7 +24,9 @@ def blocks():
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_its_python_runs_from_top_to_bottom():
+def test_its_python_runs_from_top_to_bottom(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    matplotlib.use("Agg")
     assert len(blocks()) == README.count("code-block:: python") >= 3
     names = {}
     for block in blocks():
@@ -26,6 +34,24 @@ def test_its_python_runs_from_top_to_bottom():
     assert names["W"].shape == (1797, 16)
     assert names["result"].H.shape == (16, 64)
     assert 0 < names["Timed"].seconds < 60
+    plt.close("all")
+
+
+def test_its_commands_run_on_a_table(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    X = np.random.default_rng(0).standard_normal((40, 8))
+    np.savetxt("table.csv", X, delimiter=",", header=",".join("abcdefgh"), comments="")
+    np.save("FILE.npy", np.random.default_rng(0).standard_normal((60, 12)))
+    commands = re.findall(r"^    (?:\.venv/bin/)?snmf (.*?)(?: +#.*)?$", README, re.MULTILINE)
+    assert len(commands) == 6
+    for command in commands:
+        assert main(shlex.split(command.replace("FILE", "FILE.npy"))) == 0, command
+    assert {"parts.png", "model.npz", "W.csv"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_from_a_clone_to_a_picture_in_four_commands():
+    block = re.search(r"a picture of its parts::\n\n((?:    .*\n)+)", README)[1]
+    assert len(block.splitlines()) <= 4
 
 
 def test_its_test_command_is_what_ci_runs():

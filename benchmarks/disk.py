@@ -1,0 +1,125 @@
+"""Data on disk: a pass over reading once and the bare products, and the memory of a fit.
+
+tox -e benchmark -- disk [--rows N] [--folder FOLDER]
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import QUIET, a_pass, in_fresh_process, interleaved, parser, table, timed
+
+P, K = 400, 20
+STEP = 4096  # rows that the bare products take at a time
+AT_ONCE = 16  # blocks that they take in turn: more than a cache holds
+SOLVERS = ("mu", "hals")
+
+
+def write(path: Path, n: int) -> None:
+    """Float32 rows around nonnegative combinations of components, part by part."""
+    rng = np.random.default_rng(0)
+    H = rng.standard_normal((K, P), dtype="float32")
+    file = np.lib.format.open_memmap(path, "w+", "float32", (n, P))
+    for start in range(0, n, 20_000):
+        count = min(20_000, n - start)
+        noise = rng.standard_normal((count, P), dtype="float32")
+        file[start : start + count] = rng.random((count, K), dtype="float32") @ H + noise
+
+
+class Watched:
+    """The most anonymous memory of this process while it is watched, in bytes."""
+
+    def __enter__(self) -> Watched:
+        self.most, self._over = 0, threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.01):
+            status = Path("/proc/self/status").read_text()
+            self.most = max(self.most, 1024 * int(re.findall(r"RssAnon:\s*(\d+)", status)[0]))
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+def fit(path: Path, parameters: dict[str, Any]) -> tuple[float, int, int]:
+    """Seconds, iterations, and the most anonymous memory of a fit in this process."""
+    import snmf
+
+    warnings.simplefilter("ignore")
+    X = np.load(path, mmap_mode="r")
+    with Watched() as memory:
+        result, seconds = timed(lambda: snmf.factorize(X, K, **QUIET, **parameters))
+    return seconds, result.n_iter, memory.most
+
+
+def fits(path: Path, max_iter: int, n_jobs: int | None) -> Iterator[tuple[Any, ...]]:
+    for solver in SOLVERS:
+        for out in (None, path.with_name("W.npy")):
+            parameters = {"solver": solver, "out": out, "max_iter": max_iter, "n_jobs": n_jobs}
+            seconds, count, memory = in_fresh_process(fit, path, parameters)
+            yield f"{solver}, {'W on disk' if out else 'W'}", count, seconds, memory / 2**20
+
+
+def passes(path: Path, n_jobs: int | None, repeats: int) -> Iterator[tuple[Any, ...]]:
+    X = np.load(path, mmap_mode="r")
+    rng = np.random.default_rng(0)
+    H, W = rng.standard_normal((K, P)).astype("float32"), rng.random((STEP, K), dtype="float32")
+    blocks = [np.array(X[start : start + STEP]) for start in range(0, len(X), STEP)[:AT_ONCE]]
+    buffer = np.empty_like(blocks[0])
+
+    def read() -> None:
+        with path.open("rb", buffering=0) as file:
+            while file.readinto(buffer):
+                pass
+
+    def products() -> None:
+        for number in range(-(-len(X) // STEP)):
+            block = blocks[number % len(blocks)]
+            _ = block @ H.T, W[: len(block)].T @ block
+
+    with ExitStack() as stack:
+        calls = [
+            stack.enter_context(a_pass(X, K, solver, accelerate=fast, n_jobs=n_jobs))
+            for solver in SOLVERS
+            for fast in (False, True)
+        ]
+        once, two, *seconds = interleaved(read, products, *calls, repeats=repeats)
+    for solver, plain, fast in zip(SOLVERS, seconds[::2], seconds[1::2], strict=True):
+        whole = once + two
+        yield f"{solver}, n_jobs={n_jobs}", plain, plain / whole, fast / whole, once / two
+
+
+def main() -> None:
+    words = parser(__doc__, data=False)
+    words.add_argument("--rows", type=int, default=5_000_000, help=f"of {4 * P} bytes each")
+    words.add_argument("--max-iter", type=int, default=10, help="iterations of a fit")
+    words.add_argument("--folder", type=Path, help="where the file is made; the temporary one")
+    arguments = words.parse_args()
+    n, repeats = (10_000, 1) if arguments.tiny else (arguments.rows, 5)
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        path = Path(folder) / "X.npy"
+        write(path, n)
+        heads = ["seconds", "÷ (reading + X Hᵀ + WᵀX)", "accelerated ÷", "reading ÷ products"]
+        title = f"{n} x {P}, k = {K}, float32 on disk: a pass"
+        lines = (line for n_jobs in (None, 1) for line in passes(path, n_jobs, repeats))
+        table(title, heads, lines)
+        mib = (4 * n * P / 2**20, 4 * n * K / 2**20)
+        title = f"a fit in a fresh process; X is {mib[0]:.0f} MiB and W {mib[1]:.0f} MiB"
+        heads = ["passes", "seconds", "anonymous MiB at most"]
+        table(title, heads, fits(path, arguments.max_iter, 2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,280 @@
+"""Tables of numbers in files, for the command line: read without loading what can stay on disk."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import os
+import zipfile
+import zlib
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse
+
+from snmf._text import read_text
+from snmf._whole import check_replaceable, replacing
+
+Array = Any
+
+SPARSE = {"format", "shape", "data"}
+MODEL = "snmf_model"  # the header of `snmf._model_file`
+DAMAGE = (ValueError, TypeError, KeyError, EOFError, NotImplementedError, RuntimeError,
+          zipfile.BadZipFile, zlib.error)  # fmt: skip
+
+
+class RefusedError(ValueError):
+    """What was said of the file already."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a person says about a file.
+
+    Attributes
+    ----------
+    key : str, default=None
+        The array to take, of a file that holds several.
+    header : bool, default=None
+        Whether the first line of a text file names the columns. None: see for yourself.
+    row_names : bool, default=None
+        Whether its first column names the rows. None: see for yourself.
+    drop : sequence of str
+        Columns of a text file to leave out, by name or by number from 1.
+    """
+
+    key: str | None = None
+    header: bool | None = None
+    row_names: bool | None = None
+    drop: Sequence[str] = ()
+
+
+class Table(NamedTuple):
+    """What was read.
+
+    Attributes
+    ----------
+    X : array or sparse matrix of shape (n_samples, n_features)
+        Memory-mapped, or an array of h5py or Zarr, where the file allows it.
+    columns, rows : list of str or None
+        Their names.
+    kind : str
+        What the file is, in words.
+    """
+
+    X: Array
+    columns: list[str] | None = None
+    rows: list[str] | None = None
+    kind: str = ""
+
+
+def read(path: Path, reading: Reading | None = None) -> Table:
+    """Read a table of numbers.
+
+    Raises
+    ------
+    ValueError
+        If it is not of a kind that is known, is damaged, or is no table of real numbers.
+    ImportError
+        If its library is not installed.
+    OSError
+        If it cannot be read.
+    """
+    reading = reading or Reading()
+    reader = _of_suffix(path, READERS)
+    is_text = reader is _read_text
+    if is_text and reading.key is not None:
+        raise ValueError(f"{path}: a text file holds one table; it has none called {reading.key!r}")
+    if not is_text and (reading.drop or (reading.header, reading.row_names) != (None, None)):
+        raise ValueError(f"{path}: header, row names and columns to drop are for .csv and .tsv")
+    if not path.exists():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    table: Table = reader(path, reading)
+    shape, dtype = tuple(table.X.shape), np.dtype(table.X.dtype)
+    if len(shape) != 2 or 0 in shape:
+        raise ValueError(f"{path}: expected a table of rows and columns; got the shape {shape}")
+    if dtype.kind not in "biuf":
+        raise ValueError(f"{path}: expected real numbers; got the dtype {dtype}")
+    return table
+
+
+def write(path: Path, W: np.ndarray, columns: Sequence[str], rows: Sequence[str] | None) -> None:
+    """Write a table, whole or not at all; names are written where the format has room for them.
+
+    Raises
+    ------
+    ValueError
+        If the suffix is not known.
+    ImportError
+        If its library is not installed.
+    OSError
+        If it cannot be written.
+    """
+    writer = _of_suffix(path, WRITERS)
+    check_writable(path)
+    with replacing(path) as new:
+        writer(path, new, W, columns, rows)
+
+
+def check_writable(path: Path) -> None:
+    """Say before the work is done that `write` could not write its result: raises as it does."""
+    _of_suffix(path, WRITERS)
+    if path.suffix.lower() in LIBRARIES:
+        _library(path)
+    if check_replaceable(path).is_dir() and not any((path / name).exists() for name in ZARR):
+        raise IsADirectoryError(errno.EISDIR, "is a folder, and not one of Zarr", str(path))
+
+
+def _of_suffix(path: Path, table: dict[str, Any]) -> Any:
+    if path.suffix.lower() not in table:
+        raise ValueError(f"{path}: the name must end in one of {', '.join(table)}")
+    return table[path.suffix.lower()]
+
+
+def _library(path: Path) -> Any:
+    name = LIBRARIES[path.suffix.lower()]
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise ImportError(f"{path}: needs {name}: pip install 'snmf[files]'") from error
+
+
+@contextmanager
+def _whatever_is_raised(path: Path, kind: str) -> Iterator[None]:
+    """Damage shows itself in many ways; here all of them are a ValueError that names the file."""
+    try:
+        yield
+    except RefusedError:
+        raise
+    except (*DAMAGE, OSError) as error:
+        raise ValueError(f"{path}: expected {kind}, got something else or damaged ({error})") from (
+            error
+        )
+
+
+def _chosen(path: Path, key: str | None, names: Sequence[str], holder: Container[str]) -> str:
+    """The name to take: the key, or else the only one that there is."""
+    found = ", ".join(sorted(names)[:20]) or "none"
+    if key is None and len(names) != 1:
+        raise RefusedError(f"{path}: expected one table; name one by --key, of: {found}")
+    if key is not None and key not in holder:
+        raise RefusedError(f"{path}: there is no {key!r}; the tables are: {found}")
+    return names[0] if key is None else key
+
+
+def _read_npy(path: Path, reading: Reading) -> Table:
+    with _whatever_is_raised(path, "an array of NumPy"):
+        if path.stat().st_size == 0:
+            raise ValueError("the file is empty")
+        X = np.load(path, mmap_mode="r", allow_pickle=False)
+        return Table(X, kind="NumPy array, memory-mapped")
+
+
+def _read_npz(path: Path, reading: Reading) -> Table:
+    with (
+        _whatever_is_raised(path, "arrays of NumPy"),
+        path.open("rb") as opened,  # which NumPy would leave open where it is damaged
+        np.load(opened, allow_pickle=False) as file,
+    ):
+        if MODEL in file.files:
+            raise RefusedError(f"{path}: a model; expected data")
+        if reading.key is None and {*file.files} >= SPARSE:
+            X = scipy.sparse.load_npz(path)
+            return Table(X.tocsr(), kind=f"SciPy sparse matrix, {X.nnz} stored entries")
+        name = _chosen(path, reading.key, file.files, file.files)
+        return Table(file[name], kind=f"NumPy array {name!r}")
+
+
+def _read_hdf5(path: Path, reading: Reading) -> Table:
+    h5py = _library(path)
+    names: list[str] = []
+
+    def note(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and item.ndim == 2:
+            names.append(name)
+
+    with _whatever_is_raised(path, "an HDF5 file"):
+        file = h5py.File(path, "r")
+        file.visititems(note)
+        name = _chosen(path, reading.key, names, file)
+        return Table(_an_array(path, name, file[name]), kind=f"HDF5 dataset {name!r}")
+
+
+def _read_zarr(path: Path, reading: Reading) -> Table:
+    zarr = _library(path)
+    with _whatever_is_raised(path, "a Zarr array or group"):
+        node = zarr.open(str(path), mode="r")
+        if not hasattr(node, "arrays"):
+            return Table(node, kind="Zarr array")
+        names = [name for name, array in node.arrays() if array.ndim == 2]
+        name = _chosen(path, reading.key, names, node)
+        return Table(_an_array(path, name, node[name]), kind=f"Zarr array {name!r}")
+
+
+def _an_array(path: Path, name: str, node: Any) -> Array:
+    if not hasattr(node, "shape"):
+        raise RefusedError(f"{path}: expected a table called {name!r}; it is a group of {[*node]}")
+    return node
+
+
+def _read_text(path: Path, reading: Reading) -> Table:
+    X, columns, rows = read_text(path, reading.header, reading.row_names, reading.drop)
+    named = [
+        *(["columns named by the first line"] if columns else []),
+        *(["rows named by the first column"] if rows else []),
+    ]
+    return Table(X, columns, rows, ", ".join(["text", *named]))
+
+
+def _write_npy(path: Path, new: Path, W: np.ndarray, columns: Any, rows: Any) -> None:
+    with new.open("xb") as file:
+        np.save(file, W, allow_pickle=False)
+
+
+def _write_text(
+    path: Path, new: Path, W: np.ndarray, columns: Sequence[str], rows: Sequence[str] | None
+) -> None:
+    number = f"%.{9 if W.dtype == np.float32 else 17}g"  # read again, it is the same to the bit
+    with new.open("x", newline="", encoding="utf-8") as file:
+        lines = csv.writer(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+        lines.writerow([*([] if rows is None else [""]), *columns])
+        for i, w in enumerate(W):
+            lines.writerow([*([] if rows is None else [rows[i]]), *(number % v for v in w)])
+
+
+def _write_hdf5(path: Path, new: Path, W: np.ndarray, columns: Sequence[str], rows: Any) -> None:
+    buffer = BytesIO()  # since HDF5 does not survive a disk that is full
+    with _library(path).File(buffer, "w") as file:
+        file.create_dataset("W", data=W).attrs["columns"] = list(columns)
+    new.write_bytes(buffer.getbuffer())
+
+
+def _write_zarr(path: Path, new: Path, W: np.ndarray, columns: Any, rows: Any) -> None:
+    _library(path).save_array(str(new), W)
+
+
+READERS: dict[str, Callable[[Path, Reading], Table]] = {
+    ".npy": _read_npy,
+    ".npz": _read_npz,
+    ".csv": _read_text,
+    ".tsv": _read_text,
+    ".h5": _read_hdf5,
+    ".hdf5": _read_hdf5,
+    ".zarr": _read_zarr,
+}
+WRITERS: dict[str, Callable[..., None]] = {
+    ".npy": _write_npy,
+    ".csv": _write_text,
+    ".tsv": _write_text,
+    ".h5": _write_hdf5,
+    ".hdf5": _write_hdf5,
+    ".zarr": _write_zarr,
+}
+ZARR = ("zarr.json", ".zarray", ".zgroup")  # one of them is in every folder of Zarr
+LIBRARIES = {".h5": "h5py", ".hdf5": "h5py", ".zarr": "zarr"}

@@ -1,0 +1,160 @@
+"""The locality penalty: components as prototypes, weights as memberships.
+
+It adds ``μ Σ_i [ ½ Σ_j w_ij ‖x_i − h_j‖² + s² (Σ_j w_ij − 1)² ]`` to F, with s² = mean ‖x_i‖²:
+every row is made of components near to it, with weights that add up to about 1.  The first term
+is the local coordinate term of Chen, Zhang, Cai, Liu & He, "Nonnegative local coordinate
+factorization for image representation", IEEE Trans. Image Process. 22(3), 2013; the second sets
+the scale of W.
+
+F stays quadratic and convex in W for a given H, and in H for a given W.  A row's part of it is
+``½ w B' wᵀ − a' wᵀ + λ Σ w`` with ``a' = (1 + μ) x Hᵀ − ½ μ (‖x‖² + diag B) + 2 μ s²`` and
+``B' = B + 2 μ s² 11ᵀ``, so that the W-steps, and the exact W, are those of `snmf._updates` and
+`snmf._nnls`; and H solves ``(T + μ diag Σ_i w_i) H = (1 + μ) S``.  It is bound to X, and needs no
+ball.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from snmf import _nnls, _updates
+from snmf._solve import Alternation, Point
+
+Array = Any
+RowWise = Sequence[Any]
+
+
+def row_problem(
+    ops: Any, X: Array, H: Array, B: Array, mu: float, mean_square: float
+) -> tuple[Array, Array]:
+    """A' and B' of a block of rows."""
+    A = (1 + mu) * ops.matmul(X, H.T)
+    A = A - 0.5 * mu * (ops.row_squares(X)[:, None] + ops.diagonal(B)[None, :])
+    return A + 2 * mu * mean_square, B + 2 * mu * mean_square
+
+
+@dataclass(frozen=True)
+class Local(Alternation):
+    """The alternation with the locality penalty.
+
+    Parameters
+    ----------
+    mu : float
+        The strength of the penalty.
+    total : float
+        The sum of the weights of the rows, n where there are none: s² is square / total.
+    """
+
+    mu: float = 0.0
+    total: float = 1.0
+
+    def start(self, W: RowWise, H: np.ndarray | None) -> Point:
+        """W, its rows divided by their sums, and the H that is best for it."""
+        xp, tiny = self._ops.xp, self._ops.tiny
+
+        W = self.rows.each(
+            lambda part: part / (xp.sum(part, axis=1) + tiny(part.dtype))[:, None], W
+        )
+        return self._settled(
+            W, *self._map_sum(lambda *block: (None, self._local_sums(*block)), W)[1]
+        )
+
+    def advance(self, point: Point, Y: Array) -> Point:
+        ops, dtype = self._ops, self.rows.dtype
+        H, B = ops.asarray(Y, dtype), ops.asarray(self._algebra.matmul(Y, Y.T), dtype)
+        update = getattr(ops, self.update)
+
+        def step(X: Array, W: Array, weights: Array | None = None) -> tuple[Array, Any]:
+            problem = row_problem(ops, X, H, B, self.mu, self.square / self.total)
+            W = update(*problem, W, self.l1, self.repeats)
+            return W, self._local_sums(X, W, weights)
+
+        W, sums = self._map_sum(step, point.W)
+        return self._settled(W, *sums)
+
+    def _local_sums(self, X: Array, W: Array, weights: Array | None = None) -> tuple[Array, ...]:
+        """S, T, the sums of the columns of W, and Σ_ij w_ij ‖x_i‖²."""
+        xp = self._ops.xp
+        S, T, _ = _updates.sums_of_block(self._ops, X, W, weights)
+        DW = W if weights is None else W * weights
+        return S, T, xp.sum(DW, axis=0), xp.sum(self._ops.row_squares(X) * xp.sum(DW, axis=1))
+
+    def _settled(self, W: RowWise, S: Array, T: Array, columns: Array, reach: Array) -> Point:
+        """With the H that is best for W."""
+        ops, mu = self._algebra, self.mu
+        if not self.square:
+            return Point(W, 0 * S, 0.0)
+        sums = float(ops.xp.sum(T)) - 2 * float(ops.xp.sum(columns)) + self.total
+        S, T = (1 + mu) * S, T + mu * ops.identity_like(T) * columns
+        H = self._least_squares(S, T)
+        near = _updates.squared_error(ops, self.square + mu * float(reach), S, T, H)
+        penalty = mu * self.square / self.total * sums + self.l1 * float(ops.xp.sum(columns))
+        return Point(W, H, (near + 2 * penalty) / self.square)
+
+
+def exact_weights(
+    rows: Any,
+    H: np.ndarray,
+    mu: float,
+    mean_square: float,
+    l1: float,
+    weights: RowWise | None = None,
+) -> tuple[RowWise, float, np.ndarray]:
+    """The W that minimises F with the locality penalty, row by row.
+
+    Parameters
+    ----------
+    rows : Rows of shape (n, p)
+        The rows of X, at a scale where their squares are floats.
+    H : ndarray of shape (k, p)
+        At the scale of the rows.
+    mu, mean_square, l1 : float
+        The strength μ of the penalty, and, at the scale of the rows, its s² and the λ.
+    weights : sequence of arrays of shape (b, 1), default=None
+        Row-wise, the weights with which rows enter the sums. None is 1 for each.
+
+    Returns
+    -------
+    W : sequence of arrays
+        Row-wise, in working precision.
+    square : float
+        ‖X − W H‖².
+    squares : ndarray of shape (k,)
+        ‖w_j‖² for every component j.
+    """
+    ops = rows.backend.algebra
+    components = ops.asarray(H, "float64")
+    step = partial(
+        _of_block, rows.backend, components, ops.matmul(components, components.T), mu,
+        mean_square, l1, rows.dtype,
+    )  # fmt: skip
+    W, (square, squares) = rows.map_sum(step, *(() if weights is None else (weights,)))
+    return W, float(square), ops.to_host(squares)
+
+
+def _of_block(
+    backend: Any,
+    H: Array,
+    B: Array,
+    mu: float,
+    mean_square: float,
+    l1: float,
+    dtype: str,
+    X: Array,
+    weights: Array | None = None,
+) -> tuple[Array, tuple[Array, Array]]:
+    ops = backend.algebra
+    X = backend.to_algebra(X)
+    A, B = row_problem(ops, X, H, B, mu, mean_square)
+    W = _nnls.nnls(ops, A - l1, B, _nnls.ridges(ops, B))
+    errors, squares = ops.row_errors(X, W, H), W * W
+    if weights is not None:
+        D = backend.to_algebra(weights)
+        errors, squares = errors * D[:, 0], squares * D
+    W = backend.asarray(backend.bring(W, ops), dtype)
+    return W, (ops.xp.sum(errors), ops.xp.sum(squares, axis=0))

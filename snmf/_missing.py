@@ -1,0 +1,127 @@
+"""Missing values: entries of X that are NaN are not observed, and F sums over the others.
+
+A pass fills them by what the factors say of them, W H.  The F of the filled X is nowhere below the
+F over the observed entries, and equal to it at the factors that filled it; so what lowers the one
+lowers the other (Kiers, "Weighted least squares fitting using ordinary least squares algorithms",
+Psychometrika 62(2), 1997).  A block of X is filled at a time, and is forgotten after its pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from snmf import _nnls
+from snmf._solve import Alternation, Point
+
+Array = Any
+RowWise = Sequence[Any]
+
+TOGETHER = 2**20  # entries of H, for as many rows as have theirs formed together: 8 MiB
+
+
+class Observed(NamedTuple):
+    """How much of X there is.
+
+    Attributes
+    ----------
+    entries : int
+        The number of observed entries.
+    rows : ndarray of bool, of shape (n,)
+        Which rows have an observed entry.
+    columns : ndarray of bool, of shape (p,)
+        Which columns have one.
+    means : ndarray of shape (p,)
+        The mean of the observed entries of a column, 0 where there is none.
+    """
+
+    entries: int
+    rows: np.ndarray
+    columns: np.ndarray
+    means: np.ndarray
+
+
+def observed(rows: Any) -> Observed:
+    """Look at what is missing, in rows whose entries are finite or NaN."""
+    ops, (n, p) = rows.backend, rows.shape
+
+    def ones(*shape: int) -> Array:
+        return ops.asarray(np.ones(shape), rows.dtype)
+
+    def look(X: Array) -> tuple[Array, tuple[Array, Array]]:
+        left, right = ones(1, X.shape[0]), ones(1, p)
+        missing = ops.filled(0 * X, left.T, right)  # 1 there, and 0 elsewhere
+        known = ops.filled(X, left.T, 0 * right)
+        in_row = ops.matmul(missing, right.T)
+        return ops.to_host(in_row)[:, 0], (ops.matmul(left, missing), ops.matmul(left, known))
+
+    in_rows, sums = rows.map_sum(look)
+    in_columns, totals = (ops.algebra.to_host(A)[0] for A in sums)
+    known = n - in_columns
+    means = totals / np.where(known > 0, known, 1)
+    return Observed(round(known.sum()), np.concatenate(in_rows) < p, known > 0, means)
+
+
+@dataclass(frozen=True)
+class Incomplete(Alternation):
+    """The alternation for rows of which entries are missing.
+
+    Parameters
+    ----------
+    means : ndarray of shape (p,)
+        What stands for them while H is not known.
+    """
+
+    means: np.ndarray | None = None
+
+    def start(self, W: RowWise, H: np.ndarray | None) -> Point:
+        same = {f.name: getattr(self, f.name) for f in fields(Alternation)}
+        filled = Alternation(**{**same, "rows": self.rows.filled(self.means)})
+        point = filled.start(W, H)
+        return self._point(point.W, point.H, *filled.sums(point.W))
+
+    def _complete(self, X: Array, W: Array, H: Array) -> Array:
+        return self._ops.filled(X, W, H)
+
+    def _error(self, W: RowWise, H: Array, S: Array, T: Array) -> float:
+        return self._residual(W, H)  # S and T know of what was filled in
+
+
+def best_weights(
+    ops: Any, X: Array, components: _nnls.Components, l1: float
+) -> tuple[Array, Array, Array]:
+    """`snmf._nnls.best_weights` over the observed entries of every row.
+
+    A row has a B of its own, B = H M Hᵀ with M for what is observed of it.  Where that is singular,
+    as with fewer entries than components, a ridge picks one of the minimisers.
+    """
+    X = ops.to_dense(X)
+    known = ~ops.xp.isnan(X)
+    complete = ops.xp.all(known, axis=1)
+    W = 0 * ops.matmul(ops.xp.astype(known, X.dtype), components.H.T)
+    squares, powers = 0 * W[:, 0], 0 * W[:, 0]
+    whole = ops.xp.nonzero(complete)[0]
+    if whole.shape[0]:
+        W[whole], squares[whole], powers[whole] = _nnls.best_weights(ops, X[whole], components, l1)
+    others = ops.xp.nonzero(~complete)[0]
+    together = max(1, TOGETHER // (components.H.shape[0] * max(components.H.shape)))
+    for start in range(0, others.shape[0], together):
+        part = others[start : start + together]
+        W[part], squares[part], powers[part] = _of_incomplete(
+            ops, X[part], known[part], components.H, l1
+        )
+    return W, squares, powers
+
+
+def _of_incomplete(
+    ops: Any, X: Array, known: Array, H: Array, l1: float
+) -> tuple[Array, Array, Array]:
+    X, powers = _nnls.at_unit_scale(ops, ops.xp.where(known, X, 0.0))
+    M = ops.xp.astype(known, X.dtype)
+    A = ops.matmul(X, H.T) - _nnls.penalty_at_scale(ops, l1, powers)
+    B = ops.matmul(H[None, :, :] * M[:, None, :], H.T)
+    W = _nnls.nnls(ops, A, B, _nnls.RIDGES)
+    return W, ops.row_squares(M * (X - ops.matmul(W, H))), powers

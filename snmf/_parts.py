@@ -1,0 +1,123 @@
+"""Files that hold what has a row for every row of X, written part by part."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+
+from snmf._whole import check_replaceable, replacing
+
+Array = Any
+Output = str | os.PathLike[str] | Literal[False] | None
+
+
+class Filed(Sequence[Array]):
+    """Row-wise parts in a file, each of which comes as an array of the backend.
+
+    Parameters
+    ----------
+    A : ndarray of shape (n, k)
+        The file, mapped.
+    slices : list of slices
+        The rows of every part.
+    backend : snmf.backends.Backend
+    """
+
+    def __init__(self, A: np.ndarray, slices: list[slice], backend: Any) -> None:
+        self._A, self._slices, self._backend = A, slices, backend
+
+    def __len__(self) -> int:
+        return len(self._slices)
+
+    def __getitem__(self, number: Any) -> Array:
+        return self._backend.asarray(self._A[self._slices[number]])
+
+
+def scratch(
+    parts: Iterable[np.ndarray], slices: list[slice], shape: tuple[int, int], dtype: str
+) -> np.ndarray:
+    """Row-wise parts in a file without a name, which is gone with the array.
+
+    Raises
+    ------
+    OSError
+        If there is no room for it.
+    """
+    folder = tempfile.gettempdir()
+    hint = f"in {folder}; set TMPDIR to a folder with more room"
+    with tempfile.TemporaryFile(dir=folder) as file:
+        _write(file, parts, slices, dtype, f"cannot be kept {hint}")
+        return np.asarray(np.memmap(file, dtype, "r", shape=shape))
+
+
+def write_npy(
+    path: str | os.PathLike[str],
+    parts: Iterable[np.ndarray],
+    slices: list[slice],
+    shape: tuple[int, int],
+    dtype: str,
+) -> np.memmap:
+    """Row-wise parts as a .npy file, which is there when it is whole.
+
+    Raises
+    ------
+    OSError
+        If there is no room for it.
+    """
+    header = {
+        "descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
+        "fortran_order": False,
+        "shape": shape,
+    }
+    with replacing(path) as new, new.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        _write(file, parts, slices, dtype, "cannot be written")
+    return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
+
+
+def _write(
+    file: BinaryIO, parts: Iterable[np.ndarray], slices: list[slice], dtype: str, complaint: str
+) -> None:
+    for rows, part in zip(slices, parts, strict=True):
+        try:
+            file.write(np.ascontiguousarray(part, dtype).data)
+            file.flush()
+        except OSError as error:
+            where = f"rows {rows.start} to {rows.stop - 1} of W"
+            raise OSError(error.errno, f"{where} {complaint}: {error.strerror}") from error
+
+
+def check_output(out: Any, X: Any, shape: tuple[int, int], dtype: str) -> None:
+    """Refuse a path that W cannot be written to, before the fit.
+
+    Parameters
+    ----------
+    out : object
+        What the caller gave: a path, or None or False, where nothing is written.
+    X : object
+        The data, whose own file is not to be replaced.
+    shape : tuple
+    dtype : str
+        Of W.
+    """
+    if out is None or out is False:
+        return
+    if not isinstance(out, str | os.PathLike) or Path(out).suffix != ".npy":
+        raise ValueError(f"out must be the path of a .npy file to write; got {out!r}")
+    path = check_replaceable(out)
+    file = getattr(X, "file", None)
+    if file and path.exists() and path.samefile(file):
+        raise ValueError(f"out must not be the file of X; got {str(path)!r}")
+    size, free = math.prod(shape) * np.dtype(dtype).itemsize, shutil.disk_usage(path.parent).free
+    if free < size:
+        raise OSError(
+            errno.ENOSPC, f"W takes {size} bytes, and only {free} are free", str(path.parent)
+        )

@@ -1,0 +1,243 @@
+"""How many components: the error in entries that were held out, and stability over restarts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed
+from scipy.cluster.hierarchy import cophenet, linkage
+from scipy.spatial.distance import squareform
+from sklearn.utils import check_array, check_random_state
+
+from snmf._factorize import factorize
+
+Array = Any
+
+ROWS = 1000  # at most, that stability is judged by
+SAMPLE = 5000  # rows, at most, that "auto" looks at
+HELD_OUT = 0.1  # of their entries
+FIT = {"solver": "hals", "progress_bar": False}  # of all fits here, unless it is said otherwise
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What speaks for each number of components.
+
+    Attributes
+    ----------
+    n_components : ndarray of shape (m,)
+        The numbers of components.
+    errors : ndarray of shape (m, repeats)
+        ‖X − W H‖ / ‖X‖ over the entries held out.
+    stability : ndarray of shape (m,) or None
+        The cophenetic correlation of the consensus of restarts, at most 1.
+    best : int
+        The smallest number whose mean error is within one standard error of the smallest.
+    """
+
+    n_components: np.ndarray
+    errors: np.ndarray
+    stability: np.ndarray | None
+    best: int
+
+    def __str__(self) -> str:
+        spread = self.errors.std(axis=1)
+        head = "components   held-out error" + ("" if self.stability is None else "   stability")
+        lines = [
+            f"{k:10d}   {mean:.4f} ± {sd:.4f}"
+            + ("" if self.stability is None else f"   {self.stability[i]:9.4f}")
+            + ("   best" if k == self.best else "")
+            for i, (k, mean, sd) in enumerate(
+                zip(self.n_components, self.errors.mean(axis=1), spread, strict=True)
+            )
+        ]
+        return "\n".join([head, *lines])
+
+    def plot(self, ax: Any = None) -> Any:
+        """The held-out error against the number of components: `snmf.plots.SelectionDisplay`."""
+        from snmf.plots import SelectionDisplay
+
+        return SelectionDisplay(
+            self.n_components, self.errors, stability=self.stability, chosen=self.best
+        ).plot(ax=ax)
+
+
+def select_n_components(
+    X: Any,
+    n_components: Iterable[int],
+    *,
+    held_out: float = 0.1,
+    repeats: int = 3,
+    restarts: int = 0,
+    random_state: Any = None,
+    n_jobs: int | None = None,
+    **parameters: Any,
+) -> Selection:
+    """Compare numbers of components by entries of X that the fit does not see.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+        The data, dense and on the host. NaN where they are missing.
+    n_components : iterable of int
+        The numbers to compare.
+    held_out : float, default=0.1
+        The share of the entries that is held out, drawn at random from all of X [1]_: W and H are
+        fitted to the others alone.
+    repeats : int, default=3
+        How many draws.
+    restarts : int, default=0
+        From 2 on, stability is judged as well [2]_: the share of restarts in which two rows have
+        their largest weight in the same component, over at most 1000 rows, as a distance, and how
+        well a tree of average linkage keeps it.
+    random_state : int, RandomState instance or None, default=None
+        Of the draws and the fits.
+    n_jobs : int, default=None
+        How many fits are made at a time, in processes of their own. −1 takes all cores.
+    **parameters
+        Those of `SNMF` for every fit, ``solver="hals"`` unless given.
+
+    Returns
+    -------
+    Selection
+        It prints as a table, and plots.
+
+    Raises
+    ------
+    ValueError
+        If X, or a parameter, is not what it must be.
+
+    References
+    ----------
+    .. [1] S. Wold, "Cross-validatory estimation of the number of components in factor and
+       principal components models", Technometrics 20(4), 1978.
+    .. [2] J.-P. Brunet, P. Tamayo, T. R. Golub, J. P. Mesirov, "Metagenes and molecular pattern
+       discovery using matrix factorization", PNAS 101(12), 2004.
+
+    Examples
+    --------
+    >>> import numpy as np, snmf
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.random((200, 3)) @ rng.normal(size=(3, 20)) + 0.1 * rng.normal(size=(200, 20))
+    >>> snmf.select_n_components(X, range(1, 6), random_state=0).best
+    3
+    """
+    X = check_array(X, dtype="numeric", ensure_all_finite="allow-nan", input_name="X")
+    numbers = list(n_components)
+    if not numbers or not all(isinstance(k, Integral) and k >= 1 for k in numbers):
+        raise ValueError(f"n_components must be positive whole numbers; got {numbers}")
+    if not 0 < held_out < 1:
+        raise ValueError(f"held_out must be above 0 and below 1; got {held_out}")
+    if not isinstance(repeats, Integral) or repeats < 1:
+        raise ValueError(f"repeats must be a positive whole number; got {repeats!r}")
+    if restarts == 1:
+        raise ValueError("one restart tells nothing: give 0, or at least 2")
+    rng = check_random_state(random_state)
+    seeds = rng.randint(2**31 - 1, size=max(repeats, restarts))
+    settings = {**FIT, **parameters}
+    with Parallel(n_jobs=n_jobs) as parallel:
+        errors = parallel(
+            delayed(held_out_error)(X, int(k), held_out, int(seed), settings)
+            for k in numbers
+            for seed in seeds[:repeats]
+        )
+        labels = parallel(
+            delayed(_labels)(X, int(k), int(seed), settings)
+            for k in numbers
+            for seed in seeds[:restarts]
+        )
+    table = np.array(errors).reshape(len(numbers), repeats)
+    stability = None
+    if restarts:
+        runs = np.array(labels).reshape(len(numbers), restarts, -1)
+        stability = np.array([_cophenetic(of_k) for of_k in runs])
+    order = np.argsort(numbers, kind="stable")
+    counts = np.array(numbers)[order]
+    table, stability = table[order], None if stability is None else stability[order]
+    return Selection(counts, table, stability, int(counts[smallest_within_one_error(table)]))
+
+
+def sampled_rows(n_samples: int, seed: int) -> np.ndarray:
+    """The rows that `automatic` is to see."""
+    return np.sort(np.random.default_rng(seed).permutation(n_samples)[:SAMPLE])
+
+
+def automatic(X: np.ndarray, seed: int, parameters: dict[str, Any]) -> int:
+    """A number of components by held-out error, in about 3 log₂ k fits.
+
+    The numbers grow by a half until the error has risen twice; then the smallest error is closed in
+    from both sides, as the error falls to it and rises from it.
+    """
+    settings, most = {**FIT, **parameters}, max(1, min(X.shape) - 1)
+
+    @cache
+    def error(k: int) -> float:
+        return held_out_error(X, k, HELD_OUT, seed, settings)
+
+    tried = [1]
+    while tried[-1] < most and not _has_risen_twice([error(k) for k in tried]):
+        tried.append(min(most, max(tried[-1] + 1, round(1.5 * tried[-1]))))
+    best = min(tried, key=error)
+    low = max((k for k in tried if k < best), default=best)
+    high = min((k for k in tried if k > best), default=best)
+    while inside := [
+        k for k in ((low + best) // 2, (best + high + 1) // 2) if low < k < high and k != best
+    ]:
+        new = min(inside, key=error)
+        if error(new) < error(best):
+            low, best, high = (low, new, best) if new < best else (best, new, high)
+        else:
+            low = max([low, *(k for k in inside if k < best)])
+            high = min([high, *(k for k in inside if k > best)])
+    return best
+
+
+def _has_risen_twice(errors: list[float]) -> bool:
+    return len(errors) > 2 and errors[-1] > errors[-2] > errors[-3]
+
+
+def held_out_error(
+    X: np.ndarray, k: int, held_out: float, seed: int, parameters: dict[str, Any]
+) -> float:
+    """The relative error in the entries that are held out."""
+    X = X.astype(X.dtype if X.dtype.kind == "f" else "float64")
+    drawn = np.random.default_rng(seed).random(X.shape) < held_out
+    drawn &= ~np.isnan(X)
+    truth = X[drawn].astype("float64")
+    X[drawn] = np.nan
+    result = factorize(X, k, **{"random_state": seed, **parameters, "missing_values": np.nan})
+    rows, columns = np.nonzero(drawn)
+    model = np.einsum("ij,ij->i", result.W[rows].astype("float64"), result.H.T[columns])
+    whole = np.linalg.norm(truth)
+    return float(np.linalg.norm(truth - model) / whole) if whole else 0.0
+
+
+def smallest_within_one_error(errors: np.ndarray) -> int:
+    """The first row whose mean is at most the smallest mean and its standard error."""
+    means = errors.mean(axis=1)
+    least = int(np.argmin(means))
+    spread = errors[least].std(ddof=1) / errors.shape[1] ** 0.5 if errors.shape[1] > 1 else 0.0
+    return int(np.argmax(means <= means[least] + spread))
+
+
+def _labels(X: np.ndarray, k: int, seed: int, parameters: dict[str, Any]) -> np.ndarray:
+    """Which component has the largest weight, in some rows."""
+    missing = {"missing_values": np.nan} if np.isnan(X).any() else {}
+    W = factorize(X, k, **{"random_state": seed, **missing, **parameters}).W
+    some = np.random.default_rng(0).permutation(len(W))[:ROWS]
+    labels: np.ndarray = W[some].argmax(axis=1)
+    return labels
+
+
+def _cophenetic(labels: np.ndarray) -> float:
+    """The cophenetic correlation of the consensus of labellings, (restarts, rows)."""
+    together = np.mean(labels[:, :, None] == labels[:, None, :], axis=0)
+    distances = squareform(1 - together, checks=False)
+    if np.ptp(distances) == 0:
+        return 1.0  # one cluster, or each row for itself, every time
+    return float(cophenet(linkage(distances, "average"), distances)[0])

@@ -1,0 +1,178 @@
+"""Rows that are read when they are asked for: memory maps, HDF5, Zarr, and what slices likewise.
+
+One thread reads, a block ahead of the one that is computed with; what was used is dropped.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import chain
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from scipy.sparse import issparse
+
+from snmf._parts import Filed, scratch
+from snmf._rows import Rows, RowWise, ahead, cut
+
+Array = Any
+
+AHEAD = 1  # reads that are made before they are asked for
+MOST_READ = 2**27  # bytes of a read that takes whole chunks, where these are larger than a block
+SCRATCH = 2**28  # bytes from which on what is row-wise, as W, lies in a temporary file
+
+
+def is_stored(X: Any) -> bool:
+    """Whether X, no array of a known library, is a matrix that is better read by slices of rows.
+
+    A memory map is; else it needs a shape, a dtype of NumPy, and slices, without being an array.
+    """
+    if isinstance(X, np.ndarray):
+        return isinstance(X, np.memmap)
+    slices = hasattr(X, "shape") and hasattr(X, "__getitem__")
+    known = isinstance(X, np.generic) or issparse(X)
+    return slices and not known and isinstance(getattr(X, "dtype", None), np.dtype)
+
+
+class Store:
+    """A matrix that is read by slices of rows.
+
+    Parameters
+    ----------
+    X : object
+        For which `is_stored` holds.
+    """
+
+    def __init__(self, X: Any) -> None:
+        self.X = X
+        self.shape: tuple[int, ...] = tuple(X.shape)
+        self.ndim = len(self.shape)
+        self.dtype: np.dtype[Any] = X.dtype
+        self.chunk = _chunk_rows(X)
+        self.file = getattr(X, "filename", None)
+        self._map = _map_below(X)
+
+    def read(self, rows: slice, dtype: Any = None) -> np.ndarray:
+        """Rows side by side, in memory.
+
+        Raises
+        ------
+        OSError
+            If they cannot be read; the message names them.
+        """
+        place = f"rows {rows.start} to {rows.stop - 1} of X"
+        try:
+            if self._map is not None:
+                _refuse_short_file(self.X, self._map)  # reading it would end the process
+            block = self.X[rows.start : rows.stop]
+        except Exception as error:  # of whatever library
+            raise OSError(f"{place} cannot be read: {error}") from error
+        if np.ma.is_masked(block):
+            raise ValueError(f"X must not be masked: {place} have masked entries")
+        with np.errstate(over="ignore"):  # an infinity is found by who looks for it
+            copy = True if self._map is not None else None
+            block = np.array(block, dtype=dtype, order="C", copy=copy)
+        if block.shape != (expected := (rows.stop - rows.start, *self.shape[1:])):
+            raise OSError(f"{place} must have shape {expected}; reading gave {block.shape}")
+        return block
+
+    def take(self, indices: np.ndarray, dtype: Any = None) -> np.ndarray:
+        """Some rows, in memory: read one by one, or by the chunks that they lie in."""
+        wanted, back = np.unique(indices, return_inverse=True)
+        apart = (np.diff(wanted) > 1) & (np.diff(wanted // self.chunk) > 0)
+        groups = np.split(wanted, np.flatnonzero(apart) + 1)
+        parts = [
+            self.read(slice(int(group[0]), int(group[-1]) + 1), dtype)[group - group[0]]
+            for group in groups
+        ]
+        return np.concatenate(parts)[back]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self.read(slice(0, self.shape[0]), dtype)
+
+
+def _chunk_rows(X: Any) -> int:
+    """How many rows are stored as one."""
+    first = (getattr(X, "chunks", None) or (1,))[0]
+    return int(first) if isinstance(first, Integral) else 1
+
+
+def _map_below(X: Any) -> mmap.mmap | None:
+    """The memory map that an array lies in."""
+    if not isinstance(X, np.memmap):
+        return None
+    while X is not None and not isinstance(X, mmap.mmap):
+        X = getattr(X, "base", None)
+    return X
+
+
+def _refuse_short_file(X: np.memmap, below: mmap.mmap) -> None:
+    start = X.offset - X.offset % mmap.ALLOCATIONGRANULARITY
+    if below.size() < start + len(below):
+        raise OSError(
+            f"its file ends early: {start + len(below)} bytes were mapped, and {below.size()} "
+            "are left"
+        )
+
+
+class StoredRows(Rows):
+    """The rows of a `Store`: read ahead; where they are many, what is row-wise lies in a file."""
+
+    def __init__(self, X: Store, *args: Any, **kwargs: Any) -> None:
+        super().__init__(X, *args, **kwargs)
+        size = self.shape[1] * np.dtype(self.dtype).itemsize
+        step = self.slices[0].stop
+        read = whole_chunks(step, X.chunk, MOST_READ // size)
+        step = math.ceil(read / math.ceil(read / step))  # the blocks of a read are alike
+        self._reads = [cut(at.start, at.stop, step) for at in cut(0, len(self), read)]
+        self.slices = [rows for read in self._reads for rows in read]
+
+    def _raw(self, rows: slice) -> Array:
+        return self.X.read(rows, self.dtype)
+
+    def some(self, indices: np.ndarray) -> Rows:
+        return self.over(self.X.take(indices, self.dtype))
+
+    def shuffled(self, size: int, rng: np.random.RandomState) -> Iterator[Rows]:
+        """Rows that lie side by side, and these in another order each time."""
+        places = cut(0, len(self), whole_chunks(size, self.X.chunk, size))
+        return (self.part(places[i]) for i in rng.permutation(len(places)))
+
+    def take(self, indices: np.ndarray) -> Any:
+        return self.backend.to_host(self._prepared(self.X.take(indices, self.dtype)))
+
+    def kept(self, parts: Iterable[Any]) -> RowWise:
+        parts = iter(parts)
+        first = next(parts)
+        columns = first.shape[1] if getattr(first, "ndim", 0) == 2 else 0
+        parts = chain([first], parts)
+        size = len(self) * columns * np.dtype(self.dtype).itemsize
+        if not columns or size < SCRATCH:
+            return list(parts)
+        on_host = map(self.backend.to_host, parts)
+        file = scratch(on_host, self.slices, (len(self), columns), self.dtype)
+        return Filed(file, self.slices, self.backend)
+
+    def _blocks(self) -> Generator[Callable[[], Array], None, None]:
+        places = [slice(read[0].start, read[-1].stop) for read in self._reads]
+        with ThreadPoolExecutor(1) as reader:
+            done = ahead(reader, AHEAD, self._raw, places)
+            for place, read, data in zip(places, self._reads, done, strict=True):
+                for rows in read:
+                    yield partial(self._of_read, place, data, rows)
+
+    def _of_read(self, place: slice, data: np.ndarray, rows: slice) -> Array:
+        block = data[rows.start - place.start : rows.stop - place.start]
+        return self._times_factors(self._prepared(block), rows)
+
+
+def whole_chunks(step: int, chunk: int, most: int) -> int:
+    """How many rows to read at once: about step, in whole chunks if that is at most `most`."""
+    if chunk <= step:
+        return step // chunk * chunk
+    return chunk if chunk <= most else step

@@ -1,0 +1,551 @@
+"""Data that lies on disk: the same numbers as in memory, block by block, and never the whole."""
+
+import functools
+import gc
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+import weakref
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+import zarr
+from hypothesis import given
+from hypothesis import strategies as st
+
+import snmf
+from snmf import SNMF, _parts, _rows, _stored
+from snmf.backends import Backend, adapter, owner
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+factorize = functools.partial(snmf.factorize, random_state=0, progress_bar=False)
+
+
+def planted(seed=0, n=207, p=12, k=4, noise=0.3, dtype="float64"):
+    rng = np.random.default_rng(seed)
+    X = rng.random((n, k)) @ rng.standard_normal((k, p)) + noise * rng.standard_normal((n, p))
+    return (X - X.mean(axis=0)).astype(dtype)  # the svd start is not the optimum: rounding is small
+
+
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch):
+    monkeypatch.setattr(_rows, "BLOCK_ROWS", (1, 20))
+
+
+class Slices:
+    """A store that knows slices of rows only, and counts which rows are read."""
+
+    def __init__(self, X, chunks=None):
+        self._X, self.shape, self.dtype, self.chunks = X, X.shape, X.dtype, chunks
+        self.counts = np.zeros(len(X), dtype=int)
+        self.longest, self.alive, self.most_alive = 0, weakref.WeakValueDictionary(), 0
+
+    def __getitem__(self, rows):
+        assert isinstance(rows, slice)
+        self.counts[rows] += 1
+        block = self._X[rows].copy()
+        self.longest = max(self.longest, len(block))
+        self.alive[id(block)] = block
+        self.most_alive = max(self.most_alive, len(self.alive))
+        return block
+
+
+def saved(X, folder):
+    np.save(folder / "X.npy", X)
+    return np.load(folder / "X.npy", mmap_mode="r")
+
+
+def in_hdf5(X, folder, **how):
+    with h5py.File(folder / "X.h5", "w") as file:
+        file.create_dataset("X", data=X, **how)
+    return h5py.File(folder / "X.h5")["X"]
+
+
+def in_zarr(X, folder, **how):
+    Z = zarr.create_array(store=str(folder / "X.zarr"), shape=X.shape, dtype=X.dtype, **how)
+    Z[:] = X
+    return zarr.open_array(str(folder / "X.zarr"), mode="r")
+
+
+def inside(X, folder):
+    wide = np.zeros((len(X) + 9, 2 * X.shape[1] + 1), dtype=X.dtype)
+    wide[5:-4, 1::2] = X
+    return saved(wide, folder)[5:-4, 1::2]
+
+
+STORES = {  # and whether the blocks, and so the bits, are those of memory
+    "memmap": (saved, True),
+    "memmap, Fortran order": (lambda X, f: saved(np.asfortranarray(X), f), False),
+    "memmap, big-endian": (lambda X, f: saved(X.astype(X.dtype.newbyteorder(">")), f), True),
+    "memmap, a view": (inside, True),
+    "slices": (lambda X, f: Slices(X), True),
+    "HDF5": (in_hdf5, True),
+    "HDF5, chunks": (functools.partial(in_hdf5, chunks=(9, 5), compression="lzf"), False),
+    "HDF5, long chunks": (functools.partial(in_hdf5, chunks=(64, 3)), False),
+    "Zarr": (functools.partial(in_zarr, chunks=(6, 12)), False),
+    "Zarr, shards": (functools.partial(in_zarr, chunks=(4, 4), shards=(52, 12)), False),
+}
+
+
+@pytest.fixture(params=STORES)
+def stored(request, tmp_path):
+    make, same_bits = STORES[request.param]
+    return lambda X: make(X, tmp_path), same_bits
+
+
+# The same numbers
+
+
+def assert_same(ours, theirs, same_bits):
+    assert ours.W.dtype == theirs.W.dtype
+    if same_bits:
+        np.testing.assert_array_equal(ours.W, theirs.W)
+        np.testing.assert_array_equal(ours.H, theirs.H)
+        np.testing.assert_array_equal(ours.loss_curve, theirs.loss_curve)
+        return
+    rtol, atol = (1e-4, 5e-3) if theirs.W.dtype == "float32" else (1e-9, 1e-7)
+    np.testing.assert_allclose(ours.loss_curve, theirs.loss_curve, rtol=rtol)
+    np.testing.assert_allclose(ours.W, theirs.W, atol=atol)
+    np.testing.assert_allclose(ours.H, theirs.H, atol=atol)
+    assert ours.error == pytest.approx(theirs.error, rel=rtol)
+
+
+@pytest.mark.parametrize(("dtype", "sparsity"), [("float32", 0.0), ("float64", 0.1)])
+@pytest.mark.parametrize("solver", ["mu", "hals"])
+@pytest.mark.parametrize("init", ["kmeans", "svd", "random"])
+def test_a_fit_is_that_of_memory(stored, dtype, solver, init, sparsity):
+    make, same_bits = stored
+    X = planted(dtype=dtype)
+    fit = functools.partial(
+        factorize, n_components=4, solver=solver, init=init, sparsity=sparsity, tol=0, max_iter=8
+    )
+    ours = fit(make(X))
+    assert type(ours.W) is type(ours.H) is np.ndarray
+    assert_same(ours, fit(X), same_bits)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 3])
+def test_so_it_is_on_threads(stored, n_jobs):
+    make, same_bits = stored
+    X = planted()
+    ours = factorize(make(X), 4, n_jobs=n_jobs, max_iter=8)
+    assert_same(ours, factorize(X, 4, n_jobs=n_jobs, max_iter=8), same_bits)
+
+
+@pytest.mark.parametrize("backend", ["array_api_strict", "torch", "jax"])
+@pytest.mark.parametrize("solver", ["mu", "hals"])
+def test_so_it_is_through_another_library(stored, backend, solver, monkeypatch):
+    pytest.importorskip(backend)
+    make, _ = stored
+    X = planted(dtype="float32")
+    ops = Backend(backend) if backend == "array_api_strict" else adapter(backend)
+    data, most, asarray = make(X), [], type(ops).asarray
+    monkeypatch.setattr(
+        type(ops), "asarray", lambda self, A, *a: most.append([*A.shape, 0]) or asarray(self, A, *a)
+    )
+    fit = functools.partial(
+        factorize, n_components=4, solver=solver, init="random", tol=0, max_iter=8
+    )
+    ours = fit(data, backend=ops)
+    assert type(ours.W) is np.ndarray
+    assert max(most)[0] <= 64
+    assert_same(ours, fit(X, backend=ops), False)
+
+
+@pytest.mark.parametrize("init", ["kmeans", "svd"])
+def test_so_it_is_with_wide_data(stored, init):
+    make, _ = stored
+    X = planted(n=70, p=300)
+    assert_same(factorize(make(X), 3, init=init), factorize(X, 3, init=init), False)
+
+
+@pytest.mark.parametrize("scale", [1e200, 1e-200])
+def test_so_it_is_at_any_scale_and_with_weights(stored, scale):
+    make, _ = stored
+    X, D = planted(), np.random.default_rng(1).integers(1, 4, 207)
+    fit = functools.partial(factorize, n_components=3, sample_weight=D, max_iter=5, init="svd")
+    ours, theirs = fit(make(scale * X)), fit(scale * X)
+    np.testing.assert_allclose(ours.W / scale, theirs.W / scale, atol=1e-7)
+    np.testing.assert_allclose(ours.loss_curve, theirs.loss_curve, rtol=1e-9)
+
+
+def test_the_estimator_takes_it_everywhere(stored):
+    make, _ = stored
+    X = planted()
+    data = make(X)
+    ours, theirs = (SNMF(3, random_state=0, max_iter=10) for _ in range(2))
+    W = ours.fit_transform(data)
+    np.testing.assert_allclose(W, theirs.fit_transform(X), atol=1e-7)
+    assert type(W) is type(ours.components_) is np.ndarray
+    np.testing.assert_allclose(ours.transform(data), W, atol=1e-10)
+    assert ours.score(data) == pytest.approx(theirs.score(X), abs=1e-9)
+    assert ours.fit(data).n_features_in_ == 12
+    with pytest.raises(ValueError, match="X has 5 features, but SNMF is expecting 12"):
+        ours.transform(X[:, :5])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int8", "uint64", "bool"])
+def test_dtypes(stored, dtype):
+    X = (10 * planted()).clip(0, 100).astype(dtype)
+    make, same_bits = stored
+    ours, theirs = factorize(make(X), 3, max_iter=5), factorize(X, 3, max_iter=5)
+    assert ours.W.dtype == ("float32" if dtype in ("float16", "float32") else "float64")
+    assert_same(ours, theirs, same_bits)
+
+
+# What is taken for stored, and what not
+
+
+def test_memory_maps_and_what_slices_are_stored_and_nothing_else(tmp_path):
+    X = planted()
+    for make, _ in STORES.values():
+        (folder := tmp_path / f"{len(list(tmp_path.iterdir()))}").mkdir()
+        data = make(X, folder)
+        assert isinstance(owner(data).check(data), _stored.Store)
+    frame = pd.DataFrame(X)
+    for data in (X, frame, X.tolist(), sp.csr_array(X), sp.csr_matrix(X)):
+        assert not isinstance(owner(data).check(data), _stored.Store)
+    for data in (frame, frame[0], np.float64(3), "text", None, np.ma.masked_array(X), X.tolist()):
+        assert not _stored.is_stored(data) or data.ndim != 2
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (np.array([["a", 1], [2, 3]], dtype=object), "real numbers; got dtype object"),
+        (np.array([["a", "b"]]), "real numbers; got dtype <U1"),
+        (np.eye(3) * 1j, "Complex data not supported"),
+        (np.eye(3)[0], "Expected 2D array"),
+        (np.eye(3)[None], "Expected 2D array"),
+        (np.empty((0, 3)), "0 sample"),
+        (np.empty((3, 0)), "0 feature"),
+    ],
+)
+def test_what_is_no_matrix_of_real_numbers_is_refused_unread(data, words):
+    store = Slices(data)
+    for call in (SNMF(2).fit, SNMF(2).fit(planted()).transform, lambda A: factorize(A, 2)):
+        with pytest.raises(ValueError, match=words):
+            call(store)
+    assert not store.longest
+
+
+# What is read
+
+
+@pytest.mark.parametrize("n_jobs", [None, 1, 3])
+@pytest.mark.parametrize("chunks", [None, (6, 12), (50, 3)])
+@pytest.mark.parametrize("scratch", [False, True])
+def test_a_pass_reads_every_row_once_and_few_blocks_are_held(n_jobs, chunks, scratch, monkeypatch):
+    monkeypatch.setattr(_stored, "SCRATCH", 0 if scratch else 2**60)
+    gc.collect()
+    store = Slices(planted(), chunks)
+    result = factorize(store, 4, init="random", accelerate=False, max_iter=6, n_jobs=n_jobs)
+    look, sums, last = 1, 1, 1
+    np.testing.assert_array_equal(store.counts, look + sums + result.n_iter + last)
+    assert store.longest == {None: 20, (6, 12): 18, (50, 3): 50}[chunks]
+    assert store.most_alive <= 3 + 2 * (n_jobs or 0)
+    before = store.counts.copy()
+    SNMF(4, n_jobs=n_jobs).fit(planted()).transform(store)
+    np.testing.assert_array_equal(store.counts, before + look + last)
+
+
+def test_reading_goes_ahead_of_computing_by_a_block():
+    started = [threading.Event() for _ in range(11)]
+
+    class Told(Slices):
+        def __getitem__(self, rows):
+            started[rows.start // 20].set()
+            return super().__getitem__(rows)
+
+    rows = adapter("numpy").rows(_stored.Store(Told(planted())))
+
+    def function(X, number):
+        ahead = number + _stored.AHEAD
+        assert number + _stored.AHEAD >= 11 or started[ahead].wait(60)
+        assert not any(event.is_set() for event in started[ahead + 2 :])
+        return None, (X.sum(),)
+
+    _, (total,) = rows.map_sum(function, range(11))
+    assert total == pytest.approx(planted().sum())
+    assert threading.active_count() == 1 or not [
+        thread for thread in threading.enumerate() if "ThreadPoolExecutor" in thread.name
+    ]
+
+
+@given(
+    indices=st.lists(st.integers(0, 206), min_size=1, max_size=40),
+    chunk=st.sampled_from([None, 1, 7, 100, 1000]),
+)
+def test_some_rows_are_read_alone_or_with_their_chunk(indices, chunk):
+    X = planted()
+    store = Slices(X, chunk and (chunk, 12))
+    indices = np.array(indices)
+    taken = adapter("numpy").rows(_stored.Store(store)).take(indices)
+    np.testing.assert_array_equal(taken, X[indices])
+    assert store.counts.max() == 1
+    read = np.flatnonzero(store.counts)
+    if chunk is None:
+        np.testing.assert_array_equal(read, np.unique(indices))
+    assert set(read // (chunk or 1)) == set(indices // (chunk or 1))
+
+
+def test_the_sample_of_kmeans_is_all_that_it_reads_beside_a_pass(monkeypatch):
+    monkeypatch.setattr("snmf._init.SAMPLE", (10, 1))
+    store = Slices(planted())
+    result = factorize(store, 4, accelerate=False, max_iter=3)
+    passes = 4 + result.n_iter
+    assert set(store.counts) == {passes, passes + 1}
+    assert np.sum(store.counts > passes) == 10
+
+
+def test_some_rows_of_every_store(stored):
+    make, _ = stored
+    X = planted()
+    store = _stored.Store(make(X))
+    indices = np.random.default_rng(0).integers(0, 207, 60)
+    np.testing.assert_array_equal(store.take(indices), X[indices])
+
+
+@given(
+    n=st.integers(1, 500),
+    most=st.integers(1, 60),
+    chunk=st.integers(1, 700),
+    bytes_=st.sampled_from([100, 3000, 2**20]),
+)
+def test_reads_are_whole_chunks_and_blocks_parts_of_them(n, most, chunk, bytes_):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_rows, "BLOCK_ROWS", (1, most))
+        patch.setattr(_stored, "MOST_READ", bytes_)
+        X = planted(n=n, p=1)
+        store = Slices(X, (chunk, 1))
+        rows = adapter("numpy").rows(_stored.Store(store))
+        parts, (total,) = rows.map_sum(lambda block: (block, (block.sum(),)))
+    np.testing.assert_array_equal(np.concatenate(parts), X)
+    assert total == pytest.approx(X.sum())
+    assert [len(part) for part in parts] == [rows.stop - rows.start for rows in rows.slices]
+    assert max(map(len, parts)) <= most
+    assert store.longest <= max(most, bytes_ // 8)
+    np.testing.assert_array_equal(store.counts, 1)
+    if chunk <= max(most, bytes_ // 8):
+        assert all(part.start % chunk == 0 for part in rows.slices if chunk <= most)
+
+
+# W in files
+
+
+@pytest.mark.parametrize("solver", ["mu", "hals"])
+@pytest.mark.parametrize("init", ["kmeans", "svd", "random", "custom"])
+@pytest.mark.parametrize("sparsity", [0.0, 0.1])
+@pytest.mark.parametrize("backend", ["numpy", "array_api_strict", "torch"])
+def test_w_in_temporary_files_is_the_same(solver, init, sparsity, backend, monkeypatch, tmp_path):
+    pytest.importorskip(backend)
+    X = planted()
+    ops = Backend(backend) if backend == "array_api_strict" else adapter(backend)
+    start = {"H": np.random.default_rng(0).standard_normal((14, 12))} if init == "custom" else {}
+    fit = functools.partial(
+        factorize, Slices(X), 14, solver=solver, init=init, sparsity=sparsity, max_iter=5,
+        backend=ops, **start,
+    )  # fmt: skip
+    memory = fit()
+    (scratch := tmp_path / "scratch").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    monkeypatch.setattr(_stored, "SCRATCH", 0)
+    written, real = [], _parts.scratch
+    monkeypatch.setattr(
+        _stored, "scratch", lambda *a: written.append(list(scratch.iterdir())) or real(*a)
+    )
+    ours = fit(out=tmp_path / "W.npy")
+    assert len(written) > 5
+    assert not list(scratch.iterdir())
+    np.testing.assert_allclose(ours.W, memory.W, atol=1e-9)
+    np.testing.assert_allclose(ours.H, memory.H, atol=1e-9)
+
+
+@pytest.mark.parametrize("make", [np.asarray, Slices, sp.csr_array, lambda X: X.astype("float32")])
+def test_out_is_a_file_of_the_weights(make, tmp_path):
+    X = planted()
+    data, path = make(X), tmp_path / "W.npy"
+    plain = factorize(data, 3)
+    result = factorize(data, 3, out=path)
+    assert isinstance(result.W, np.memmap)
+    assert not result.W.flags.writeable
+    for W in (result.W, np.load(path)):
+        np.testing.assert_array_equal(W, plain.W)
+        assert W.dtype == plain.W.dtype
+    model = SNMF(3, random_state=0)
+    np.testing.assert_array_equal(model.fit_transform(data, out=str(path)), plain.W)
+    np.testing.assert_allclose(model.transform(data, out=path), plain.W, atol=1e-5)
+    np.testing.assert_allclose(
+        model.inverse_transform(model.transform(data, out=path)), plain.W @ plain.H, atol=1e-4
+    )
+    np.testing.assert_array_equal(snmf.fit_transform(data, 3, random_state=0, out=path), plain.W)
+    assert [file.name for file in tmp_path.iterdir()] == ["W.npy"]
+    assert factorize(data, 3, out=False).W is None
+
+
+def test_out_that_cannot_be_is_refused_before_the_fit(tmp_path, monkeypatch):
+    X = saved(planted(), tmp_path)
+    store = Slices(planted())
+    for out, error, words in (
+        (tmp_path / "W", ValueError, "out must be the path of a .npy file"),
+        (np.empty((207, 3)), ValueError, "out must be the path of a .npy file"),
+        (tmp_path / "no" / "W.npy", FileNotFoundError, "there is no such folder"),
+    ):
+        with pytest.raises(error, match=words):
+            factorize(store, 3, out=out)
+        with pytest.raises(error, match=words):
+            SNMF(3).fit(planted()).transform(store, out=out)
+    with pytest.raises(ValueError, match="out must not be the file of X"):
+        factorize(X, 3, out=tmp_path / "X.npy")
+    with pytest.raises(ValueError, match="out must not be the file of X"):
+        factorize(X[3:], 3, out=str(tmp_path / "X.npy"))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("usage", (), {"free": 4000}))
+    with pytest.raises(OSError, match="W takes 4968 bytes, and only 4000 are free"):
+        factorize(store, 3, out=tmp_path / "W.npy")
+    assert not store.longest
+    assert [file.name for file in tmp_path.iterdir()] == ["X.npy"]
+
+
+def run(code, *arguments, **kwargs):
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code), *map(str, arguments)],
+        capture_output=True, text=True, check=False, **kwargs,
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits there")
+@pytest.mark.parametrize("scratch", [False, True])
+def test_a_disk_that_fills_is_told_with_the_rows_and_leaves_nothing(scratch, tmp_path):
+    X = planted(n=30_000, p=2, k=1, dtype="float32")
+    np.save(tmp_path / "X.npy", X)
+    (tmp_path / "W.npy").write_text("what was there")
+    (tmp_path / "temporary").mkdir()
+    done = run(
+        """
+        import resource, sys, tempfile
+        import numpy as np, snmf
+        from snmf import _stored
+        folder, scratch = sys.argv[1:]
+        tempfile.tempdir = folder + "/temporary"
+        _stored.SCRATCH = 0 if scratch == "True" else 2**60
+        X = np.load(folder + "/X.npy", mmap_mode="r")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        snmf.factorize(X, 2, max_iter=2, progress_bar=False, out=folder + "/W.npy")
+        """,
+        tmp_path, scratch, cwd=os.getcwd(),
+    )  # fmt: skip
+    assert done.returncode == 1
+    what = r"kept in .*; set TMPDIR to a folder" if scratch else r"written: .*W\.npy'"
+    assert re.search(what, done.stderr)
+    assert "OSError: [Errno 27] rows 12288 to 16383 of W cannot be " in done.stderr
+    assert (tmp_path / "W.npy").read_text() == "what was there"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["W.npy", "X.npy", "temporary"]
+    assert not list((tmp_path / "temporary").iterdir())
+
+
+# What goes wrong
+
+
+def test_a_file_that_ends_early_is_an_error_with_the_rows(tmp_path):
+    X = saved(planted(), tmp_path)
+    fitted = SNMF(3).fit(X)
+    before = dict(vars(fitted))
+    os.truncate(tmp_path / "X.npy", 128 + 150 * 12 * 8)
+    for call in (fitted.fit, fitted.transform, fitted.score, lambda A: factorize(A[3:], 3)):
+        with pytest.raises(OSError, match=r"rows 0 to 19 of X cannot be read: its file ends early"):
+            call(X)
+    assert vars(fitted) == before
+
+
+def test_a_damaged_chunk_is_an_error_with_the_rows(tmp_path):
+    X = in_hdf5(planted(), tmp_path, chunks=(20, 12), compression="gzip")
+    os.truncate(tmp_path / "X.h5", X.id.get_chunk_info(5).byte_offset + 10)
+    with pytest.raises(OSError, match=r"rows 100 to 119 of X cannot be read: "):
+        factorize(X, 3)
+    Z = in_zarr(planted(), tmp_path, chunks=(20, 12))
+    (tmp_path / "X.zarr" / "c" / "6" / "0").write_bytes(b"nonsense")
+    with pytest.raises(OSError, match=r"rows 120 to 139 of X cannot be read: "):
+        SNMF(3).fit(Z)
+
+
+def test_a_store_that_gives_other_rows_than_asked_for_is_refused():
+    class Short(Slices):
+        def __getitem__(self, rows):
+            return super().__getitem__(rows)[:-1]
+
+    class Masked(Slices):
+        def __getitem__(self, rows):
+            return np.ma.masked_greater(super().__getitem__(rows), 1)
+
+    with pytest.raises(
+        OSError, match=r"rows 0 to 19 of X must have shape \(20, 12\); .*\(19, 12\)"
+    ):
+        factorize(Short(planted()), 3)
+    with pytest.raises(ValueError, match="must not be masked: rows 0 to 19 of X have masked"):
+        factorize(Masked(planted()), 3)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_entry_that_is_not_finite_is_named(stored, value):
+    make, _ = stored
+    X = planted()
+    X[131, 7] = value
+    word = "NaN" if np.isnan(value) else "infinity"
+    for data in (make(X), X):
+        for call in (SNMF(3).fit, SNMF(3).fit(planted()).score):
+            with pytest.raises(ValueError, match=f"got {word} in row 131, column 7"):
+                call(data)
+
+
+def test_an_error_while_computing_ends_the_reader(tmp_path):
+    X = saved(planted(), tmp_path)
+
+    def fails(block):
+        raise RuntimeError("no")
+
+    for n_jobs in (None, 2):
+        with (
+            adapter("numpy").rows(_stored.Store(X)).threads(n_jobs) as rows,
+            pytest.raises(RuntimeError, match="no"),
+        ):
+            rows.map_sum(fails)
+    assert not [t for t in threading.enumerate() if "ThreadPoolExecutor" in t.name]
+
+
+# Memory
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs RLIMIT_DATA and /proc")
+def test_a_fit_takes_far_less_memory_than_x(tmp_path):
+    X = np.lib.format.open_memmap(tmp_path / "X.npy", "w+", "float32", (400_000, 160))
+    rng = np.random.default_rng(0)
+    for start in range(0, len(X), 20_000):
+        X[start : start + 20_000] = rng.standard_normal((20_000, 160), dtype="float32")
+    del X
+    done = run(
+        """
+        import resource, sys
+        import numpy as np, snmf
+        from snmf import _stored
+        _stored.SCRATCH = 2**20
+        X = np.load(sys.argv[1] + "/X.npy", mmap_mode="r")
+        fit = dict(progress_bar=False, random_state=0, max_iter=2, n_jobs=2)
+        snmf.factorize(X[:20_000], 3, **fit)  # what is allocated once
+        lines = open("/proc/self/status").read().splitlines()
+        (data,) = (int(line.split()[1]) for line in lines if line.startswith("VmData"))
+        resource.setrlimit(resource.RLIMIT_DATA, (2**10 * data + 2**26, -1))
+        result = snmf.factorize(X, 3, out=sys.argv[1] + "/W.npy", **fit)
+        print(result.W.shape, X.nbytes // 2**20)
+        np.array(X)
+        """,
+        tmp_path, cwd=os.getcwd(),
+    )  # fmt: skip
+    assert done.stdout == "(400000, 3) 244\n", done.stderr
+    assert done.stderr.rstrip().splitlines()[-1].startswith("numpy._core._exceptions._ArrayMemory")
