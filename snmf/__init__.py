@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 __all__ = [
     "SNMF",
     "Factorization",
+    "MiniBatchSNMF",
     "Selection",
     "__version__",
     "factorize",
@@ -19,6 +20,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from snmf._estimator import SNMF
     from snmf._factorize import Factorization, factorize, fit_transform
+    from snmf._minibatch import MiniBatchSNMF
     from snmf._model_file import load, save
     from snmf._selection import Selection, select_n_components
 else:  # imported when asked for, so that the command line has its say at once
@@ -27,6 +29,7 @@ else:  # imported when asked for, so that the command line has its say at once
         "Factorization": "_factorize",
         "factorize": "_factorize",
         "fit_transform": "_factorize",
+        "MiniBatchSNMF": "_minibatch",
         "load": "_model_file",
         "save": "_model_file",
         "Selection": "_selection",

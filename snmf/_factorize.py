@@ -222,7 +222,7 @@ def factorize(
         )
     largest = scale.longest / rms if rms else 0.0
     for complaint in [*_of_missing(seen), *_complaints(result, options, shares, largest)]:
-        warnings.warn(complaint, ConvergenceWarning, stacklevel=_callers_level())
+        warnings.warn(complaint, ConvergenceWarning, stacklevel=callers_level())
     return result
 
 
@@ -390,8 +390,8 @@ def _check_start(
             f"without it; got init={options.init!r} and {'a start' if given else 'no start'}"
         )
     rows_of_h = (k,) if fixed is None else _check_fixed(options, W, H, fixed, k)
-    W = _check_factor(W, "W", [(shape[0], k)], source)
-    H = _check_factor(H, "H", [(m, shape[1]) for m in rows_of_h], source)
+    W = check_factor(W, "W", [(shape[0], k)], source)
+    H = check_factor(H, "H", [(m, shape[1]) for m in rows_of_h], source)
     if W is not None and W.min() < 0:
         raise ValueError(f"W must be nonnegative; its smallest entry is {W.min():g}")
     return W, H
@@ -410,7 +410,7 @@ def _check_fixed(options: Options, W: Any, H: Any, fixed: Any, k: int) -> tuple[
     return (k,) if options.init == "custom" else (int(fixed), k)
 
 
-def _check_factor(
+def check_factor(
     A: Any, name: str, shapes: list[tuple[int, int]], source: Backend
 ) -> np.ndarray | None:
     if A is None:
@@ -578,19 +578,26 @@ def _result(W: Array, H: np.ndarray, error: float, penalty: float, run: Run) -> 
 def _complaints(
     result: Factorization, options: Options, shares: np.ndarray, largest_sparsity: float
 ) -> Iterator[str]:
-    """What a person should know of the result, with advice.
-
-    `shares` are ‖w_j‖ / ‖X‖_F for every component j.
-    """
+    """What a person should know of the result, with advice."""
     if options.tol > 0 and not result.converged:
         last = f", and the last fell by more than tol={options.tol:g}" if result.n_iter else ""
         yield f"The fit has not converged: {result.reason}{last}. Raise max_iter, or tol."
+    yield from complaints_of_components(shares, options.init, options.sparsity, largest_sparsity)
+
+
+def complaints_of_components(
+    shares: np.ndarray, init: str, sparsity: float, largest_sparsity: float
+) -> Iterator[str]:
+    """What there is to say of components that died, or that cancel.
+
+    `shares` are ‖w_j‖ / ‖X‖_F for every component j.
+    """
     dead = int(np.sum(shares == 0))
-    if dead == len(shares) and options.init == "custom":
+    if dead == len(shares) and init == "custom":
         yield "All weights are zero. Start from positive weights, or lower sparsity."
     elif dead == len(shares):
         yield (
-            f"All weights are zero: sparsity={options.sparsity:g} is too large. For this X any "
+            f"All weights are zero: sparsity={sparsity:g} is too large. For this X any "
             f"value from {largest_sparsity:.3g} on does that; useful ones are mostly below a "
             "third of it."
         )
@@ -615,7 +622,7 @@ def _of_missing(seen: _missing.Observed | None) -> Iterator[str]:
         yield (f"{np.sum(~seen.columns)} columns of X have no observed entry: H is zero there.")
 
 
-def _callers_level() -> int:
+def callers_level() -> int:
     """The stack level, for `warnings.warn`, of the first frame that is not this library's."""
     frame, level = sys._getframe(1), 1
     while frame.f_back and str(frame.f_globals.get("__name__")).split(".")[0] in (

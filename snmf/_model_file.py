@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from snmf import __version__
 from snmf._estimator import SNMF
+from snmf._minibatch import MiniBatchSNMF
 from snmf._whole import replacing
 from snmf.backends import Backend, owner
 
@@ -22,7 +23,7 @@ FORMAT = "snmf model"
 VERSION = 1  # of the format: raised where an older snmf could not read the file
 HEADER = "snmf_model"
 
-CLASSES: dict[str, type] = {"SNMF": SNMF, "Backend": Backend}
+CLASSES: dict[str, type] = {"SNMF": SNMF, "MiniBatchSNMF": MiniBatchSNMF, "Backend": Backend}
 
 
 def save(model: Any, path: str | os.PathLike[str]) -> None:

@@ -93,6 +93,19 @@ class Rows:
         """The rows of an array of the host, in the precision and on the threads of these."""
         return Rows(self.backend.asarray(A, self.dtype), self.backend, run=self._run)
 
+    def part(self, rows: slice) -> Rows:
+        """Rows side by side, as rows of their own; neither scaled nor filled."""
+        return self.over(self._raw(rows))
+
+    def some(self, indices: np.ndarray) -> Rows:
+        """Likewise any others."""
+        return self.over(self.backend.take(self.X, indices))
+
+    def shuffled(self, size: int, rng: np.random.RandomState) -> Iterator[Rows]:
+        """All of them, so many at a time, each time others."""
+        order = rng.permutation(len(self))
+        return (self.some(np.sort(order[at])) for at in cut(0, len(self), size))
+
     def _with(self, **changes: Any) -> Rows:
         kept: dict[str, Any] = {
             name: getattr(self, name) for name in ("exponent", "factors", "fill")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import chain
@@ -134,6 +134,14 @@ class StoredRows(Rows):
 
     def _raw(self, rows: slice) -> Array:
         return self.X.read(rows, self.dtype)
+
+    def some(self, indices: np.ndarray) -> Rows:
+        return self.over(self.X.take(indices, self.dtype))
+
+    def shuffled(self, size: int, rng: np.random.RandomState) -> Iterator[Rows]:
+        """Rows that lie side by side, and these in another order each time."""
+        places = cut(0, len(self), whole_chunks(size, self.X.chunk, size))
+        return (self.part(places[i]) for i in rng.permutation(len(places)))
 
     def take(self, indices: np.ndarray) -> Any:
         return self.backend.to_host(self._prepared(self.X.take(indices, self.dtype)))

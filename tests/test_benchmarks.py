@@ -48,6 +48,14 @@ def test_backends():
     assert "a plain pass of 600 x 64, k = 50, over X Hᵀ and Wᵀ X there" in found
 
 
+def test_minibatch():
+    found = lines("minibatch", "--tiny")
+    for name in ("mu, sparsity 0.0", "hals, sparsity 0.1"):
+        first, loss, above, _, _ = map(float, found[f"{name}, until it stops"])
+        assert 0 < loss < first
+        assert above < 10
+
+
 def test_disk():
     found = lines("disk", "--tiny")
     assert all(float(value) > 0 for value in found["mu, n_jobs=1"])

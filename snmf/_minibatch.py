@@ -1,0 +1,422 @@
+"""The scikit-learn face of streams: a fit by mini-batches."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from copy import copy
+from dataclasses import replace
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from scipy.sparse import issparse, vstack
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, validate_parameter_constraints
+from sklearn.utils.validation import validate_data
+
+from snmf import _init
+from snmf._estimator import Components
+from snmf._factorize import ALL_ZERO, callers_level, check_factor, complaints_of_components
+from snmf._options import PARAMETERS, UPDATES
+from snmf._progress import progress
+from snmf._rows import Rows, cut, measure, working_dtype
+from snmf._stream import Stream, start, step
+from snmf.backends import Backend, adapter, choose, owner
+
+Array = Any
+
+ENOUGH = 10  # rows for every component: a stream starts anew until it has seen so many
+
+NOT_HERE = ("accelerate", "n_init", "missing_values", "locality")
+CONSTRAINTS = {
+    **{name: kinds for name, kinds in PARAMETERS.items() if name not in NOT_HERE},
+    "max_iter": [Interval(Integral, 1, None, closed="left")],
+    "batch_size": [Interval(Integral, 1, None, closed="left")],
+    "forget_factor": [Interval(Real, 0, 1, closed="both")],
+    "max_no_improvement": [Interval(Integral, 1, None, closed="left"), None],
+}
+
+
+class MiniBatchSNMF(Components):
+    """Semi-nonnegative matrix factorization by mini-batches, for many rows or a stream of them.
+
+    The objective and the updates are those of `SNMF`. Of the rows only two sums are kept, ``WᵀX``
+    and ``WᵀW``, in which earlier batches fade [1]_.
+
+    Parameters
+    ----------
+    n_components : int, default=None
+        The number of components k. None is min(n_samples, n_features), and n_features for
+        `partial_fit` and batches from an iterator.
+    tol : float, default=1e-4
+        `fit` stops when the smoothed objective, over ½‖X‖², falls by less than this in an epoch.
+        Smoothed: an exponential average over about an epoch.
+    max_iter : int, default=200
+        The most epochs. One is one pass over the rows of X.
+    progress_bar : bool, default=True
+        Show a bar on a terminal or in a notebook.
+    random_state : int, RandomState instance or None, default=None
+        The seed of the start and of the order of the rows.
+    sparsity : float, default=0.0
+        How much a weight costs: λ = sparsity × the root-mean-square norm of the rows seen so far.
+    verbose : bool, default=False
+        Print a line for every epoch.
+    solver : {"mu", "hals"}, default="mu"
+        The update of W, as for `SNMF`.
+    init : {"kmeans", "svd", "random", "custom"}, default="kmeans"
+        The start, as for `SNMF`, on the first rows; "custom" is the H given.
+    batch_size : int, default=1024
+        The number of rows in a mini-batch. More in one call of `partial_fit` are taken in so many
+        at a time.
+    forget_factor : float, default=0.7
+        How much of the sums is kept, between 0 and 1: over an epoch in `fit`; over `batch_size`
+        rows in `partial_fit` and with batches from an iterator. At the beginning less is
+        kept, since the first components were poor: batch t weighs t³.
+    max_no_improvement : int, default=10
+        `fit` stops when so many mini-batches in a row did not lower the smoothed objective. None
+        is never.
+    backend : str or Backend, default="auto"
+        The library that does the arithmetic. "auto" takes the one that X is an array of.
+    device : object, default=None
+        Where it is done, in that library's words.
+    n_jobs : int, default=None
+        The number of threads, each on a block of rows. None leaves threads to BLAS, −1 takes
+        all cores.
+
+    Attributes
+    ----------
+    components_ : array of shape (n_components, n_features)
+        H, of unit rows; after `fit` in the order of decreasing norm of the (faded) columns of W
+        unless a start was given. A component without weight is a zero row.
+    n_components_ : int
+        The number of components.
+    n_iter_ : int
+        The number of epochs of the last `fit`.
+    n_steps_ : int
+        The number of mini-batches that went into the sums.
+    penalty_ : float
+        λ as it stands, in units of X, which `transform` keeps.
+    rms_ : float
+        The root mean square norm of the rows seen so far.
+    loss_ : float
+        The objective over ½‖X‖² of the batches so far, each before it was learned from, faded as
+        the sums are.
+    n_features_in_ : int
+        The number of features.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names, where X had names that are all strings.
+
+    References
+    ----------
+    .. [1] J. Mairal, F. Bach, J. Ponce, G. Sapiro, "Online learning for matrix factorization and
+       sparse coding", Journal of Machine Learning Research 11, 2010.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from snmf import MiniBatchSNMF
+    >>> rng = np.random.default_rng(0)
+    >>> model = MiniBatchSNMF(n_components=3, random_state=0)
+    >>> for _ in range(5):
+    ...     model = model.partial_fit(rng.standard_normal((100, 8)))
+    >>> model.components_.shape, model.n_steps_
+    ((3, 8), 5)
+    """
+
+    _stream: dict[str, Any]  # a Stream on the host
+    _first_rows: list[Any] | None  # on the host, while they are too few to start from
+
+    def __init__(
+        self,
+        n_components: int | None = None,
+        tol: float = 1e-4,
+        max_iter: int = 200,
+        progress_bar: bool = True,
+        random_state: Any = None,
+        sparsity: float = 0.0,
+        verbose: bool = False,
+        *,
+        solver: str = "mu",
+        init: str = "kmeans",
+        batch_size: int = 1024,
+        forget_factor: float = 0.7,
+        max_no_improvement: int | None = 10,
+        backend: str | Backend = "auto",
+        device: Any = None,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.tol = tol
+        self.max_iter = max_iter
+        self.progress_bar = progress_bar
+        self.random_state = random_state
+        self.sparsity = sparsity
+        self.verbose = verbose
+        self.solver = solver
+        self.init = init
+        self.batch_size = batch_size
+        self.forget_factor = forget_factor
+        self.max_no_improvement = max_no_improvement
+        self.backend = backend
+        self.device = device
+        self.n_jobs = n_jobs
+
+    def fit(self, X: Any, y: Any = None, *, H: Any = None) -> MiniBatchSNMF:
+        """Learn components anew: from X in shuffled mini-batches, or from batches in their order.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features), or iterator of such
+            The data, of any sign. An iterator, or a generator, of batches is gone through once,
+            each batch as by `partial_fit`.
+        y : None
+            Ignored.
+        H : array-like of shape (n_components, n_features), default=None
+            Components to start from, with ``init="custom"``.
+
+        Returns
+        -------
+        self : MiniBatchSNMF
+            The fitted estimator.
+        """
+        self._fit(X, H)
+        return self
+
+    def fit_transform(self, X: Any, y: Any = None, *, H: Any = None) -> Array:
+        """Learn the components of X, and return its weights: ``fit(X).transform(X)``.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The data, of any sign.
+        y : None
+            Ignored.
+        H : array-like of shape (n_components, n_features), default=None
+            Components to start from, with ``init="custom"``.
+
+        Returns
+        -------
+        W : array of shape (n_samples, n_components)
+            The weights, ≥ 0.
+        """
+        if _is_stream(X):
+            raise ValueError(
+                "X must be an array for fit_transform, which reads it twice; got an iterator of "
+                "batches. Call fit, then transform every batch."
+            )
+        self._fit(X, H)
+        return self._explained(X, "transform").W
+
+    def partial_fit(self, X: Any, y: Any = None, *, H: Any = None) -> MiniBatchSNMF:
+        """Go on learning, from more rows.
+
+        The first rows make the start: calls with fewer than ten rows for every component are
+        collected, and the start made anew, until so many have come.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The rows: a mini-batch, or more, which is taken in `batch_size` rows at a time.
+        y : None
+            Ignored.
+        H : array-like of shape (n_components, n_features), default=None
+            Components to start from, in the first call, with ``init="custom"``.
+
+        Returns
+        -------
+        self : MiniBatchSNMF
+            The estimator, as it was if this fails.
+        """
+        self._check_parameters()
+        fitted = copy(self)  # so that a call which fails or is interrupted leaves nothing behind
+        fitted._take(X, H)
+        fitted._warn()
+        self.__dict__ = fitted.__dict__
+        return self
+
+    def _fit(self, X: Any, H: Any) -> None:
+        self._check_parameters()
+        fitted, unfinished = copy(self), None
+        fitted.__dict__.pop("_stream", None)
+        if _is_stream(X):
+            fitted._go_through(X, H)
+        else:
+            unfinished = fitted._learn_in_epochs(X, H)
+        fitted._warn(unfinished)
+        self.__dict__ = fitted.__dict__
+
+    def _check_parameters(self) -> None:
+        values = self.get_params(deep=False)
+        validate_parameter_constraints(CONSTRAINTS, values, caller_name=type(self).__name__)
+
+    def _warn(self, unfinished: str | None = None) -> None:
+        stream, complaints = Stream(**self._stream), [unfinished] if unfinished else []
+        if self._first_rows is None:  # before that there is nothing to say of the components
+            largest = stream.longest / stream.rms if stream.rms else 0.0
+            complaints += complaints_of_components(
+                stream.shares(), self.init, self.sparsity, largest
+            )
+        for complaint in complaints:
+            warnings.warn(complaint, ConvergenceWarning, stacklevel=callers_level())
+
+    # What follows changes the estimator step by step: it is called on a copy
+
+    def _go_through(self, batches: Iterator[Any], H: Any) -> None:
+        number = -1
+        for number, X in enumerate(batches):
+            try:
+                self._take(X, None if number else H)
+            except Exception as error:
+                error.add_note(f"in batch {number} of the iterator")
+                raise
+        if number < 0:
+            raise ValueError("X must have batches; got an iterator that is at its end")
+        components = self.components_
+        self._settle(self._in_order(Stream(**self._stream)), owner(components), components.dtype)
+        self.n_iter_ = 1
+
+    def _take(self, X: Any, H: Any) -> None:
+        """Go on with these rows."""
+        ops, data = self._checked(X)
+        if not hasattr(self, "_stream"):
+            self._begin(int(self.n_components or data.shape[1]), data.shape[1], H, owner(X))
+        elif H is not None:
+            raise ValueError("H begins a stream, in the first partial_fit; got one in a later call")
+        elif self.n_components not in (None, self.n_components_):
+            raise ValueError(
+                f"n_components must stay {self.n_components_} from one partial_fit to the next; "
+                f"got {self.n_components}. For another number begin anew, with fit."
+            )
+        with ops.active():
+            with ops.rows(data).threads(self.n_jobs) as rows:
+                scale = measure(rows)
+            stream = Stream(**self._stream).saw(len(rows), scale).moved(ops.algebra.asarray)
+            if scale.square:  # rows of zeros say nothing but their number
+                if self._first_rows is not None:
+                    data = self._collected(ops, data, self._first_rows)
+                with ops.rows(data).threads(self.n_jobs) as rows:
+                    stream = self._learn(stream, rows)
+        self._settle(stream.moved(ops.algebra.to_host), owner(X), data.dtype)
+
+    def _learn(self, stream: Stream, rows: Rows) -> Stream:
+        if self._first_rows is not None:
+            stream = self._started(stream, rows, check_random_state(self.random_state))
+            if len(rows) >= self._enough(stream):
+                self._first_rows = None
+        for batch in map(rows.part, cut(0, len(rows), self.batch_size)):
+            keep = self.forget_factor ** (len(batch) / self.batch_size)
+            stream, _ = self._step(stream, batch, keep)
+        return stream
+
+    def _learn_in_epochs(self, X: Any, H: Any) -> str | None:
+        """Fit X, and say what is unfinished."""
+        ops, data = self._checked(X)
+        self._begin(int(self.n_components or min(data.shape)), data.shape[1], H, owner(X))
+        rng = check_random_state(self.random_state)
+        with ops.active(), ops.rows(data).threads(self.n_jobs) as rows:
+            stream = Stream(**self._stream).saw(len(rows), measure(rows)).moved(ops.algebra.asarray)
+            if self._first_rows is not None:
+                some = rng.permutation(len(rows))[: max(self.batch_size, self._enough(stream))]
+                stream = self._started(stream, rows.some(np.sort(some)), rng)
+                self._first_rows = None
+            stream, unfinished = self._epochs(stream, rows, rng)
+            stream = stream.moved(ops.algebra.to_host)
+        self._settle(self._in_order(stream), owner(X), data.dtype)
+        return unfinished
+
+    def _epochs(
+        self, stream: Stream, rows: Rows, rng: np.random.RandomState
+    ) -> tuple[Stream, str | None]:
+        n, idle = len(rows), 0
+        lowest = before = smoothed = math.inf
+        with progress(self.max_iter, self.progress_bar, self.verbose) as watch:
+            for epoch in range(1, self.max_iter + 1):
+                self.n_iter_ = epoch
+                for batch in rows.shuffled(self.batch_size, rng):
+                    share = len(batch) / n
+                    stream, loss = self._step(stream, batch, self.forget_factor**share)
+                    smoothed = (
+                        loss if smoothed == math.inf else smoothed + share * (loss - smoothed)
+                    )
+                    idle = 0 if smoothed < lowest else idle + 1
+                    lowest = min(smoothed, lowest)
+                    if idle == self.max_no_improvement:
+                        return stream, None
+                watch(epoch, smoothed)
+                if self.tol and before - smoothed < self.tol:
+                    return stream, None
+                before = smoothed
+        if not self.tol:
+            return stream, None
+        return stream, (
+            f"The fit has not converged: max_iter={self.max_iter} epochs were made, and in the "
+            f"last the objective fell by more than tol={self.tol:g}. Raise max_iter, or tol; for "
+            "a given number of epochs set tol=0."
+        )
+
+    def _checked(self, X: Any) -> tuple[Backend, Array]:
+        """The backend that does the arithmetic, and X as an array of it."""
+        source = owner(X)
+        data = source.check(X)
+        validate_data(self, X, reset=not hasattr(self, "_stream"), skip_check_array=True)
+        ops = choose(self.backend, source, self.device)
+        return ops, ops.bring(data, source)
+
+    def _begin(self, k: int, n_features: int, H: Any, source: Backend) -> None:
+        if (H is not None) != (self.init == "custom"):
+            raise ValueError(
+                "init='custom' and H go together: pass H with it, and not without it; "
+                f"got init={self.init!r} and {'no H' if H is None else 'an H'}"
+            )
+        stream, self._first_rows = Stream.empty(k, n_features), []
+        if H is not None:
+            H = check_factor(H, "H", [(k, n_features)], source)
+            stream, self._first_rows = replace(stream, H=_init.unit_rows(H)[0]), None
+        self._stream = vars(stream)
+
+    def _collected(self, ops: Backend, data: Array, before: list[Any]) -> Array:
+        """The rows to start from: these, and while they are few those that came before."""
+        if not before and data.shape[0] >= self._enough(Stream(**self._stream)):
+            return data
+        host = ops.rows(data).take(np.arange(data.shape[0]))
+        host = host[np.flatnonzero(adapter("numpy").row_maxima(host))]  # the others say nothing
+        self._first_rows = parts = [*before, host]
+        sparse = any(issparse(part) for part in parts)
+        return ops.asarray(vstack(parts, format="csr") if sparse else np.concatenate(parts))
+
+    def _enough(self, stream: Stream) -> int:
+        return ENOUGH * len(stream.H)
+
+    def _started(self, stream: Stream, rows: Rows, rng: np.random.RandomState) -> Stream:
+        H = start(stream.at(rows), len(stream.H), self.init, rng)
+        return stream.restarted(rows.backend.algebra, H)
+
+    def _step(self, stream: Stream, batch: Rows, keep: float) -> tuple[Stream, float]:
+        return step(stream, stream.at(batch), self._l1(stream), UPDATES[self.solver], keep)
+
+    def _l1(self, stream: Stream) -> float:
+        return min(float(self.sparsity), ALL_ZERO) * stream.rms
+
+    def _in_order(self, stream: Stream) -> Stream:
+        if self.init == "custom":
+            return stream
+        return stream.ordered(np.argsort(-np.diagonal(stream.T), kind="stable"))
+
+    def _settle(self, stream: Stream, source: Backend, dtype: Any) -> None:
+        """Attributes, from a stream on the host; components of the library of the data."""
+        alive = np.diagonal(stream.T) > 0
+        H = _init.unit_rows(stream.H)[0] * alive[:, None]
+        self._stream = vars(stream)
+        self.components_ = source.asarray(H, working_dtype(dtype))
+        self.n_components_ = len(H)
+        self.n_steps_ = stream.n_steps
+        self.penalty_ = float(np.ldexp(self._l1(stream), stream.exponent or 0))
+        self.rms_ = float(np.ldexp(stream.rms, stream.exponent or 0))
+        self.loss_ = stream.loss
+
+
+def _is_stream(X: Any) -> bool:
+    return hasattr(X, "__next__")
