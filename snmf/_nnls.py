@@ -32,7 +32,8 @@ SINGULAR = 1e12  # and from which on it decides
 RIDGES = (1e-11, 1e-12, 1e-13)  # added to the diagonal of a singular B, one after the other
 STATIONARY = 1e-9  # what counts as a zero of the gradient, in units of max |a|
 ROUNDING = (1e-13, 1e-15)  # what counts as zero while pivoting, in units of max |a| and of max |w|
-SWEEPS = 4  # of coordinate descent, for the passive set to begin with
+SWEEPS = 8  # of coordinate descent, for the passive set to begin with
+FEW = 0.25  # share of zeros in a row up to which it is begun from the solution without bounds
 TOGETHER = 2**18  # weights that are solved for together: 2 MiB for each array of them
 PATIENCE = 3  # full exchanges that may pass without fewer wrong signs
 STEPS = 100  # pivoting takes about five; a row left after STEPS goes to the active-set method
@@ -270,14 +271,23 @@ def _times(ops: Any, W: Array, B: Array) -> Array:
 def _from_cold(ops: Any, A: Array, B: Array, ridges: tuple[float, ...]) -> Array:
     """Nonnegative least squares where B has unit diagonal."""
     identity, (first, *smaller) = ops.identity_like(B), ridges
-    start = ops.hals(A, B, ops.xp.zeros_like(A), 0.0, SWEEPS) if B.ndim == 2 else A
-    W = _pivot(ops, A, B + first * identity, start > 0)
+    W = _pivot(ops, A, B + first * identity, _passive_at_first(ops, A, B + first * identity))
     for ridge in smaller:
         left = _unsettled(ops, A, B, W)
         if left.shape[0]:
             V = W[left]
             W[left] = _pivot(ops, A[left] + ridge * V, _of(B, left) + ridge * identity, V > 0)
     return W
+
+
+def _passive_at_first(ops: Any, A: Array, B: Array) -> Array:
+    """A guess: where a B⁻¹ > 0, if that is most of the row; elsewhere by coordinate descent."""
+    if B.ndim == 3:
+        return A > 0
+    passive = ops.hals(A, B, ops.xp.zeros_like(A), 0.0, SWEEPS) > 0
+    free = ops.matmul(A, ops.xp.linalg.inv(B)) > 0
+    zeros = ops.xp.sum(ops.xp.astype(~free, A.dtype), axis=1)
+    return ops.xp.where((zeros <= FEW * B.shape[0])[:, None], free, passive)
 
 
 def _with_cancelling_weights(
