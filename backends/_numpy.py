@@ -62,7 +62,7 @@ class Adapter(SparseBackend):
         return type(A)(view, shape=(len(pointers) - 1, A.shape[1]))
 
     def take(self, A: Array, indices: np.ndarray) -> Array:
-        return A[indices]
+        return A.take(indices) if isinstance(A, Store) else A[indices]
 
     def pinv(self, A: Array, rtol: float) -> Array:
         inverse = _inverse(A, min(WELL_CONDITIONED, 1 / rtol))  # then there is nothing to cut off

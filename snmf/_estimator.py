@@ -215,6 +215,14 @@ class SNMF(Components):
         of X and not of unit norm, and weights memberships. 0.1 to 0.3 gives sparse mixtures; at
         about 2 the largest weight of a row tells classes apart as k-means does. Take
         ``solver="hals"``, and centre X.
+    checkpoint : path-like, default=None
+        A file that keeps where the fit stands: stopped at any moment, even killed, the same call
+        goes on from there to the same result. Of other data or parameters it is an error. It is
+        removed when the fit is done.
+    checkpoint_interval : float, default=60.0
+        It is written at most every so many seconds.
+    warm_start : bool, default=False
+        Another `fit` goes on from the components of the last.
 
     Attributes
     ----------
@@ -279,6 +287,9 @@ class SNMF(Components):
         n_jobs: int | None = None,
         missing_values: float | None = None,
         locality: float = 0.0,
+        checkpoint: str | PathLike[str] | None = None,
+        checkpoint_interval: float = 60.0,
+        warm_start: bool = False,
     ) -> None:
         self.n_components = n_components
         self.tol = tol
@@ -296,6 +307,9 @@ class SNMF(Components):
         self.n_jobs = n_jobs
         self.missing_values = missing_values
         self.locality = locality
+        self.checkpoint = checkpoint
+        self.checkpoint_interval = checkpoint_interval
+        self.warm_start = warm_start
 
     def fit(
         self,
@@ -400,7 +414,9 @@ class SNMF(Components):
         fitted = copy(self)  # so that a fit which fails or is interrupted leaves nothing behind
         data = owner(X).check(X)
         validate_data(fitted, X, skip_check_array=True)
-        parameters = {**self.get_params(deep=False), **given}
+        parameters = {**self.get_params(deep=False), **given, "warm_start": False}
+        if self.warm_start and hasattr(self, "components_") and not self._has_start(given):
+            parameters.update(self._warm_start(data, X))
         if parameters["n_components"] == "auto":
             parameters["n_components"] = _automatic(data, parameters)
         result = factorize(data, **parameters)
@@ -413,6 +429,23 @@ class SNMF(Components):
         fitted.loss_curve_ = owner(X).asarray(result.loss_curve)
         self.__dict__ = fitted.__dict__
         return result
+
+    @staticmethod
+    def _has_start(given: dict[str, Any]) -> bool:
+        return any(given.get(name) is not None for name in ("W", "H"))
+
+    def _warm_start(self, data: Array, X: Any) -> dict[str, Any]:
+        """The last components as a start."""
+        k, p = self.components_.shape
+        wanted = min(data.shape) if self.n_components is None else self.n_components
+        if wanted not in (k, "auto") or data.shape[1] != p:
+            raise ValueError(
+                f"warm_start=True goes on from {k} components of {p} features; X has "
+                f"{data.shape[1]} features, and n_components={self.n_components}. Set "
+                "warm_start=False to begin anew."
+            )
+        H = owner(X).asarray(self._components_on_host())
+        return {"n_components": k, "H": H, "init": "custom"}
 
 
 def _automatic(data: Array, parameters: dict[str, Any]) -> int:
@@ -430,4 +463,5 @@ def _automatic(data: Array, parameters: dict[str, Any]) -> int:
     same = {name: parameters[name] for name in names}
     if same["init"] == "custom":
         raise ValueError("n_components='auto' and a start of one's own do not go together")
-    return automatic(source.to_host(source.take(data, sampled_rows(len(data), seed))), seed, same)
+    some = source.rows(data).take(sampled_rows(data.shape[0], seed))
+    return automatic(some, seed, same)

@@ -16,11 +16,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array, check_random_state
 
 from snmf import _init, _local, _missing, _nnls, _wide
+from snmf._checkpoint import Checkpoint
 from snmf._options import UPDATES, Options
 from snmf._parts import Output, check_output, write_npy
 from snmf._progress import progress
 from snmf._rows import Rows, RowWise, Scale, check_range, measure, working_dtype
-from snmf._solve import Alternation, Run, solve, steps_per_pass
+from snmf._solve import Alternation, Run, State, solve, steps_per_pass
 from snmf.backends import Backend, choose, owner
 
 Array = Any
@@ -28,6 +29,9 @@ Array = Any
 ALL_ZERO = 1e30  # a sparsity from which on no weight is left, whatever the number of rows
 CANCELLING = 100.0  # times ‖X‖_F: from there on a component says more of the others than of X
 FAR = 60  # powers of two, beyond which rows have nothing to do with the prototypes of a fit
+ANY_OF = {  # what a fit that goes on may have otherwise
+    "progress_bar", "verbose", "backend", "device", "n_jobs", "checkpoint", "checkpoint_interval",
+}  # fmt: skip
 DRAWN = ("kmeans", "random")  # the starts that a restart can change
 
 
@@ -140,6 +144,8 @@ def factorize(
     if unknown := [name for name in parameters if name not in names]:
         raise TypeError(f"unknown parameters {unknown}; those of SNMF are {names}")
     options = Options(n_components, **parameters)
+    if options.warm_start:
+        raise ValueError("warm_start is for SNMF; give an H to start from, with init='custom'")
     source = owner(X)
     X = source.check(X)
     dtype = working_dtype(X.dtype)
@@ -152,16 +158,23 @@ def factorize(
     kept = None if fixed in (None, "W") else _init.unit_rows(H[:fixed])[0]
     D, weight_exponent = _check_weights(sample_weight, X.shape[0])
     with backend.active(), backend.rows(backend.bring(X, source)).threads(options.n_jobs) as rows:
+        given = {"W": W, "H": H, "sample_weight": D, "fixed": fixed}
+        checkpoint = _checkpoint(options, rows, n_components=k, **given)
         weights = None if D is None else rows.split(D)
         zeros = None if options.missing_values is None else np.zeros(X.shape[1])
         scale = measure(rows.filled(zeros), weights)
+        if checkpoint:
+            checkpoint.is_of(rows, scale)
         total = len(rows) if D is None else float(D.sum())
         rms = (scale.square / total) ** 0.5
         l1 = min(float(options.sparsity), ALL_ZERO) * rms
         fitted = rows.scaled(scale.exponent)
         seen = None if zeros is None else _missing.observed(fitted)
         narrow = H is None and seen is None and _wide.pays(rows)
-        fitted, expand = _wide.coordinates(fitted) if narrow else (fitted, _as_it_is)
+        expand: Callable[[np.ndarray], np.ndarray] = _as_it_is
+        if narrow:
+            make = partial(_wide.coordinates, fitted)
+            fitted, expand = _wide.over(fitted, checkpoint.recall(make) if checkpoint else make())
         complete = fitted if seen is None else fitted.filled(seen.means)
         update = "kept" if fixed == "W" else UPDATES[options.solver]
         steps = steps_per_pass(update, X.shape[1], k) if options.accelerate else 1
@@ -187,7 +200,7 @@ def factorize(
                 fitted, scale.square, l1 * rms, update, steps, weights,
                 mu=options.locality, total=total,
             )  # fmt: skip
-        run = _best_run(alternation, options, start)
+        run = _best_run(alternation, options, start, checkpoint)
         found = expand(backend.algebra.to_host(run.H))
         keep_order = options.init == "custom" or fixed is not None
         exact = partial(
@@ -220,6 +233,8 @@ def factorize(
             W=_handed_back(rows, result.W, source, dtype, out),
             H=source.asarray(result.H, dtype),
         )
+        if checkpoint:
+            checkpoint.remove()
     largest = scale.longest / rms if rms else 0.0
     for complaint in [*_of_missing(seen), *_complaints(result, options, shares, largest)]:
         warnings.warn(complaint, ConvergenceWarning, stacklevel=callers_level())
@@ -449,23 +464,47 @@ def _as_it_is(H: np.ndarray) -> np.ndarray:
     return H
 
 
-def _best_run(alternation: Alternation, options: Options, start: Callable[..., Any]) -> Run:
+def _checkpoint(options: Options, rows: Rows, **given: Any) -> Checkpoint | None:
+    """The checkpoint that the options ask for, of this fit."""
+    if options.checkpoint is None:
+        return None
+    parameters = {f.name: getattr(options, f.name) for f in fields(options)}
+    numbers = {n: value for n, value in (parameters | given).items() if n not in ANY_OF}
+    return Checkpoint(options.checkpoint, options.checkpoint_interval, rows, numbers)
+
+
+def _best_run(
+    alternation: Alternation,
+    options: Options,
+    start: Callable[..., Any],
+    checkpoint: Checkpoint | None,
+) -> Run:
     """The best of the restarts, by its objective."""
     rng = check_random_state(options.random_state)
-    runs = []
-    for _ in range(options.n_init if options.init in DRAWN else 1):
+    first, best = checkpoint.restarts(rng) if checkpoint else (0, None)
+
+    def begin(number: int) -> State:
+        if checkpoint and (saved := checkpoint.state(number, alternation.rows)):
+            return saved
+        return State.of(alternation.start(*start(rng)))
+
+    for number in range(first, options.n_init if options.init in DRAWN else 1):
+        keep = None
+        if checkpoint:
+            keep = partial(checkpoint.keep, alternation.rows, rng, number, best)
         with progress(options.max_iter, options.progress_bar, options.verbose) as watch:
-            runs.append(
-                solve(
-                    alternation.start(*start(rng)),
-                    alternation.advance,
-                    tol=options.tol,
-                    max_iter=options.max_iter,
-                    accelerate=options.accelerate,
-                    watch=watch,
-                )
+            run = solve(
+                begin(number),
+                alternation.advance,
+                tol=options.tol,
+                max_iter=options.max_iter,
+                accelerate=options.accelerate,
+                watch=watch,
+                keep=keep,
             )
-    return min(runs, key=lambda run: run.loss_curve[-1])
+        best = min(best or run, run, key=lambda run: run.loss_curve[-1])
+    assert best is not None
+    return best
 
 
 def _as_given(

@@ -30,7 +30,10 @@ Array = Any
 
 ENOUGH = 10  # rows for every component: a stream starts anew until it has seen so many
 
-NOT_HERE = ("accelerate", "n_init", "missing_values", "locality")
+NOT_HERE = (
+    "accelerate", "n_init", "missing_values", "locality", "checkpoint", "checkpoint_interval",
+    "warm_start",
+)  # fmt: skip
 CONSTRAINTS = {
     **{name: kinds for name, kinds in PARAMETERS.items() if name not in NOT_HERE},
     "max_iter": [Interval(Integral, 1, None, closed="left")],

@@ -219,6 +219,8 @@ def _pack(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
     """The value in JSON: plain, or {"is": kind, …}; arrays go to `arrays` under their name."""
     if isinstance(value, np.generic):
         value = value.item()
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, list | tuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
+from os import PathLike
 from typing import Any
 
 from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
@@ -29,6 +30,9 @@ PARAMETERS: dict[str, list[Any]] = {
     "device": [object],
     "missing_values": ["nan", None],
     "locality": [Interval(Real, 0, 2**20, closed="both")],
+    "checkpoint": [str, PathLike, None],
+    "checkpoint_interval": [Interval(Real, 0, None, closed="left")],
+    "warm_start": ["boolean"],
     "n_jobs": [
         Interval(Integral, 1, None, closed="left"),
         Interval(Integral, None, -1, closed="right"),
@@ -57,6 +61,9 @@ class Options:
     n_jobs: int | None = None
     missing_values: float | None = None
     locality: float = 0.0
+    checkpoint: str | PathLike[str] | None = None
+    checkpoint_interval: float = 60.0
+    warm_start: bool = False
 
     def __post_init__(self) -> None:
         values = {f.name: getattr(self, f.name) for f in fields(self)}

@@ -77,7 +77,7 @@ def write_npy(
         "fortran_order": False,
         "shape": shape,
     }
-    with replacing(path) as new, new.open("wb") as file:
+    with replacing(path, f".{Path(path).name}.part") as new, new.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         _write(file, parts, slices, dtype, "cannot be written")
     return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]

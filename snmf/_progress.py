@@ -27,7 +27,7 @@ def progress(
     with tqdm(total=max_iter, desc="SNMF", unit="pass", leave=False, disable=hidden) as bar:
 
         def watch(iteration: int, loss: float) -> None:
-            bar.update()
+            bar.update(iteration - bar.n)  # the first may be a later one
             bar.set_postfix(loss=f"{loss:.6f}", refresh=False)
             if verbose:
                 tqdm.write(f"iteration {iteration}: loss {loss:.8f}")

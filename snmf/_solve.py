@@ -27,6 +27,20 @@ class Point(NamedTuple):
     loss: float
 
 
+class State(NamedTuple):
+    """Where the loop stands: a point, the H before it, the β to come, the objectives so far."""
+
+    point: Point
+    before: Array
+    beta: float
+    curve: list[float]
+
+    @classmethod
+    def of(cls, point: Point) -> State:
+        """The beginning, at a point."""
+        return cls(point, point.H, EXTRAPOLATION[0], [point.loss])
+
+
 class Run(NamedTuple):
     """How a run of the loop ended."""
 
@@ -168,28 +182,33 @@ def steps_per_pass(update: str, n_features: int, n_components: int) -> int:
 
 
 def solve(
-    point: Point,
+    state: State,
     advance: Callable[[Point, Array], Point],
     *,
     tol: float,
     max_iter: int,
     accelerate: bool,
     watch: Callable[[int, float], None],
+    keep: Callable[[State], None] | None = None,
 ) -> Run:
-    """Advance from a point until the objective falls by less than tol in an iteration.
+    """Advance from a state until the objective falls by less than tol in an iteration.
 
     With ``accelerate`` the pass is made at H extrapolated, H + β (H − H_before). Where the
     objective would rise, or fall by so little that it would be the last pass, it is made again
-    at H itself, from which it cannot rise, and β is halved.
+    at H itself, from which it cannot rise, and β is halved.  From what `keep` is given the loop
+    goes on as if it had not stopped.
     """
-    curve, before = [point.loss], point.H
-    beta, growth, bound = EXTRAPOLATION if accelerate else (0.0, 1.0, 0.0)
-    for iteration in range(1, max_iter + 1):
+    point, before, beta, curve = state
+    del state  # two W are enough
+    growth, bound = EXTRAPOLATION[1:]
+    if not accelerate:
+        beta = bound = 0.0
+    for iteration in range(len(curve), max_iter + 1):
         new = advance(point, point.H + beta * (point.H - before))
         if point.loss - new.loss >= tol:
             beta = min(bound, beta * growth)
         elif beta and before is not point.H:
-            del new  # before the next is made: two W are enough
+            del new  # before the next is made
             beta /= 2
             new = advance(point, point.H)
         if not new.loss <= point.loss:
@@ -199,5 +218,7 @@ def solve(
         watch(iteration, point.loss)
         if fall < tol:
             return Run(point.H, curve, True, f"the objective fell by less than tol={tol:g}")
+        if keep is not None:
+            keep(State(point, before, beta, curve))
     reason = f"max_iter={max_iter} iterations were made"
     return Run(point.H, curve, False, reason)

@@ -57,6 +57,9 @@ class Store:
         self.file = getattr(X, "filename", None)
         self._map = _map_below(X)
 
+    def __len__(self) -> int:
+        return self.shape[0]
+
     def read(self, rows: slice, dtype: Any = None) -> np.ndarray:
         """Rows side by side, in memory.
 

@@ -12,13 +12,16 @@ from pathlib import Path
 
 
 @contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+def replacing(path: str | os.PathLike[str], part: str | None = None) -> Iterator[Path]:
     """Give a path to write a file or a folder to, which takes the place of `path` if all went well.
 
     Parameters
     ----------
     path : path-like
         What is there is replaced at the end: a file by a file, a folder by a folder.
+    part : str, default=None
+        The name to write under, beside it; what a process that was killed left there is written
+        over. None is a name of its own each time.
 
     Raises
     ------
@@ -26,7 +29,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         If it cannot be written; it names `path`, and what was there is as it was.
     """
     final = check_replaceable(path)
-    new = final.with_name(f".snmf-{secrets.token_hex(6)}.part")
+    new = final.with_name(part or f".snmf-{secrets.token_hex(6)}.part")
     try:
         yield new
         _synchronise(new)

@@ -21,15 +21,20 @@ def pays(rows: Any) -> bool:
     return n <= _svd.GRAM and 2 * n * n <= rows.stored
 
 
-def coordinates(rows: Any) -> tuple[Any, Callable[[np.ndarray], np.ndarray]]:
-    """Rows of X V in place of those of X, and the map from their H' to H = H' Vᵀ."""
+def coordinates(rows: Any) -> np.ndarray:
+    """X V = U s, less what is rounding; without columns if X = 0."""
     squares, U = eigh(_svd.gram_of_rows(rows))
     rounding = len(rows) * np.finfo(rows.backend.widest).eps * max(squares[-1], 0.0)
-    U, s = U[:, squares > rounding], np.sqrt(squares[squares > rounding])
-    if not len(s):
-        return rows, np.copy  # X = 0
+    known = squares > rounding
+    return np.ascontiguousarray(U[:, known] * np.sqrt(squares[known]))  # as it is read from a file
+
+
+def over(rows: Any, found: np.ndarray) -> tuple[Any, Callable[[np.ndarray], np.ndarray]]:
+    """Rows of the coordinates in place of those of X, and the map from their H' to H = H' Vᵀ."""
+    if not found.shape[1]:
+        return rows, np.copy
 
     def expand(H: np.ndarray) -> np.ndarray:
-        return _svd.total(rows, _svd.cross, rows.split((U / s) @ H.T))
+        return _svd.total(rows, _svd.cross, rows.split(found / np.sum(found**2, axis=0) @ H.T))
 
-    return rows.over(U * s), expand
+    return rows.over(found), expand

@@ -1,0 +1,236 @@
+"""Checkpoints: all that a fit needs to go on, in a file that is whole at any moment.
+
+The file is an ``.npz``, written part by part so that W needs no second copy in memory; a header in
+JSON says what it is a checkpoint of, and `numpy.load` reads the arrays.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import time
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.sparse import coo_array
+
+from snmf._rows import Scale
+from snmf._solve import Point, Run, State
+from snmf._whole import check_replaceable, replacing
+
+FORMAT = 1
+HEADER = "snmf_checkpoint"
+SOME_ROWS = 32  # are looked at again, to tell data of the same norm apart
+SAME_NORM = 1e-5
+DAMAGE = (ValueError, TypeError, KeyError, EOFError, NotImplementedError, RuntimeError,
+          zipfile.BadZipFile, zlib.error)  # fmt: skip
+
+
+class Checkpoint:
+    """The checkpoint of a fit: read if it is there, written while the fit goes on, then removed.
+
+    Parameters
+    ----------
+    path : path-like
+    interval : float
+        It is written at most every so many seconds.
+    rows : Rows
+        The rows of X.
+    parameters : dict
+        What the numbers of the fit depend on, by its name.
+
+    Raises
+    ------
+    ValueError
+        If the file is of a fit with other parameters, or is damaged.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], interval: float, rows: Any, parameters: dict[str, Any]
+    ) -> None:
+        self.path = check_replaceable(path)
+        self._part = self.path.with_name(f".{self.path.name}.part")
+        self._interval, self._last = interval, time.monotonic()
+        self._algebra = rows.backend.algebra
+        self._parameters = {name: _plain(value) for name, value in parameters.items()}
+        self._parameters |= {"shape of X": list(rows.shape), "precision": rows.dtype}
+        self._data: dict[str, Any] = {}
+        self._header, self._arrays = self._read() if self.path.exists() else ({}, {})
+        self._coordinates: np.ndarray | None = self._arrays.get("coordinates")
+
+    def _read(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                if broken := archive.testzip():
+                    raise ValueError(f"its {broken} is not what was written")
+            with np.load(self.path, allow_pickle=False) as file:
+                header = json.loads(file[HEADER].tobytes())
+                arrays = {name: file[name] for name in file if name not in (HEADER, "W")}
+            if header["format"] != FORMAT:
+                raise ValueError(f"its format is {header['format']}, and not {FORMAT}")
+            theirs = header["parameters"]
+        except DAMAGE as error:
+            raise self._refused(f"cannot be read: {error}") from error
+        for name in sorted({*theirs, *self._parameters}):
+            one, other = theirs.get(name), self._parameters.get(name)
+            if one != other:
+                raise self._refused(f"is of a fit with another {name}: {one!r}, and here {other!r}")
+        return header, arrays
+
+    def _refused(self, what: str) -> ValueError:
+        return ValueError(
+            f"The checkpoint {str(self.path)!r} {what}. Delete it to start anew, or name another."
+        )
+
+    def is_of(self, rows: Any, scale: Scale) -> None:
+        """Make sure that it is of these data, by their norm and a few of their rows.
+
+        Raises
+        ------
+        ValueError
+            If it is not.
+        """
+        some = np.unique(np.linspace(0, len(rows) - 1, SOME_ROWS).astype(int))
+        entries = coo_array(rows.take(some))
+        digests = [_digest(A) for A in (*entries.coords, entries.data)]
+        self._data = {"square": scale.square, "exponent": scale.exponent, "rows": digests}
+        if not self._header:
+            return
+        theirs = self._header["data"]
+        near = math.isclose(theirs["square"], scale.square, rel_tol=SAME_NORM)
+        if not near or {**theirs, "square": scale.square} != self._data:
+            raise self._refused("is of other data, of the same shape")
+
+    def recall(self, coordinates: Callable[[], np.ndarray]) -> np.ndarray:
+        """The coordinates that wide data are fitted on (`snmf._wide`), as they were when made."""
+        if self._coordinates is None:
+            self._coordinates = coordinates()
+        return self._coordinates
+
+    def restarts(self, rng: np.random.RandomState) -> tuple[int, Run | None]:
+        """The number of the restart that is under way, and the best before; rng as it was then."""
+        if not self._header:
+            return 0, None
+        rng.set_state(self._header["random_state"])
+        best = self._header["best"]
+        H = best and self._algebra.asarray(self._arrays["best_H"])
+        return self._header["restart"], best and Run(**best, H=H)
+
+    def state(self, restart: int, rows: Any) -> State | None:
+        """Where the loop of that restart stood, on these rows; None if at its beginning."""
+        header, arrays = self._header, self._arrays
+        if not header or restart != header["restart"]:
+            return None
+        H = self._algebra.asarray(arrays["H"])
+        before = self._algebra.asarray(arrays["before"]) if header["moved"] else H
+        with zipfile.ZipFile(self.path) as archive, archive.open("W.npy") as entry:
+            np.lib.format.read_magic(entry)
+            (_, columns), _, dtype = np.lib.format.read_array_header_2_0(entry)
+
+            def next_rows(some: slice) -> np.ndarray:
+                shape = some.stop - some.start, columns
+                data = entry.read(math.prod(shape) * dtype.itemsize)
+                return np.frombuffer(data, dtype).reshape(shape)
+
+            W = rows.made(next_rows)
+        return State(Point(W, H, header["curve"][-1]), before, header["beta"], header["curve"])
+
+    def keep(
+        self, rows: Any, rng: np.random.RandomState, restart: int, best: Run | None, state: State
+    ) -> None:
+        """Write it, if it is time to.
+
+        A disk that is full does not end the fit: a RuntimeWarning tells of it, and the last
+        checkpoint stays.
+        """
+        if time.monotonic() - self._last < self._interval:
+            return
+        try:
+            with replacing(self.path, self._part.name) as new:
+                self._write(new, rows, rng, restart, best, state)
+        except OSError as error:
+            warnings.warn(
+                f"The checkpoint cannot be written: {error}. The fit goes on; what was written "
+                "before is as it was.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        self._last = time.monotonic()
+
+    def _write(
+        self,
+        new: Path,
+        rows: Any,
+        rng: np.random.RandomState,
+        restart: int,
+        best: Run | None,
+        state: State,
+    ) -> None:
+        point, before, beta, curve = state
+        to_host = self._algebra.to_host
+        header = {
+            "format": FORMAT,
+            "parameters": self._parameters,
+            "data": self._data,
+            "restart": restart,
+            "random_state": rng.get_state(legacy=False),
+            "curve": curve,
+            "beta": beta,
+            "moved": before is not point.H,
+            "best": None,
+        }
+        arrays = {"H": to_host(point.H), "before": to_host(before)}
+        if self._coordinates is not None:
+            arrays["coordinates"] = self._coordinates
+        if best is not None:
+            arrays["best_H"] = to_host(best.H)
+            header["best"] = {n: v for n, v in best._asdict().items() if n != "H"}
+        text = json.dumps(header, default=lambda value: value.tolist()).encode()
+        with zipfile.ZipFile(new, "w") as archive:
+            _put(archive, HEADER, len(text), [np.frombuffer(text, np.uint8)])
+            for name, array in arrays.items():
+                _put(archive, name, len(array), [array])
+            _put(archive, "W", len(rows), map(rows.backend.to_host, point.W))
+
+    def remove(self) -> None:
+        """Remove the file, and what a process that was killed left beside it: the fit is done."""
+        for path in (self.path, self._part):
+            path.unlink(missing_ok=True)
+
+
+def _put(archive: zipfile.ZipFile, name: str, length: int, parts: Iterable[np.ndarray]) -> None:
+    """An array of that length, from its parts."""
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+        for number, part in enumerate(parts):
+            if not number:
+                header = {
+                    "descr": np.lib.format.dtype_to_descr(part.dtype),
+                    "fortran_order": False,
+                    "shape": (length, *part.shape[1:]),
+                }
+                np.lib.format.write_array_header_2_0(entry, header)
+            entry.write(part.tobytes())
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it; a short word for what an array or a generator holds."""
+    if isinstance(value, np.ndarray):
+        return f"an array, {_digest(value)}"
+    if isinstance(value, np.random.RandomState):
+        state = json.dumps(value.get_state(legacy=False), default=lambda value: value.tolist())
+        return f"a generator, {_digest(np.frombuffer(state.encode(), np.uint8))}"
+    if isinstance(value, Real) and not isinstance(value, bool):
+        return int(value) if isinstance(value, Integral) else repr(float(value))
+    return value
+
+
+def _digest(A: np.ndarray) -> str:
+    return hashlib.blake2b(np.ascontiguousarray(A).tobytes(), digest_size=8).hexdigest()

@@ -1,0 +1,520 @@
+"""Fits that are stopped go on as if they had not been; and fits that go on from the last."""
+
+import errno
+import functools
+import os
+import random
+import subprocess
+import sys
+import textwrap
+import time
+import tracemalloc
+import warnings
+import zipfile
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.base import clone
+
+import snmf
+from snmf import SNMF, _checkpoint, _rows, _stored
+from snmf.backends import Backend, adapter
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+factorize = functools.partial(snmf.factorize, n_components=4, progress_bar=False, tol=0)
+
+
+def planted(seed=0, n=207, p=12, k=4, noise=0.6, dtype="float64"):
+    rng = np.random.default_rng(seed)
+    X = rng.random((n, k)) @ rng.standard_normal((k, p)) + noise * rng.standard_normal((n, p))
+    return (X - X.mean(axis=0)).astype(dtype)
+
+
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch):
+    monkeypatch.setattr(_rows, "BLOCK_ROWS", (1, 20))
+
+
+class Stop(BaseException):
+    """No library catches it."""
+
+
+def stopped(fit, path, after):
+    """Stop a fit when its checkpoint has been written so often; whether it came to that."""
+    keep, count = _checkpoint.Checkpoint.keep, iter(range(1, after + 1))
+
+    def counted(self, *given):
+        keep(self, *given)
+        if next(count) == after:
+            raise Stop
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_checkpoint.Checkpoint, "keep", counted)
+        try:
+            fit(checkpoint=path, checkpoint_interval=0)
+        except Stop:
+            return True
+    return False
+
+
+def assert_same(ours, theirs):
+    np.testing.assert_array_equal(ours.W, theirs.W)
+    np.testing.assert_array_equal(ours.H, theirs.H)
+    np.testing.assert_array_equal(ours.loss_curve, theirs.loss_curve)
+    assert (ours.error, ours.n_iter, ours.reason) == (theirs.error, theirs.n_iter, theirs.reason)
+
+
+# The same bits
+
+
+RNG = np.random.default_rng(1)
+HOLES = np.where(RNG.random((207, 12)) < 0.2, np.nan, planted())
+FITS = {
+    "default": (planted(), {}),
+    "float32": (planted(dtype="float32"), {}),
+    "plain": (planted(), {"accelerate": False}),
+    "hals": (planted(), {"solver": "hals", "sparsity": 0.1}),
+    "svd": (planted(), {"init": "svd", "solver": "hals"}),
+    "restarts": (planted(), {"init": "random", "n_init": 3}),
+    "k-means restarts": (planted(), {"n_init": 3, "tol": 1e-4}),
+    "custom": (planted(), {"init": "custom", "H": RNG.standard_normal((4, 12))}),
+    "fixed W": (planted(), {"W": RNG.random((207, 4)), "fixed": "W"}),
+    "fixed rows": (planted(), {"H": RNG.standard_normal((2, 12)), "fixed": 2}),
+    "locality": (planted(), {"locality": 0.3}),
+    "missing": (HOLES, {"missing_values": np.nan}),
+    "weights": (planted(), {"sample_weight": RNG.random(207)}),
+    "sparse": (sp.csr_array(np.where(planted() > 0.5, planted(), 0)), {}),
+    "wide": (planted(n=40, p=300), {"init": "random"}),
+    "huge": (1e200 * planted(), {"n_jobs": 2}),
+    "a generator": (planted(), {"random_state": lambda: np.random.RandomState(5), "n_init": 2}),
+    "strict": (planted(), {"backend": Backend("array_api_strict")}),
+    "torch": (planted(), {"backend": "torch"}),
+    "jax": (planted(dtype="float32"), {"backend": "jax"}),
+}
+
+
+def fit_of(name):
+    X, parameters = FITS[name]
+    if parameters.get("backend") in ("torch", "jax"):
+        pytest.importorskip(parameters["backend"])
+    parameters = {"random_state": 0, "max_iter": 12, **parameters}
+
+    def fit(**more):
+        made = {n: v() if callable(v) else v for n, v in parameters.items()}
+        return factorize(X, **{**made, **more})
+
+    return fit
+
+
+@pytest.mark.parametrize("name", FITS)
+@pytest.mark.parametrize("after", [1, 2, 7, 15])
+def test_a_fit_that_is_stopped_goes_on_to_the_same_bits(name, after, tmp_path):
+    fit, path = fit_of(name), tmp_path / "fit.checkpoint"
+    whole = fit()
+    if not stopped(fit, path, after):
+        assert not path.exists()
+        return
+    assert path.exists()
+    assert_same(fit(checkpoint=path, checkpoint_interval=0), whole)
+    assert not list(tmp_path.iterdir())
+
+
+@given(
+    afters=st.lists(st.integers(1, 9), max_size=6),
+    solver=st.sampled_from(["mu", "hals"]),
+    n_init=st.integers(1, 3),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_so_it_does_when_stopped_again_and_again(tmp_path_factory, afters, solver, n_init, seed):
+    path = tmp_path_factory.mktemp("again") / "fit.npz"
+    fit = functools.partial(
+        factorize, planted(n=60, p=6), solver=solver, n_init=n_init, init="random",
+        random_state=seed, max_iter=8,
+    )  # fmt: skip
+    for after in afters:
+        stopped(fit, path, after)
+    assert_same(fit(checkpoint=path), fit())
+
+
+@pytest.mark.parametrize("solver", ["mu", "hals"])
+def test_so_it_does_from_disk_with_w_in_files(solver, tmp_path, monkeypatch):
+    monkeypatch.setattr(_stored, "SCRATCH", 1)
+    np.save(tmp_path / "X.npy", planted())
+    X, path = np.load(tmp_path / "X.npy", mmap_mode="r"), tmp_path / "fit.npz"
+    fit = functools.partial(factorize, X, solver=solver, random_state=0, max_iter=12)
+    whole = fit(out=tmp_path / "whole.npy")
+    assert stopped(fit, path, 5)
+    assert_same(fit(checkpoint=path, out=tmp_path / "W.npy", n_jobs=1), fit(n_jobs=1))
+    np.testing.assert_allclose(np.load(tmp_path / "W.npy"), whole.W, atol=1e-10)
+
+
+def test_a_generator_is_left_as_by_a_fit_in_one_piece(tmp_path):
+    fit = functools.partial(factorize, planted(), n_init=3, init="random", max_iter=5)
+    states = []
+    for stop in (False, True):
+        if stop:
+            assert stopped(functools.partial(fit, random_state=np.random.RandomState(3)),
+                           tmp_path / "fit.npz", 7)  # fmt: skip
+        rng = np.random.RandomState(3)
+        fit(random_state=rng, checkpoint=tmp_path / "fit.npz")
+        states.append(rng.random_sample())
+    assert states[0] == states[1]
+
+
+def test_what_was_drawn_without_a_seed_is_drawn_no_second_time(tmp_path):
+    fit = functools.partial(factorize, planted(), init="random", max_iter=6)
+    assert stopped(fit, tmp_path / "fit.npz", 2)
+    with np.load(tmp_path / "fit.npz", allow_pickle=False) as file:
+        curve = _header(file)["curve"]
+    result = fit(checkpoint=tmp_path / "fit.npz")
+    np.testing.assert_array_equal(result.loss_curve[:3], curve)
+
+
+def _header(file):
+    return _checkpoint.json.loads(file[_checkpoint.HEADER].tobytes())
+
+
+def test_another_backend_and_other_threads_may_go_on(tmp_path):
+    fit = functools.partial(factorize, planted(), random_state=0, max_iter=12)
+    assert stopped(fit, tmp_path / "fit.npz", 5)
+    more = {"backend": Backend("array_api_strict"), "n_jobs": 2, "verbose": False}
+    result = fit(checkpoint=str(tmp_path / "fit.npz"), checkpoint_interval=3, **more)
+    np.testing.assert_allclose(result.loss_curve, fit().loss_curve, rtol=1e-10)
+
+
+def test_the_estimator_goes_on_too(tmp_path):
+    X, path = planted(), tmp_path / "fit.npz"
+    model = SNMF(4, random_state=0, tol=0, max_iter=12)
+    whole = clone(model).fit(X)
+    model.set_params(checkpoint=path, checkpoint_interval=0)
+
+    def fit(**given):
+        model.set_params(**given).fit(X)
+
+    assert stopped(fit, path, 3)
+    assert not hasattr(model, "components_")
+    W = clone(model).fit_transform(X)
+    np.testing.assert_array_equal(W, whole.transform(X))
+    snmf.save(model.fit(X), tmp_path / "model.npz")
+    np.testing.assert_array_equal(snmf.load(tmp_path / "model.npz").components_, whole.components_)
+    assert [file.name for file in tmp_path.iterdir()] == ["model.npz"]
+
+
+# Killed
+
+
+def run(*arguments):
+    code = """
+        import sys
+        import numpy as np, snmf
+        folder, checkpoint = sys.argv[1:]
+        X = np.load(folder + "/X.npy", mmap_mode="r")
+        print("begin", flush=True)
+        result = snmf.factorize(
+            X, 5, random_state=0, tol=0, max_iter=400, n_init=2, n_jobs=1, progress_bar=False,
+            checkpoint=checkpoint or None, checkpoint_interval=0,
+        )
+        np.savez(folder + "/result.npz", **vars(result))
+        """
+    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code), *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def _written(path):
+    return path.exists() and path.stat().st_mtime_ns
+
+
+def test_a_fit_that_is_killed_at_any_moment_goes_on(tmp_path):
+    np.save(tmp_path / "X.npy", planted(n=3000, p=30, k=6))
+    with run(tmp_path, "") as process:
+        process.wait()
+    with np.load(tmp_path / "result.npz") as file:
+        whole = dict(file)
+    (tmp_path / "result.npz").unlink()
+    dice, path, kills, seen = random.Random(0), tmp_path / "fit.npz", 0, set()
+    while not (tmp_path / "result.npz").exists():
+        with run(tmp_path, path) as process:
+            assert process.stdout.readline() == "begin\n"
+            if kills % 3:  # a time after it has gone on; else, after it has begun
+                before = _written(path)
+                while process.poll() is None and _written(path) == before:
+                    time.sleep(0.003)
+            time.sleep(dice.uniform(0, 0.15))
+            if process.poll() is None and kills < 9:
+                process.kill()
+                kills += 1
+        if path.exists():  # whole, whenever the process was killed
+            with np.load(path, allow_pickle=False) as file:
+                header = _header(file)
+                seen.add((header["restart"], len(header["curve"])))
+                assert file["W"].shape == (3000, 5)
+    assert process.returncode == 0
+    assert kills > 3
+    assert len(seen) > 2
+    with np.load(tmp_path / "result.npz") as file:
+        for name in ("W", "H", "loss_curve", "error"):
+            np.testing.assert_array_equal(file[name], whole[name])
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["X.npy", "result.npz"]
+
+
+# Not the same fit
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Of a fit that was stopped."""
+    fit = functools.partial(factorize, planted(), random_state=0, max_iter=12)
+    assert stopped(fit, tmp_path / "fit.npz", 5)
+    return tmp_path / "fit.npz"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"sparsity": 0.1}, "another sparsity: '0.0', and here '0.1'"),
+        ({"solver": "hals"}, "another solver: 'mu', and here 'hals'"),
+        ({"n_components": 5}, "another n_components: 4, and here 5"),
+        ({"random_state": 1}, "another random_state: 0, and here 1"),
+        ({"random_state": np.random.RandomState(0)}, "another random_state: 0, and here 'a gen"),
+        ({"max_iter": 13}, "another max_iter: 12, and here 13"),
+        ({"tol": 1e-3}, "another tol"),
+        ({"accelerate": False}, "another accelerate: True, and here False"),
+        ({"init": "random"}, "another init"),
+        ({"n_init": 2}, "another n_init"),
+        ({"locality": 0.1}, "another locality"),
+        ({"missing_values": np.nan}, "another missing_values: None, and here 'nan'"),
+        ({"H": np.eye(4, 12), "init": "custom"}, "another H: None, and here 'an array, "),
+        ({"H": np.eye(2, 12), "fixed": 2}, "another H: None, and here 'an array, "),
+        ({"sample_weight": np.ones(207)}, "another sample_weight: None"),
+    ],
+)
+def test_a_checkpoint_of_other_parameters_is_refused_and_stays(path, parameters, words):
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=words) as refused:
+        factorize(planted(), **{"random_state": 0, "max_iter": 12, **parameters}, checkpoint=path)
+    assert str(path) in str(refused.value)
+    assert "Delete it to start anew, or name another." in str(refused.value)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda X: X[:200], r"another shape of X: \[207, 12\], and here \[200, 12\]"),
+        (lambda X: X.astype("float32"), "another precision: 'float64', and here 'float32'"),
+        (lambda X: X[::-1], "other data, of the same shape"),
+        (lambda X: 2 * X, "other data, of the same shape"),
+        (lambda X: -X, "other data, of the same shape"),
+        (lambda X: X * 2.0**700, "other data, of the same shape"),
+        (lambda X: sp.csr_array(np.where(X > 0, X, 0)), "other data, of the same shape"),
+    ],
+)
+def test_so_is_one_of_other_data(path, make, words):
+    with pytest.raises(ValueError, match=words):
+        factorize(make(planted()), random_state=0, max_iter=12, checkpoint=path)
+
+
+def test_the_same_data_may_lie_elsewhere(path, tmp_path):
+    np.save(tmp_path / "X.npy", planted())
+    X = np.load(tmp_path / "X.npy", mmap_mode="r")
+    result = factorize(X, random_state=0, max_iter=12, checkpoint=path)
+    assert_same(result, factorize(planted(), random_state=0, max_iter=12))
+
+
+def test_a_damaged_file_is_refused_and_stays(path):
+    good = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        inside_w = archive.getinfo("W.npy").header_offset + 500
+    other = _saved_elsewhere(path)
+    for bad in (
+        b"",
+        b"not a checkpoint",
+        good[: len(good) // 2],
+        good[:-30],
+        good[:inside_w] + bytes([good[inside_w] ^ 1]) + good[inside_w + 1 :],
+        other,
+    ):
+        path.write_bytes(bad)
+        with pytest.raises(ValueError, match=r"fit.npz' cannot be read: .* Delete it to start"):
+            factorize(planted(), random_state=0, max_iter=12, checkpoint=path)
+        assert path.read_bytes() == bad
+
+
+def _saved_elsewhere(path):
+    np.savez(path.with_name("other.npz"), W=np.ones(3), X=np.array([{}], dtype=object))
+    return path.with_name("other.npz").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "error", "words"),
+    [
+        ({"checkpoint": 3}, ValueError, "checkpoint"),
+        ({"checkpoint_interval": -1}, ValueError, "checkpoint_interval"),
+        ({"checkpoint": "no/such/folder/fit.npz"}, FileNotFoundError, "no such folder"),
+    ],
+)
+def test_bad_parameters_are_named(parameters, error, words):
+    with pytest.raises(error, match=words):
+        factorize(planted(), **parameters)
+
+
+# The file
+
+
+def test_it_is_written_no_more_often_than_asked_for(tmp_path, monkeypatch):
+    clock, written = iter(range(0, 1000, 7)), []
+    real = _checkpoint.Checkpoint._write
+    monkeypatch.setattr("snmf._checkpoint.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr(
+        _checkpoint.Checkpoint, "_write",
+        lambda self, new, rows, rng, restart, best, state: (
+            written.append(len(state.curve) - 1)
+            or real(self, new, rows, rng, restart, best, state)
+        ),
+    )  # fmt: skip
+    path = tmp_path / "fit.npz"
+    factorize(planted(), random_state=0, max_iter=12, checkpoint=path, checkpoint_interval=20)
+    # every look at the clock, one an iteration and one after writing, is 7 s later than the last
+    assert written == [3, 6, 9, 12]
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("at", [1, 3, 4, 9])
+def test_a_full_disk_is_a_warning_and_the_last_checkpoint_stays(at, path, monkeypatch):
+    before, put, count = path.read_bytes(), _checkpoint._put, iter(range(1, 1000))
+
+    def full(archive, *given):
+        if next(count) >= at:
+            archive.fp.write(b"half a")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        put(archive, *given)
+
+    monkeypatch.setattr(_checkpoint, "_put", full)
+    monkeypatch.setattr(_checkpoint.Checkpoint, "remove", lambda self: None)
+    fit = functools.partial(factorize, planted(), random_state=0, max_iter=12)
+    with pytest.warns(RuntimeWarning, match="The checkpoint cannot be written: .*No space left"):
+        result = fit(checkpoint=path, checkpoint_interval=0)
+    assert_same(result, fit())
+    assert [file.name for file in path.parent.iterdir()] == ["fit.npz"]
+    if at < 9:
+        assert path.read_bytes() == before
+    monkeypatch.undo()
+    monkeypatch.setattr(_rows, "BLOCK_ROWS", (1, 20))
+    assert_same(fit(checkpoint=path), fit())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits there")
+def test_so_it_is_where_the_system_says_so(tmp_path):
+    code = """
+        import resource, sys
+        import numpy as np, snmf
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        X = np.random.default_rng(0).standard_normal((5000, 6))
+        snmf.factorize(X, 3, max_iter=3, tol=0, n_jobs=1, progress_bar=False,
+                       checkpoint=sys.argv[1], checkpoint_interval=0)
+        """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "fit.npz")],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "RuntimeWarning: The checkpoint cannot be written: " in done.stderr
+    assert "File too large" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_fit_whose_end_fails_keeps_it(tmp_path, monkeypatch):
+    path, X = tmp_path / "fit.npz", planted()
+    fit = functools.partial(
+        factorize, X, random_state=0, max_iter=6, checkpoint=path, checkpoint_interval=0
+    )
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("snmf._factorize.write_npy", full)
+        with pytest.raises(OSError, match="No space left"):
+            fit(out=tmp_path / "W.npy")
+    with np.load(path) as file:
+        assert len(_header(file)["curve"]) == 7
+    passes = []
+    advance = snmf._solve.Alternation.advance
+    monkeypatch.setattr(
+        snmf._solve.Alternation, "advance", lambda *a: passes.append(1) or advance(*a)
+    )
+    assert fit(out=tmp_path / "W.npy").n_iter == 6
+    assert not passes
+    assert [file.name for file in tmp_path.iterdir()] == ["W.npy"]
+
+
+def test_w_needs_no_second_copy(tmp_path):
+    rows = adapter("numpy").rows(planted(n=20_000, p=12))
+    W = np.random.default_rng(0).random((20_000, 40))
+    point = snmf._solve.Point(rows.split(W), np.eye(40, 12), 0.5)
+    checkpoint = _checkpoint.Checkpoint(tmp_path / "fit.npz", 0, rows, {})
+    tracemalloc.start()
+    rng = np.random.RandomState(0)
+    checkpoint.keep(rows, rng, 0, None, snmf._solve.State.of(point))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (tmp_path / "fit.npz").stat().st_size > W.nbytes
+    assert peak < W.nbytes / 4
+    again = _checkpoint.Checkpoint(tmp_path / "fit.npz", 0, rows, {}).state(0, rows)
+    np.testing.assert_array_equal(np.concatenate(again.point.W), W)
+
+
+# Warm starts
+
+
+def test_a_warm_start_goes_on_from_the_last_components():
+    X = planted()
+    model = SNMF(4, random_state=0, warm_start=True, max_iter=3, tol=0, solver="hals")
+    first = model.fit(X).reconstruction_err_
+    H = model.components_
+    assert model.fit(X).reconstruction_err_ < first
+    same = SNMF(4, init="custom", max_iter=3, tol=0, solver="hals").fit(X, H=H)
+    np.testing.assert_array_equal(model.components_, same.components_)
+    cold = SNMF(4, random_state=0, max_iter=3, tol=0, solver="hals").fit(X)
+    np.testing.assert_array_equal(cold.fit(X).components_, H)
+    other = planted(seed=1, n=50)
+    assert model.fit_transform(other).shape == (50, 4)
+    given = np.random.default_rng(0).random((207, 4))
+    model.set_params(init="custom").fit(X, W=given)
+    same = SNMF(4, init="custom", max_iter=3, tol=0, solver="hals").fit(X, W=given)
+    np.testing.assert_array_equal(model.components_, same.components_)
+
+
+def test_a_warm_start_of_another_shape_is_refused():
+    X = planted()
+    model = SNMF(4, random_state=0, warm_start=True, max_iter=3).fit(X)
+    before = dict(vars(model))
+    with pytest.raises(ValueError, match="from 4 components of 12 features; X has 5 features"):
+        model.fit(X[:, :5])
+    assert vars(model) == before
+    with pytest.raises(ValueError, match=r"n_components=5\. Set warm_start=False to begin anew"):
+        model.set_params(n_components=5).fit(X)
+    with pytest.raises(ValueError, match="n_components=None"):
+        model.set_params(n_components=None).fit(X)
+    assert model.set_params(n_components="auto").fit(X).n_components_ == 4
+    assert clone(model).set_params(n_components=5).fit(X).n_components_ == 5
+    with pytest.raises(ValueError, match="warm_start is for SNMF; give an H"):
+        snmf.factorize(X, 4, warm_start=True)
+
+
+def test_a_warm_start_and_a_checkpoint_go_together(tmp_path):
+    X, path = planted(), tmp_path / "fit.npz"
+    model = SNMF(4, random_state=0, warm_start=True, max_iter=6, tol=0).fit(X)
+    whole = SNMF(4, init="custom", max_iter=6, tol=0).fit(X, H=model.components_)
+
+    def fit(**given):
+        model.set_params(**given).fit(X)
+
+    assert stopped(fit, path, 2)
+    fit()
+    np.testing.assert_array_equal(model.components_, whole.components_)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not path.exists()
