@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from snmf._callbacks import CallbackSupportMixin, reporter, with_callbacks
 from snmf._factorize import Explained, Factorization, exact_transform, factorize
 from snmf._rows import working_dtype
 from snmf._selection import automatic, sampled_rows
@@ -159,7 +160,7 @@ class Components(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         return tags
 
 
-class SNMF(Components):
+class SNMF(CallbackSupportMixin, Components):  # type: ignore[misc]
     """Semi-nonnegative matrix factorization.
 
     Data of any sign is written as ``X ≈ W H``, with weights ``W ≥ 0`` and components ``H`` of any
@@ -343,7 +344,7 @@ class SNMF(Components):
         self : SNMF
             The fitted estimator.
         """
-        self._fit(X, W=W, H=H, sample_weight=sample_weight, fixed=fixed, out=False)
+        self._fit(X, y, W=W, H=H, sample_weight=sample_weight, fixed=fixed, out=False)
         return self
 
     def fit_transform(
@@ -382,7 +383,7 @@ class SNMF(Components):
             The weights, ≥ 0: what `transform` gives for X.
         """
         given = {"W": W, "H": H, "sample_weight": sample_weight, "fixed": fixed, "out": out}
-        return self._fit(X, **given).W
+        return self._fit(X, y, **given).W
 
     def add_components(self, X: Any, m: int = 1, *, sample_weight: Any = None) -> SNMF:
         """Learn m more components of X beside those that are there, which stay as they are.
@@ -407,27 +408,36 @@ class SNMF(Components):
         k, old = self.n_components_, owner(X).asarray(self._components_on_host())
         init = "kmeans" if self.init == "custom" else self.init
         more = {"n_components": k + int(m), "init": init}
-        self._fit(X, H=old, fixed=k, sample_weight=sample_weight, out=False, **more)
+        self._fit(X, None, H=old, fixed=k, sample_weight=sample_weight, out=False, **more)
         return self
 
-    def _fit(self, X: Any, **given: Any) -> Factorization:
-        fitted = copy(self)  # so that a fit which fails or is interrupted leaves nothing behind
-        data = owner(X).check(X)
+    @with_callbacks  # type: ignore[untyped-decorator]
+    def _fit(self, X: Any, y: Any, **given: Any) -> Factorization:
+        data, fitted = owner(X).check(X), copy(self)
         validate_data(fitted, X, skip_check_array=True)
+        features = ("n_features_in_", "feature_names_in_")
+        seen = {name: value for name, value in vars(fitted).items() if name in features}
+        callback = reporter(self, X, y, seen)
         parameters = {**self.get_params(deep=False), **given, "warm_start": False}
         if self.warm_start and hasattr(self, "components_") and not self._has_start(given):
             parameters.update(self._warm_start(data, X))
         if parameters["n_components"] == "auto":
             parameters["n_components"] = _automatic(data, parameters)
-        result = factorize(data, **parameters)
-        fitted.components_ = result.H
-        fitted.n_components_ = result.H.shape[0]
-        fitted.n_iter_ = result.n_iter
-        fitted.reconstruction_err_ = result.error
-        fitted.penalty_ = result.penalty
-        fitted.rms_ = result.rms
-        fitted.loss_curve_ = owner(X).asarray(result.loss_curve)
-        self.__dict__ = fitted.__dict__
+        result = factorize(data, **parameters, callback=callback)
+        for name in [name for name in vars(self) if name.endswith("_")]:
+            delattr(self, name)  # only now: a fit which fails or is interrupted changes nothing
+        self.__dict__.update(
+            seen,
+            components_=result.H,
+            n_components_=result.H.shape[0],
+            n_iter_=result.n_iter,
+            reconstruction_err_=result.error,
+            penalty_=result.penalty,
+            rms_=result.rms,
+            loss_curve_=owner(X).asarray(result.loss_curve),
+        )
+        if callback is not None:
+            self._callback_fit_ctx.call_on_fit_task_end(estimator=self, X=X, y=y)
         return result
 
     @staticmethod

@@ -21,7 +21,7 @@ from snmf._options import UPDATES, Options
 from snmf._parts import Output, check_output, write_npy
 from snmf._progress import progress
 from snmf._rows import Rows, RowWise, Scale, check_range, measure, working_dtype
-from snmf._solve import Alternation, Run, State, solve, steps_per_pass
+from snmf._solve import Alternation, Point, Run, State, solve, steps_per_pass
 from snmf.backends import Backend, choose, owner
 
 Array = Any
@@ -33,6 +33,31 @@ ANY_OF = {  # what a fit that goes on may have otherwise
     "progress_bar", "verbose", "backend", "device", "n_jobs", "checkpoint", "checkpoint_interval",
 }  # fmt: skip
 DRAWN = ("kmeans", "random")  # the starts that a restart can change
+
+
+class Iteration(NamedTuple):
+    """What a callback sees.
+
+    Attributes
+    ----------
+    number : int
+        From 1.
+    loss : float
+        The objective over ½‖X‖².
+    rms, penalty : float
+        As those of the `Factorization`.
+    components : callable
+        Gives H as it stands, (n_components, n_features), on the host.
+    """
+
+    number: int
+    loss: float
+    rms: float
+    penalty: float
+    components: Callable[[], np.ndarray]
+
+
+Callback = Callable[[Iteration], bool | None]
 
 
 @dataclass(frozen=True)
@@ -84,6 +109,7 @@ def factorize(
     sample_weight: Any = None,
     fixed: str | int | None = None,
     out: Output = None,
+    callback: Callback | None = None,
     **parameters: Any,
 ) -> Factorization:
     """Factorise X into nonnegative weights and free components, ``X ≈ W H``.
@@ -110,6 +136,9 @@ def factorize(
         A .npy file to write W to: W then is this file, memory-mapped, and needs no memory of its
         own. The file is there when it is whole; one of that name is replaced. With False there
         is no W on return.
+    callback : callable, default=None
+        It is called with an `Iteration` after every one of them; where it returns a true value
+        the fit ends with what it has.
     **parameters
         Any parameter of `SNMF`, with the same meaning and default.
 
@@ -200,7 +229,20 @@ def factorize(
                 fitted, scale.square, l1 * rms, update, steps, weights,
                 mu=options.locality, total=total,
             )  # fmt: skip
-        run = _best_run(alternation, options, start, checkpoint)
+
+        def tell(number: int, point: Point) -> bool:
+            if callback is None:
+                return False
+
+            def components() -> np.ndarray:
+                H = expand(backend.algebra.to_host(point.H))
+                whole = np.ldexp(H, scale.exponent) if options.locality else _init.unit_rows(H)[0]
+                return whole.astype(dtype)
+
+            size, penalty = (math.ldexp(value, scale.exponent) for value in (rms, l1))
+            return bool(callback(Iteration(number, point.loss, size, penalty, components)))
+
+        run = _best_run(alternation, options, start, checkpoint, tell)
         found = expand(backend.algebra.to_host(run.H))
         keep_order = options.init == "custom" or fixed is not None
         exact = partial(
@@ -478,6 +520,7 @@ def _best_run(
     options: Options,
     start: Callable[..., Any],
     checkpoint: Checkpoint | None,
+    tell: Callable[[int, Point], bool],
 ) -> Run:
     """The best of the restarts, by its objective."""
     rng = check_random_state(options.random_state)
@@ -492,7 +535,12 @@ def _best_run(
         keep = None
         if checkpoint:
             keep = partial(checkpoint.keep, alternation.rows, rng, number, best)
-        with progress(options.max_iter, options.progress_bar, options.verbose) as watch:
+        with progress(options.max_iter, options.progress_bar, options.verbose) as show:
+
+            def watch(number: int, point: Point, show: Callable[..., None] = show) -> bool:
+                show(number, point.loss)
+                return tell(number, point)
+
             run = solve(
                 begin(number),
                 alternation.advance,
@@ -618,7 +666,7 @@ def _complaints(
     result: Factorization, options: Options, shares: np.ndarray, largest_sparsity: float
 ) -> Iterator[str]:
     """What a person should know of the result, with advice."""
-    if options.tol > 0 and not result.converged:
+    if options.tol > 0 and not result.converged and result.n_iter == options.max_iter:
         last = f", and the last fell by more than tol={options.tol:g}" if result.n_iter else ""
         yield f"The fit has not converged: {result.reason}{last}. Raise max_iter, or tol."
     yield from complaints_of_components(shares, options.init, options.sparsity, largest_sparsity)

@@ -188,14 +188,15 @@ def solve(
     tol: float,
     max_iter: int,
     accelerate: bool,
-    watch: Callable[[int, float], None],
+    watch: Callable[[int, Point], bool],
     keep: Callable[[State], None] | None = None,
 ) -> Run:
     """Advance from a state until the objective falls by less than tol in an iteration.
 
     With ``accelerate`` the pass is made at H extrapolated, H + β (H − H_before). Where the
     objective would rise, or fall by so little that it would be the last pass, it is made again
-    at H itself, from which it cannot rise, and β is halved.  From what `keep` is given the loop
+    at H itself, from which it cannot rise, and β is halved.  `watch` sees every point, and may
+    end it.  From what `keep` is given the loop
     goes on as if it had not stopped.
     """
     point, before, beta, curve = state
@@ -215,7 +216,8 @@ def solve(
             return Run(point.H, curve, True, "the objective no longer falls: rounding is reached")
         before, fall, point = point.H, point.loss - new.loss, new
         curve.append(point.loss)
-        watch(iteration, point.loss)
+        if watch(iteration, point):
+            return Run(point.H, curve, False, "a callback stopped it")
         if fall < tol:
             return Run(point.H, curve, True, f"the objective fell by less than tol={tol:g}")
         if keep is not None:

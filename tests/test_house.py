@@ -22,10 +22,13 @@ MAY_IMPORT = {
         "snmf._selection",
     },
     "snmf/__main__.py": {"snmf._command_line", "snmf._commands"},
+    "snmf/_callbacks.py": {"snmf._factorize"},
     "snmf/_checkpoint.py": {"snmf._rows", "snmf._solve", "snmf._whole"},
     "snmf/_command_line.py": {"snmf"},
     "snmf/_commands.py": {"snmf", "snmf._files", "snmf._model_file", "snmf._whole", "snmf.plots"},
-    "snmf/_estimator.py": {"snmf._factorize", "snmf._rows", "snmf._selection", "snmf.backends"},
+    "snmf/_estimator.py": {
+        "snmf._callbacks", "snmf._factorize", "snmf._rows", "snmf._selection", "snmf.backends",
+    },
     "snmf/_factorize.py": {
         "snmf._checkpoint", "snmf._init", "snmf._local", "snmf._missing", "snmf._nnls",
         "snmf._options", "snmf._parts", "snmf._progress", "snmf._rows", "snmf._solve", "snmf._wide",

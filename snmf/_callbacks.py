@@ -1,0 +1,58 @@
+"""scikit-learn's callbacks, which it has from 1.9 on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from snmf._factorize import Iteration
+
+try:
+    from sklearn.callback import CallbackSupportMixin, with_callbacks
+except ImportError:  # an older scikit-learn
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """Nothing to support."""
+
+    def with_callbacks(method: Callable[..., Any]) -> Callable[..., Any]:
+        """The method as it is."""
+        return method
+
+
+__all__ = ["CallbackSupportMixin", "reporter", "with_callbacks"]
+
+
+def reporter(estimator: Any, X: Any, y: Any, known: dict[str, Any]) -> Any:
+    """What `factorize` is to call after every iteration; None where no callback is set.
+
+    Parameters
+    ----------
+    estimator : SNMF
+    X, y : object
+        What `fit` was given; where y is None callbacks get X, the target of a factorization.
+    known : dict
+        Fitted attributes that are known before the fit.
+    """
+    if not hasattr(estimator, "_skl_callbacks"):
+        return None
+    context = estimator._init_callback_context(max_subtasks=estimator.max_iter)
+    given = {"estimator": estimator, "X": X, "y": X if y is None else y}
+    context.call_on_fit_task_begin(**given)
+
+    def report(iteration: Iteration) -> bool:
+        def attributes() -> dict[str, Any]:
+            H = iteration.components()
+            return {
+                **known,
+                "components_": H,
+                "n_components_": len(H),
+                "n_iter_": iteration.number,
+                "penalty_": iteration.penalty,
+                "rms_": iteration.rms,
+            }
+
+        task = context.subcontext(task_name="iteration")
+        task.call_on_fit_task_begin(**given)
+        return bool(task.call_on_fit_task_end(**given, reconstruction_attributes=attributes))
+
+    return report
