@@ -191,6 +191,12 @@ def test_the_estimator_takes_it_everywhere(stored):
         ours.transform(X[:, :5])
 
 
+def test_the_number_of_components_may_be_found_on_it(stored):
+    make, _ = stored
+    ours, theirs = (SNMF("auto", random_state=0, max_iter=5) for _ in range(2))
+    assert ours.fit(make(planted())).n_components_ == theirs.fit(planted()).n_components_
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int8", "uint64", "bool"])
 def test_dtypes(stored, dtype):
     X = (10 * planted()).clip(0, 100).astype(dtype)
