@@ -241,12 +241,12 @@ class SNMF(CallbackSupportMixin, Components):  # type: ignore[misc]
         where W has no unit, λ is this times `rms_`.
     rms_ : float
         The root mean square norm of the rows of X.
-    loss_curve_ : array of shape (n_iter_ + 1,)
+    loss_curve_ : array of shape (n_iter + 1,)
         The objective over ½‖X‖², before the first and after every iteration. W is then solved
         for exactly, so that the result is not above its end.
     n_features_in_ : int
         The number of features seen by `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Their names, where X had names that are all strings.
 
     References

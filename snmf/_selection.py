@@ -59,7 +59,17 @@ class Selection:
         return "\n".join([head, *lines])
 
     def plot(self, ax: Any = None) -> Any:
-        """The held-out error against the number of components: `snmf.plots.SelectionDisplay`."""
+        """The held-out error against the number of components.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to plot. None makes a figure.
+
+        Returns
+        -------
+        snmf.plots.SelectionDisplay
+        """
         from snmf.plots import SelectionDisplay
 
         return SelectionDisplay(

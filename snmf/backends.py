@@ -207,11 +207,11 @@ class Backend:
         return self.xp.linalg.pinv(A, rtol=rtol)
 
     def positive_part(self, A: Array) -> Array:
-        """A⁺ = (|A| + A) / 2."""
+        """``A⁺ = (|A| + A) / 2``."""
         return self.xp.maximum(A, self.xp.zeros_like(A))
 
     def negative_part(self, A: Array) -> Array:
-        """A⁻ = (|A| − A) / 2."""
+        """``A⁻ = (|A| − A) / 2``."""
         return self.xp.maximum(-A, self.xp.zeros_like(A))
 
     def diagonal(self, A: Array) -> Array:
@@ -263,7 +263,7 @@ class Backend:
         return self.xp.sum(X * X, axis=1)
 
     def row_maxima(self, X: Array) -> Array:
-        """The largest |entry| of every row."""
+        """The largest magnitude in every row."""
         return self.xp.max(self.xp.abs(X), axis=1)
 
     def scale_rows(self, X: Array, factors: Array) -> Array:

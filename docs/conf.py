@@ -1,0 +1,84 @@
+"""Sphinx: ``tox -e docs``."""
+
+import os
+import sys
+import warnings
+from pathlib import Path
+
+import snmf
+
+sys.path.insert(0, str(Path(__file__).parent))
+os.environ["COLUMNS"] = "80"  # of the help of the command line
+
+project = "snmf"
+author = "the snmf developers"
+version = release = snmf.__version__
+
+extensions = [
+    "matplotlib.sphinxext.plot_directive",
+    "numpydoc",
+    "sphinx-mathjax-offline",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.doctest",
+    "sphinx.ext.mathjax",
+    "sphinx_gallery.gen_gallery",
+    "command_help",
+]
+templates_path = ["_templates"]
+exclude_patterns = ["_build"]
+default_role = "py:obj"
+add_module_names = False
+toc_object_entries_show_parents = "hide"
+
+autosummary_generate = True
+autodoc_typehints = "none"
+autodoc_member_order = "bysource"
+numpydoc_show_class_members = False
+numpydoc_validation_checks = {"PR01", "PR02", "PR03", "RT01", "SS02", "SS03"}
+numpydoc_validation_exclude = {
+    r"^sklearn\.",
+    r"\.Backend\.",  # a line each
+    r"\.(Factorization|Selection)$",  # made by the library: they have attributes
+}
+
+plot_include_source = True
+plot_html_show_source_link = False
+plot_html_show_formats = False
+plot_formats = [("png", 110)]
+plot_pre_code = "import matplotlib.pyplot as plt\nimport numpy as np"
+
+doctest_global_setup = """
+import os, tempfile
+import numpy as np
+import snmf
+os.chdir(tempfile.mkdtemp())
+"""
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "auto_examples",
+    "filename_pattern": r"plot_",
+    "abort_on_example_error": True,
+    "doc_module": ("snmf",),
+    "backreferences_dir": "generated/backreferences",
+    "download_all_examples": False,
+    "show_signature": False,
+    "reference_url": {"snmf": None},
+    "min_reported_time": 1e6,  # the time of a busy machine says nothing
+}
+warnings.filterwarnings("ignore", "FigureCanvasAgg is non-interactive")
+
+html_theme = "pydata_sphinx_theme"
+html_static_path = ["_static"]
+html_css_files = ["snmf.css"]
+html_title = f"snmf {release}"
+html_show_sourcelink = False
+html_theme_options = {
+    "navbar_align": "left",
+    "header_links_before_dropdown": 5,
+    "show_prev_next": True,
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": [],
+    "footer_end": [],
+}
