@@ -125,7 +125,8 @@ def _of_block(
 ) -> tuple[Array, tuple[Array, Array]]:
     ops, largest = backend.algebra, float(np.finfo(dtype).max)
     W, squares, powers = solve(ops, backend.to_algebra(X), components, l1)
-    unit = _times_power_of_two(ops, 1 + 0 * powers, powers - exponent)
+    above = powers - exponent  # of a row of zeros it may be far, and is of no account
+    unit = _times_power_of_two(ops, 1 + 0 * powers, ops.xp.where(above < 1000, above, 0.0))
     errors, weight_squares = squares * unit * unit, (W * unit[:, None]) ** 2
     if weights is not None:
         D = backend.to_algebra(weights)

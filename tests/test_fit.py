@@ -564,3 +564,13 @@ def test_sparsity_makes_zeros():
     X = planted(noise=1.0)
     share = [np.mean(factorize(X, 6, solver="hals", sparsity=s).W == 0) for s in (0, 0.1, 0.3)]
     assert share[0] < share[1] < share[2]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_subnormal_rows_beside_rows_of_zeros(dtype):
+    tiny = np.finfo(dtype).smallest_subnormal
+    X = np.array([[5 * tiny, 0], [0, 0], [3 * tiny, 7 * tiny]], dtype=dtype)
+    result = factorize(X, 2)
+    assert np.isfinite(result.W).all()
+    assert result.error <= np.linalg.norm(X.astype("float64"))
+    assert not result.W[1].any()
