@@ -3,8 +3,8 @@ Missing values, and how many components
 =======================================
 
 With ``missing_values=np.nan`` an entry that is NaN is not observed: the objective is summed over
-the others, and nothing is filled in beforehand. That gives imputation, and a way to choose the number
-of components: by entries held out on purpose.
+the others, and nothing is filled in beforehand. That gives imputation, and a way to choose the
+number of components: by entries held out on purpose.
 """
 
 # %%

@@ -26,7 +26,6 @@ from sklearn.feature_extraction.text import CountVectorizer
 
 from snmf import SNMF, plots
 
-
 BOILERPLATE = ("Read more in", "As an instance of", "The documentation is written", "..", "Note")
 
 
@@ -106,7 +105,9 @@ for j in (-w).argsort()[: np.count_nonzero(w)][:3]:
 some = ["eigenvalue", "wavelet", "random forest", "p-value", "spline"]
 placed = model.transform(np.asarray(embedder.embed(some, norm=True), dtype=np.float32) - mean)
 for word, w in zip(some, placed, strict=True):
-    print(f"{word:13} topic {w.argmax():2}: {', '.join(words[scores[w.argmax()].argsort()[:-5:-1]])}")
+    print(
+        f"{word:13} topic {w.argmax():2}: {', '.join(words[scores[w.argmax()].argsort()[:-5:-1]])}"
+    )
 
 # %%
 # Where topics live
