@@ -436,6 +436,7 @@ def test_a_disk_that_fills_is_told_with_the_rows_and_leaves_nothing(scratch, tmp
     done = run(
         """
         import resource, sys, tempfile
+        sys.dont_write_bytecode = True  # half of which would stay
         import numpy as np, snmf
         from snmf import _stored
         folder, scratch = sys.argv[1:]
@@ -538,6 +539,7 @@ def test_a_fit_takes_far_less_memory_than_x(tmp_path):
     done = run(
         """
         import resource, sys
+        sys.dont_write_bytecode = True  # half of which would stay
         import numpy as np, snmf
         from snmf import _stored
         _stored.SCRATCH = 2**20
