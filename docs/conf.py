@@ -74,9 +74,15 @@ html_static_path = ["_static"]
 html_css_files = ["snmf.css"]
 html_title = f"snmf {release}"
 html_show_sourcelink = False
+html_sidebars = {  # where there are pages below
+    "**": [],
+    "reference": ["sidebar-nav-bs"],
+    "generated/*": ["sidebar-nav-bs"],
+    "auto_examples/*": ["sidebar-nav-bs"],
+}
 html_theme_options = {
     "navbar_align": "left",
-    "header_links_before_dropdown": 5,
+    "header_links_before_dropdown": 8,
     "show_prev_next": True,
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": [],
