@@ -18,7 +18,7 @@ from joblib import effective_n_jobs
 
 CORES = effective_n_jobs(-1)
 Axes = dict[str, tuple[Any, ...]]
-MIDDLE = {"n": 100_000, "p": 256, "k": 20, "n_jobs": None, "init": "kmeans"}
+MIDDLE = {"n": 30_000, "p": 256, "k": 20, "n_jobs": None, "init": "kmeans"}
 AXES: Axes = {
     "n": (10_000, 30_000, 100_000, 300_000, 1_000_000),
     "p": (16, 64, 256, 1024, 4096),

@@ -198,7 +198,7 @@ class Checkpoint:
             _put(archive, HEADER, len(text), [np.frombuffer(text, np.uint8)])
             for name, array in arrays.items():
                 _put(archive, name, len(array), [array])
-            _put(archive, "W", len(rows), map(rows.backend.to_host, point.W))
+            _put(archive, "W", len(rows), rows.to_host(point.W))
 
     def remove(self) -> None:
         """Remove the file, and what a process that was killed left beside it: the fit is done."""

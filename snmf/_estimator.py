@@ -15,7 +15,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from snmf._callbacks import CallbackSupportMixin, reporter, with_callbacks
-from snmf._factorize import Explained, Factorization, exact_transform, factorize
+from snmf._factorize import (
+    Explained,
+    Factorization,
+    exact_transform,
+    exact_weights,
+    factorize,
+)
 from snmf._rows import working_dtype
 from snmf._selection import automatic, sampled_rows
 from snmf.backends import Backend, owner
@@ -45,30 +51,28 @@ class Components(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         W : array of shape (n_samples, n_components)
             The minimiser of ``½‖X − W H‖² + λ Σ W`` over ``W ≥ 0``.
         """
-        return self._explained(X, "transform", out=out).W
+        return exact_weights(self._data_for(X, "transform"), **self._fitted(), out=out)
 
     def _explained(self, X: Any, method: str, **given: Any) -> Explained:
+        return exact_transform(self._data_for(X, method), **self._fitted(), **given)
+
+    def _data_for(self, X: Any, method: str) -> Array:
         check_is_fitted(self)
-        source, fitted = owner(X), owner(self.components_)
+        source, fitted = owner(X).home, owner(self.components_).home
         if get_config()["array_api_dispatch"] and source != fitted:  # scikit-learn's rule
             raise ValueError(
                 f"Inputs passed to {type(self).__name__}.{method}() must use the same namespace "
                 f"and device as those passed to fit(), {fitted.place}; got {source.place}"
             )
-        data = source.check(X)
+        data = owner(X).check(X)
         validate_data(self, X, reset=False, skip_check_array=True)
-        return exact_transform(
-            data,
-            self._components_on_host(),
-            self.penalty_,
-            backend=self.backend,
-            device=self.device,
-            n_jobs=self.n_jobs,
-            missing_values=self.missing_values,
-            locality=self.locality,
-            rms=self.rms_,
-            **given,
-        )
+        return data
+
+    def _fitted(self) -> dict[str, Any]:
+        names = ("backend", "device", "n_jobs", "missing_values", "locality")
+        parameters = {name: getattr(self, name) for name in names}
+        H = self._components_on_host()
+        return {"H": H, "penalty": self.penalty_, "rms": self.rms_, **parameters}
 
     def inverse_transform(self, X: Any) -> Array:
         """The data that weights stand for: ``W H``.
@@ -413,7 +417,7 @@ class SNMF(CallbackSupportMixin, Components):  # type: ignore[misc]
 
     @with_callbacks  # type: ignore[untyped-decorator]
     def _fit(self, X: Any, y: Any, **given: Any) -> Factorization:
-        data, fitted = owner(X).check(X), copy(self)
+        data, fitted = owner(X).sized(owner(X).check(X)), copy(self)
         validate_data(fitted, X, skip_check_array=True)
         features = ("n_features_in_", "feature_names_in_")
         seen = {name: value for name, value in vars(fitted).items() if name in features}

@@ -176,7 +176,7 @@ def factorize(
     if options.warm_start:
         raise ValueError("warm_start is for SNMF; give an H to start from, with init='custom'")
     source = owner(X)
-    X = source.check(X)
+    X = source.sized(source.check(X))
     dtype = working_dtype(X.dtype)
     backend = choose(options.backend, source, options.device)
     k = int(n_components or min(X.shape))
@@ -186,7 +186,7 @@ def factorize(
         raise ValueError("locality goes with no fixed part: set locality=0, or leave fixed out")
     kept = None if fixed in (None, "W") else _init.unit_rows(H[:fixed])[0]
     D, weight_exponent = _check_weights(sample_weight, X.shape[0])
-    with backend.active(), backend.rows(backend.bring(X, source)).threads(options.n_jobs) as rows:
+    with backend.active(), source.rows(X, backend).threads(options.n_jobs) as rows:
         given = {"W": W, "H": H, "sample_weight": D, "fixed": fixed}
         checkpoint = _checkpoint(options, rows, n_components=k, **given)
         weights = None if D is None else rows.split(D)
@@ -217,8 +217,9 @@ def factorize(
             rest, _ = _init.STARTS[options.init](complete, k - len(kept), rng, D)
             return _init.beside(complete, kept, rest, l1, lift), None
 
+        beside = None if D is None else fitted.split(D)  # in the blocks of these rows
         alternation = Alternation(
-            fitted, scale.square, 0.0 if fixed == "W" else l1, update, steps, weights,
+            fitted, scale.square, 0.0 if fixed == "W" else l1, update, steps, beside,
             None if kept is None else backend.algebra.asarray(kept),
         )  # fmt: skip
         if seen is not None:
@@ -226,7 +227,7 @@ def factorize(
         if options.locality:
             steps = steps_per_pass("multiplicative", X.shape[1], k) if options.accelerate else 1
             alternation = _local.Local(
-                fitted, scale.square, l1 * rms, update, steps, weights,
+                fitted, scale.square, l1 * rms, update, steps, beside,
                 mu=options.locality, total=total,
             )  # fmt: skip
 
@@ -393,9 +394,10 @@ def exact_transform(
     """
     source = owner(X)
     ops = choose(backend, source, device)
+    X = source.sized(X)
     D, _ = _check_weights(sample_weight, X.shape[0])
     check_output(out, X, (X.shape[0], len(H)), working_dtype(X.dtype))
-    with ops.active(), ops.rows(ops.bring(X, source)).threads(n_jobs) as rows:
+    with ops.active(), source.rows(X, ops).threads(n_jobs) as rows:
         weights = None if D is None else rows.split(D)
         zeros = None if missing_values is None else np.zeros(X.shape[1])
         scale = measure(rows.filled(zeros), weights)
@@ -415,6 +417,19 @@ def exact_transform(
         W = _handed_back(rows, W, source, working_dtype(X.dtype), out)
         count = X.shape[0] * X.shape[1] if zeros is None else _missing.observed(rows).entries
         return Explained(W, X.shape[0], square, whole, exponent, count)
+
+
+def exact_weights(X: Any, H: np.ndarray, *, backend: Any, device: Any, **fitted: Any) -> Array:
+    """The W of `exact_transform` alone, row by row: where X is lazy, W is."""
+    source = owner(X)
+    ops = choose(backend, source, device)
+    check_output(fitted["out"], X, (X.shape[0], len(H)), working_dtype(X.dtype))
+    weights = partial(_exact_weights, H=H, backend=ops, device=device, **fitted)
+    return source.map_rows(weights, X, len(H))
+
+
+def _exact_weights(X: Any, **fitted: Any) -> Array:
+    return exact_transform(X, **fitted).W
 
 
 def _handed_back(rows: Rows, W: RowWise, source: Backend, dtype: str, out: Output) -> Array:
@@ -473,7 +488,7 @@ def check_factor(
     if A is None:
         return None
     theirs = owner(A)
-    if theirs != source:
+    if theirs.home != source.home:
         raise ValueError(
             f"{name} must be an array of the library and the device of X, {source.place}; "
             f"got one of {theirs.place}"

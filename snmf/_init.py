@@ -60,7 +60,7 @@ def random(
     rows: Any, k: int, rng: np.random.RandomState, weights: np.ndarray | None = None
 ) -> Start:
     """Columns drawn from the uniform distribution between 0.2 and 1.2."""
-    return rows.made(lambda some: rng.random_sample((some.stop - some.start, k)) + LIFT), None
+    return rows.uniform(rng, k, LIFT), None
 
 
 def _filled_up(rows: Any, W: RowWise, missing: int, rng: np.random.RandomState) -> RowWise:
@@ -77,7 +77,7 @@ def svd(rows: Any, k: int, rng: np.random.RandomState, weights: np.ndarray | Non
     V = _svd.right_singular_vectors(rows.times(roots), k)
     if V.shape[1] == 0:
         return random(rows, k, rng)
-    Z = np.concatenate([rows.backend.to_host(part) for part in _svd.projected(rows, V)])
+    Z = np.concatenate(list(rows.to_host(_svd.projected(rows, V))))
     signs = _svd.signs(Z if weights is None else Z[weights[:, 0] > 0])
     Z, V = Z * signs, V * signs
     W, R = _svd.nonnegative_span(Z, k, LIFT, weights)

@@ -62,7 +62,8 @@ def observed(rows: Any) -> Observed:
     in_columns, totals = (ops.algebra.to_host(A)[0] for A in sums)
     known = n - in_columns
     means = totals / np.where(known > 0, known, 1)
-    return Observed(round(known.sum()), np.concatenate(in_rows) < p, known > 0, means)
+    seen = np.concatenate(list(rows.to_host(in_rows))) < p
+    return Observed(round(known.sum()), seen, known > 0, means)
 
 
 @dataclass(frozen=True)

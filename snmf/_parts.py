@@ -110,6 +110,8 @@ def check_output(out: Any, X: Any, shape: tuple[int, int], dtype: str) -> None:
     """
     if out is None or out is False:
         return
+    if hasattr(X, "__dask_graph__"):
+        raise ValueError("out is for one array; W of a Dask array is one too: use its to_zarr")
     if not isinstance(out, str | os.PathLike) or Path(out).suffix != ".npy":
         raise ValueError(f"out must be the path of a .npy file to write; got {out!r}")
     path = check_replaceable(out)

@@ -195,6 +195,16 @@ class Rows:
         """Host arrays, made part by part in the order of the rows, as row-wise parts."""
         return self.kept(self.backend.asarray(of_rows(rows), self.dtype) for rows in self.slices)
 
+    def uniform(self, rng: np.random.RandomState, columns: int, low: float) -> RowWise:
+        """Columns drawn from the uniform distribution between low and low + 1, row-wise."""
+        return self.made(lambda some: rng.random_sample((some.stop - some.start, columns)) + low)
+
+    def to_host(self, parts: RowWise) -> Iterator[Any]:
+        """What a function returned for the blocks, one after the other, as arrays of the host."""
+        for part in parts:
+            ours = not isinstance(part, (np.ndarray, np.generic))
+            yield self.backend.to_host(part) if ours else part
+
     def join(self, parts: RowWise) -> Array:
         """Row-wise parts as one array."""
         return self.backend.xp.concat(list(parts), axis=0)
@@ -255,6 +265,29 @@ class Scale(NamedTuple):
     longest: float
 
 
+class NotFiniteError(ValueError):
+    """An entry of X is NaN or infinite.
+
+    Parameters
+    ----------
+    row, column : int
+        Where it is.
+    value : float
+        What it is.
+    """
+
+    def __init__(self, row: int, column: int, value: float) -> None:
+        super().__init__(row, column, value)
+        self.row, self.column, self.value = row, column, value
+
+    def __str__(self) -> str:
+        kind = "NaN" if math.isnan(self.value) else "infinity"
+        return (
+            f"X must be finite; got {kind} in row {self.row}, column {self.column}. "
+            "Drop or impute such entries, e.g. by sklearn.impute.SimpleImputer."
+        )
+
+
 def measure(rows: Rows, weights: RowWise | None = None) -> Scale:
     """Look at every entry once, and again where the squares leave the range of the dtype.
 
@@ -273,11 +306,10 @@ def measure(rows: Rows, weights: RowWise | None = None) -> Scale:
     scale = Scale(0, *_squares(rows, weights))
     if 1 / comfortable < scale.longest < comfortable and math.isfinite(scale.square):
         return scale  # a NaN is in the sum, but not in every maximum
-    largest = [float(part) for part in rows.map_sum(partial(_largest, rows.backend))[0]]
-    for place, value in zip(rows.slices, largest, strict=True):
-        if not math.isfinite(value):
-            raise ValueError(_not_finite(rows, place))
-    exponent = math.frexp(max(largest))[1]
+    largest = list(rows.to_host(rows.map_sum(partial(_largest, rows.backend))[0]))
+    if not np.all(np.isfinite(largest)):
+        raise _not_finite(rows)
+    exponent = math.frexp(np.max(largest))[1]
     scale = Scale(exponent, *_squares(rows.scaled(exponent), weights))
     check_range(rows.dtype, scale.square**0.5, exponent)
     return scale
@@ -296,7 +328,7 @@ def check_range(dtype: str, norm: float, exponent: int) -> None:
 def _squares(rows: Rows, weights: RowWise | None) -> tuple[float, float]:
     row_wise = () if weights is None else (weights,)
     longest, (square,) = rows.map_sum(partial(_squares_of_block, rows.backend), *row_wise)
-    return float(square), max(float(part) for part in longest) ** 0.5
+    return float(square), max(map(float, rows.to_host(longest))) ** 0.5
 
 
 def _squares_of_block(
@@ -312,16 +344,23 @@ def _largest(ops: Any, X: Array) -> tuple[Array, tuple[()]]:
     return ops.xp.max(ops.row_maxima(X)), ()
 
 
-def _not_finite(rows: Rows, place: slice) -> str:
-    """What to say of the first NaN or infinity in these rows."""
-    entries = coo_array(rows.backend.to_host(rows.block(place)))
-    row, column, value = min(
-        (int(place.start + i), int(j), float(v))
+def _not_finite(rows: Rows) -> NotFiniteError:
+    """What to say of the first NaN or infinity."""
+    parts, _ = rows.map_sum(partial(_first_not_finite, rows.backend))
+    start = 0
+    for count, row, column, value in rows.to_host(parts):
+        if not math.isfinite(value):
+            return NotFiniteError(start + int(row), int(column), float(value))
+        start += int(count)
+    raise AssertionError("X changed while it was read")
+
+
+def _first_not_finite(ops: Any, X: Array) -> tuple[np.ndarray, tuple[()]]:
+    """The number of rows, and the row, the column and the value of the first such entry."""
+    entries = coo_array(ops.to_host(X))
+    found = [
+        (int(i), int(j), float(v))
         for i, j, v in zip(*entries.coords, entries.data, strict=True)
         if not math.isfinite(v)
-    )
-    kind = "NaN" if math.isnan(value) else "infinity"
-    return (
-        f"X must be finite; got {kind} in row {row}, column {column}. "
-        "Drop or impute such entries, e.g. by sklearn.impute.SimpleImputer."
-    )
+    ]
+    return np.array([X.shape[0], *min(found, default=(0, 0, 0.0))]), ()

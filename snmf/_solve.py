@@ -149,6 +149,8 @@ class Alternation:
         if self.fixed is None:
             return _updates.least_squares(self._algebra, S, T, rtol)
         m = self._first
+        if m == T.shape[0]:
+            return self.fixed
         left = S[m:, :] - self._algebra.matmul(T[m:, :m], self.fixed)
         rest = _updates.least_squares(self._algebra, left, T[m:, m:], rtol)
         return self._algebra.xp.concat([self.fixed, rest], axis=0)

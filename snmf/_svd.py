@@ -215,21 +215,20 @@ def _reflected(V: np.ndarray, ops: Any, X: Array) -> Array:
 
 
 def gram_of_rows(rows: Any) -> np.ndarray:
-    """X Xᵀ, block against block."""
-    ops, numbers = rows.backend, range(len(rows.slices))
-    gram = np.empty((len(rows), len(rows)))
+    """X Xᵀ, block against block; half of them, since it is symmetric."""
+    ops, gram = rows.backend, np.empty((len(rows), len(rows)))
+    numbers = rows.split(np.arange(len(rows))[:, None])
 
-    def product(X: Array, i: int, other: Array, j: int) -> tuple[np.ndarray | None, tuple[()]]:
-        if j < i:
-            return None, ()  # Xᵀ of one that is there
-        return ops.to_host(ops.to_dense(ops.matmul(X, ops.asarray(other, ops.widest).T))), ()
+    def product(other: Array, start: int, X: Array, numbers: Array) -> tuple[Array, tuple[()]]:
+        if float(numbers[-1, 0]) < start:
+            return np.zeros((X.shape[0], other.shape[0])), ()
+        return ops.to_dense(ops.matmul(ops.asarray(X, ops.widest), other.T)), ()
 
-    for i, place in enumerate(rows.slices):
-        X = ops.asarray(rows.block(place), ops.widest)
-        parts, _ = rows.map_sum(partial(product, X, i), numbers)
-        for j in numbers[i:]:
-            gram[place, rows.slices[j]] = parts[j]
-            gram[rows.slices[j], place] = parts[j].T
+    for place in rows.slices:
+        other = ops.asarray(rows.block(place), ops.widest)
+        parts, _ = rows.map_sum(partial(product, other, place.start), numbers)
+        below = np.concatenate(list(rows.to_host(parts)))[place.start :]
+        gram[place.start :, place], gram[place, place.start :] = below, below.T
     return gram
 
 
@@ -239,7 +238,7 @@ def _operator(rows: Any) -> LinearOperator:
 
     def product(v: np.ndarray) -> np.ndarray:
         parts = projected(rows, v.reshape(len(v), -1))
-        return np.concatenate([ops.to_host(part) for part in parts]).reshape(-1, *v.shape[1:])
+        return np.concatenate(list(rows.to_host(parts))).reshape(-1, *v.shape[1:])
 
     def transposed(u: np.ndarray) -> np.ndarray:
         parts = rows.split(u.reshape(len(u), -1))

@@ -89,6 +89,11 @@ class Backend:
         """The namespace; looked up, so that a backend pickles."""
         return import_module(self.namespace)
 
+    @property
+    def home(self) -> Backend:
+        """The owner of what comes back beside rows, as H: this library."""
+        return self
+
     def on(self, device: Any) -> Backend:
         """The same library on that device; None is the device that it is on."""
         if device is None:
@@ -176,9 +181,19 @@ class Backend:
                 )
         return X
 
-    def rows(self, X: Array) -> Rows:
-        """The rows of X in blocks."""
-        return StoredRows(X, self) if isinstance(X, Store) else Rows(X, self)
+    def sized(self, X: Array) -> Array:
+        """X, of a shape that is known."""
+        return X
+
+    def rows(self, X: Array, backend: Backend | None = None) -> Rows:
+        """The rows of X, of this library, in blocks for the backend that does the arithmetic."""
+        backend = backend or self
+        X = backend.bring(X, self)
+        return StoredRows(X, backend) if isinstance(X, Store) else Rows(X, backend)
+
+    def map_rows(self, function: Callable[[Array], Array], X: Array, width: int) -> Array:
+        """A function of the rows of X, each for itself, to rows of that width."""
+        return function(X)
 
     def slice(self, A: Array, rows: slice) -> Array:
         """Rows side by side, without a copy where the library has views."""
@@ -391,6 +406,11 @@ def adapter(name: str, device: Any = None) -> Backend:
 
 def owner(X: Any) -> Backend:
     """The backend that X is an array of, on the device of X; NumPy for all that is no array."""
+    if "dask" in _modules(X):
+        chunked: Backend = import_module("snmf.backends._dask").Adapter(
+            owner(getattr(X, "_meta", None))
+        )
+        return chunked
     name = _owner_name(X)
     if name == "numpy":
         return adapter(name)
@@ -402,9 +422,13 @@ def owner(X: Any) -> Backend:
     return adapter("numpy")
 
 
+def _modules(X: Any) -> set[str]:
+    """The modules that its type, and those above it, are of: nothing is imported for that."""
+    return {cls.__module__.split(".")[0] for cls in type(X).__mro__}
+
+
 def _owner_name(X: Any) -> str | None:
-    """By the module that its type, or a type above, is of: nothing is imported for the answer."""
-    modules = {cls.__module__.split(".")[0] for cls in type(X).__mro__}
+    modules = _modules(X)
     return next((name for name, owned in ADAPTERS.items() if modules & {*owned}), None)
 
 

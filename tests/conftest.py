@@ -3,7 +3,7 @@ from hypothesis import HealthCheck, settings
 settings.register_profile(
     "snmf",
     deadline=None,  # machines are shared
-    max_examples=40,
+    max_examples=20,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow],
 )

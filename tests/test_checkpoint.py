@@ -410,6 +410,7 @@ def test_a_full_disk_is_a_warning_and_the_last_checkpoint_stays(at, path, monkey
 def test_so_it_is_where_the_system_says_so(tmp_path):
     code = """
         import resource, sys
+        sys.dont_write_bytecode = True  # half of which would stay
         import numpy as np, snmf
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
         X = np.random.default_rng(0).standard_normal((5000, 6))

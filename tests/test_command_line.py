@@ -577,6 +577,7 @@ def test_output_to_a_full_disk_is_one_line(files):
 
 LIMITED = """
 import resource, sys
+sys.dont_write_bytecode = True  # half of which would stay
 from snmf.__main__ import main
 resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
 sys.exit(main(sys.argv[1:]))

@@ -436,6 +436,7 @@ def test_a_disk_that_fills_is_told_with_the_rows_and_leaves_nothing(scratch, tmp
     done = run(
         """
         import resource, sys, tempfile
+        sys.dont_write_bytecode = True  # half of which would stay
         import numpy as np, snmf
         from snmf import _stored
         folder, scratch = sys.argv[1:]
@@ -538,6 +539,7 @@ def test_a_fit_takes_far_less_memory_than_x(tmp_path):
     done = run(
         """
         import resource, sys
+        sys.dont_write_bytecode = True  # half of which would stay
         import numpy as np, snmf
         from snmf import _stored
         _stored.SCRATCH = 2**20
@@ -546,7 +548,8 @@ def test_a_fit_takes_far_less_memory_than_x(tmp_path):
         snmf.factorize(X[:20_000], 3, **fit)  # what is allocated once
         lines = open("/proc/self/status").read().splitlines()
         (data,) = (int(line.split()[1]) for line in lines if line.startswith("VmData"))
-        resource.setrlimit(resource.RLIMIT_DATA, (2**10 * data + 2**26, -1))
+        blocks_and_stacks = 2**27  # of threads, 8 MiB each, which count as data
+        resource.setrlimit(resource.RLIMIT_DATA, (2**10 * data + blocks_and_stacks, -1))
         result = snmf.factorize(X, 3, out=sys.argv[1] + "/W.npy", **fit)
         print(result.W.shape, X.nbytes // 2**20)
         np.array(X)

@@ -62,6 +62,7 @@ MAY_IMPORT = {
     "snmf/backends.py": {"snmf._updates", "snmf._rows", "snmf._stored"},
     "snmf/plots.py": set(),
     "backends/_cupy.py": {"snmf.backends"},
+    "backends/_dask.py": {"snmf.backends", "snmf._rows"},
     "backends/_jax.py": {"snmf.backends", "snmf._updates"},
     "backends/_numpy.py": {"snmf._stored", "snmf.backends"},
     "backends/_torch.py": {"snmf.backends"},

