@@ -74,12 +74,8 @@ html_static_path = ["_static"]
 html_css_files = ["snmf.css"]
 html_title = f"snmf {release}"
 html_show_sourcelink = False
-html_sidebars = {  # where there are pages below
-    "**": [],
-    "reference": ["sidebar-nav-bs"],
-    "generated/*": ["sidebar-nav-bs"],
-    "auto_examples/*": ["sidebar-nav-bs"],
-}
+pages = {path.stem for path in Path(__file__).parent.glob("*.rst")}
+html_sidebars = {page: [] for page in pages - {"reference"}}  # no page lies below them
 html_theme_options = {
     "navbar_align": "left",
     "header_links_before_dropdown": 8,

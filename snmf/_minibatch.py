@@ -109,7 +109,7 @@ class MiniBatchSNMF(Components):
         the sums are.
     n_features_in_ : int
         The number of features.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Their names, where X had names that are all strings.
 
     References

@@ -62,6 +62,14 @@ def test_disk():
     assert 0 < float(found["hals, W on disk"][2]) < 1000
 
 
+def test_cluster():
+    pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
+    found = lines("cluster", "--tiny")
+    assert float(found["mu"][0]) > 0
+    assert 0 < float(found["bytes"][-1]) < 1
+    assert float(found["loss"][0]) < 1e-8
+
+
 def test_classes():
     found = lines("classes", "--tiny")
     assert float(found["locality 2"][0]) > float(found["sparsity 0"][0])
