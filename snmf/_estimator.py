@@ -15,15 +15,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from snmf._callbacks import CallbackSupportMixin, reporter, with_callbacks
-from snmf._factorize import (
-    Explained,
-    Factorization,
-    exact_transform,
-    exact_weights,
-    factorize,
-)
+from snmf._factorize import Factorization, factorize
 from snmf._rows import working_dtype
 from snmf._selection import automatic, sampled_rows
+from snmf._transform import Explained, exact_transform, exact_weights
 from snmf.backends import Backend, owner
 
 Array = Any

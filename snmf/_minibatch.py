@@ -17,10 +17,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 from sklearn.utils.validation import validate_data
 
-from snmf import _init
+from snmf import _complaints, _init
 from snmf._estimator import Components
-from snmf._factorize import ALL_ZERO, callers_level, check_factor, complaints_of_components
-from snmf._options import PARAMETERS, UPDATES
+from snmf._given import check_factor
+from snmf._options import ALL_ZERO, PARAMETERS, UPDATES
 from snmf._progress import progress
 from snmf._rows import Rows, cut, measure, working_dtype
 from snmf._stream import Stream, start, step
@@ -259,11 +259,11 @@ class MiniBatchSNMF(Components):
         stream, complaints = Stream(**self._stream), [unfinished] if unfinished else []
         if self._first_rows is None:  # before that there is nothing to say of the components
             largest = stream.longest / stream.rms if stream.rms else 0.0
-            complaints += complaints_of_components(
+            complaints += _complaints.of_components(
                 stream.shares(), self.init, self.sparsity, largest
             )
         for complaint in complaints:
-            warnings.warn(complaint, ConvergenceWarning, stacklevel=callers_level())
+            warnings.warn(complaint, ConvergenceWarning, stacklevel=_complaints.callers_level())
 
     # What follows changes the estimator step by step: it is called on a copy
 

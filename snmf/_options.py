@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 from snmf._init import STARTS
 from snmf.backends import Backend
 
+ALL_ZERO = 1e30  # a sparsity from which on no weight is left, whatever the number of rows
 UPDATES = {"mu": "multiplicative", "hals": "hals"}  # solver: its W-step in `snmf._updates`
 
 PARAMETERS: dict[str, list[Any]] = {

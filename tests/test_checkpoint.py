@@ -436,7 +436,7 @@ def test_a_fit_whose_end_fails_keeps_it(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr("snmf._factorize.write_npy", full)
+        patch.setattr("snmf._transform.write_npy", full)
         with pytest.raises(OSError, match="No space left"):
             fit(out=tmp_path / "W.npy")
     with np.load(path) as file:

@@ -29,6 +29,14 @@ def test_for_a_given_w_h_is_by_least_squares(sparsity, scale):
     assert result.converged
 
 
+def test_a_given_w_for_rows_far_wider_than_there_are():
+    """The fit runs on fewer columns, and so on blocks of more rows."""
+    Y, W = RNG.standard_normal((200, 20_000)), RNG.random((200, 3))
+    result = snmf.factorize(Y, 3, W=W, fixed="W")
+    np.testing.assert_allclose(result.H, unit(np.linalg.lstsq(W, Y)[0]), atol=1e-10)
+    assert result.error == pytest.approx(np.linalg.norm(Y - result.W @ result.H))
+
+
 def test_a_given_w_with_weights_and_with_holes():
     W, D = RNG.random((80, 3)), RNG.random(80)
     weighted = snmf.factorize(X, 3, W=W, fixed="W", sample_weight=D)

@@ -1,0 +1,137 @@
+"""The form that every fit ends in: the exact W for its H, at the scale of X, in a fixed order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from snmf import _nnls
+from snmf._rows import Rows, RowWise, Scale, check_range
+
+Array = Any
+
+
+class Canonical(NamedTuple):
+    """Factors in their canonical form.
+
+    Attributes
+    ----------
+    W : sequence of arrays
+        Row-wise, at the scale of X.
+    H : ndarray of shape (k, p)
+        Of unit rows; with locality at the scale of X.
+    error : float
+        ‖X − W H‖_F.
+    shares : ndarray of shape (k,)
+        ‖w_j‖ / ‖X‖_F for every component j (for X = 0, one: there is nothing to say of it).
+    """
+
+    W: RowWise
+    H: np.ndarray
+    error: float
+    shares: np.ndarray
+
+
+def of_unit_rows(
+    rows: Rows,
+    H: np.ndarray,
+    scale: Scale,
+    penalty: float,
+    exact: Callable[..., Any],
+    *,
+    keep_order: bool,
+    fixed: int,
+) -> Canonical:
+    """H of unit rows, its exact W, components by decreasing weight unless their order is kept.
+
+    Parameters
+    ----------
+    rows : Rows of shape (n, p)
+        Those of X.
+    H : ndarray of shape (k, p)
+        Of any norm.
+    scale : Scale
+        That of X.
+    penalty : float
+        The λ, at the scale of X.
+    exact : callable
+        Gives W for H, the penalty and an exponent, as `snmf._nnls.exact_weights` does.
+    keep_order : bool
+    fixed : int
+        The first rows of H that are not zeroed where they have no weight.
+    """
+    ops = rows.backend
+    H = H.astype(rows.dtype)
+    exponent = scale.exponent + math.frexp(scale.longest)[1]
+    W, square, squares = exact(H, penalty, exponent)
+    order = np.arange(len(H)) if keep_order else np.argsort(-squares, kind="stable")
+    unique = not _nnls.Components.of(ops.algebra, H).delicate
+    H, squares = H[order], squares[order]
+    if unique:
+        alive = ops.asarray((squares > 0).astype(rows.dtype))
+        columns = ops.asarray(order)
+        W = rows.each(lambda part: ops.xp.take(part, columns, axis=1) * alive, W)
+    may_die = np.arange(len(H)) >= fixed
+    while not unique:  # the order has a part in W, and so has every row of H
+        H[may_die & (squares == 0)] = 0
+        W, square, squares = exact(H, penalty, exponent)
+        unique = not np.any(may_die & (squares == 0) & np.any(H != 0, axis=1))
+    H[may_die & (squares == 0)] = 0
+    check_range(rows.dtype, float(np.sqrt(squares.max())), exponent)
+    whole = np.ldexp(scale.square, 2 * (scale.exponent - exponent))
+    shares = np.sqrt(squares / whole) if whole else np.ones_like(squares)
+    return Canonical(W, H, float(np.ldexp(square**0.5, exponent)), shares)
+
+
+def of_prototypes(
+    rows: Rows, H: np.ndarray, scale: Scale, exact: Callable[..., Any], *, keep_order: bool
+) -> Canonical:
+    """With locality: H at the scale of X, its exact W, components by decreasing weight.
+
+    `exact` gives W for an H at the scale of the fit, as `snmf._local.exact_weights` does.
+    """
+    ops = rows.backend
+    H = H.astype(rows.dtype)
+    W, square, squares = exact(H)
+    order = np.arange(len(H)) if keep_order else np.argsort(-squares, kind="stable")
+    columns = ops.asarray(order)
+    W = rows.each(lambda part: ops.xp.take(part, columns, axis=1), W)
+    error = float(np.ldexp(square**0.5, scale.exponent))
+    shares = np.sqrt(squares[order] / len(rows)) if scale.square else np.ones(len(H))
+    return Canonical(W, np.ldexp(H[order], scale.exponent), error, shares)
+
+
+def given_weights(
+    rows: Rows,
+    W: RowWise,
+    factors: np.ndarray,
+    scale: Scale,
+    weights: RowWise | None,
+    H: np.ndarray,
+    penalty: float,
+    exponent: int,
+) -> tuple[RowWise, float, np.ndarray]:
+    """What `snmf._nnls.exact_weights` gives, where W is known but for factors of its columns.
+
+    The factors are at the scale of the fit.
+    """
+    ops = rows.backend
+    scaled = ops.asarray(np.ldexp(factors, scale.exponent - exponent), rows.dtype)
+    components = ops.asarray(H, rows.dtype)
+
+    def of_block(X: Array, W: Array, D: Array | None = None) -> tuple[Array, tuple[Array, Array]]:
+        W = W * scaled
+        errors, squares = ops.row_errors(ops.filled(X, W, components), W, components), W * W
+        if D is not None:
+            errors, squares = errors * D[:, 0], squares * D
+        return W, (ops.xp.sum(errors), ops.xp.sum(squares, axis=0))
+
+    W, (square, squares) = rows.scaled(exponent).map_sum(
+        of_block, W, *(() if weights is None else (weights,))
+    )
+    half = exponent // 2
+    W = rows.each(lambda part: part * 2.0**half * 2.0 ** (exponent - half), W)
+    return W, float(square), ops.algebra.to_host(squares)

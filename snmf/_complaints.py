@@ -1,0 +1,68 @@
+"""What a person should know of a result, with advice."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+
+from snmf._missing import Observed
+
+CANCELLING = 100.0  # times ‖X‖_F: from there on a component says more of the others than of X
+
+
+def of_iterations(
+    n_iter: int, max_iter: int, tol: float, *, converged: bool, reason: str
+) -> Iterator[str]:
+    """What there is to say of a fit that came to the end of its iterations."""
+    if tol > 0 and not converged and n_iter == max_iter:
+        last = f", and the last fell by more than tol={tol:g}" if n_iter else ""
+        yield f"The fit has not converged: {reason}{last}. Raise max_iter, or tol."
+
+
+def of_components(
+    shares: np.ndarray, init: str, sparsity: float, largest_sparsity: float
+) -> Iterator[str]:
+    """What there is to say of components that died, or that cancel.
+
+    `shares` are ‖w_j‖ / ‖X‖_F for every component j.
+    """
+    dead = int(np.sum(shares == 0))
+    if dead == len(shares) and init == "custom":
+        yield "All weights are zero. Start from positive weights, or lower sparsity."
+    elif dead == len(shares):
+        yield (
+            f"All weights are zero: sparsity={sparsity:g} is too large. For this X any "
+            f"value from {largest_sparsity:.3g} on does that; useful ones are mostly below a "
+            "third of it."
+        )
+    elif dead:
+        yield (
+            f"{dead} of {len(shares)} components died: their weights are all zero. Lower "
+            "n_components or sparsity, or try another init."
+        )
+    if np.max(shares) > CANCELLING:
+        yield (
+            "Components are nearly collinear, so that their weights cancel: a single one is "
+            f"{np.max(shares):.3g} times as large as X. Lower n_components, or set sparsity."
+        )
+
+
+def of_missing(seen: Observed) -> Iterator[str]:
+    """What there is to say of rows and columns that were not observed at all."""
+    if not seen.rows.all():
+        yield f"{np.sum(~seen.rows)} rows of X have no observed entry: their weights are zero."
+    if not seen.columns.all():
+        yield (f"{np.sum(~seen.columns)} columns of X have no observed entry: H is zero there.")
+
+
+def callers_level() -> int:
+    """The stack level, for `warnings.warn`, of the first frame that is not this library's."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and str(frame.f_globals.get("__name__")).split(".")[0] in (
+        "snmf",
+        "sklearn",
+    ):
+        frame, level = frame.f_back, level + 1
+    return level

@@ -1,0 +1,142 @@
+"""The exact weights of data for components that are known."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from snmf import _local, _missing, _nnls
+from snmf._given import check_weights
+from snmf._parts import Output, check_output, write_npy
+from snmf._rows import Rows, RowWise, check_range, measure, working_dtype
+from snmf.backends import Backend, choose, owner
+
+Array = Any
+
+FAR = 60  # powers of two, beyond which rows have nothing to do with the prototypes of a fit
+
+
+class Explained(NamedTuple):
+    """Data, and what components say of them.
+
+    Attributes
+    ----------
+    W : array of shape (n_samples, n_components)
+        The exact weights.
+    n_samples : int
+    left : float
+        ‖X − W H‖², in units of 4 ** exponent.
+    whole : float
+        ‖X‖², in the same units.
+    exponent : int
+        About that of the largest row norm.
+    entries : int
+        The number of (observed) entries of X.
+    """
+
+    W: Array
+    n_samples: int
+    left: float
+    whole: float
+    exponent: int
+    entries: int
+
+
+def exact_transform(
+    X: Any,
+    H: np.ndarray,
+    penalty: float,
+    *,
+    backend: Any,
+    device: Any,
+    n_jobs: int | None,
+    missing_values: float | None,
+    locality: float,
+    rms: float,
+    sample_weight: Any = None,
+    out: Output = None,
+) -> Explained:
+    """The exact W of data for given components, and what it leaves of X.
+
+    Parameters
+    ----------
+    X : array or sparse matrix of shape (n_samples, n_features)
+        Checked by its owner.
+    H : ndarray of shape (n_components, n_features)
+        As a fit returns them.
+    penalty : float
+        The λ of the fit.
+    backend, device, n_jobs, missing_values, locality
+        As for `SNMF`.
+    rms : float
+        The root mean square norm of the rows of the fit.
+    sample_weight : array-like of shape (n_samples,), default=None
+        How much each row counts in the share.
+    out : path, default=None
+        A .npy file to write W to; with False there is no W.
+
+    Returns
+    -------
+    Explained
+    """
+    source = owner(X)
+    ops = choose(backend, source, device)
+    X = source.sized(X)
+    D, _ = check_weights(sample_weight, X.shape[0])
+    check_output(out, X, (X.shape[0], len(H)), working_dtype(X.dtype))
+    with ops.active(), source.rows(X, ops).threads(n_jobs) as rows:
+        weights = None if D is None else rows.split(D)
+        zeros = None if missing_values is None else np.zeros(X.shape[1])
+        scale = measure(rows.filled(zeros), weights)
+        exponent = scale.exponent + math.frexp(scale.longest)[1]
+        if locality:
+            exponent = _exponent_of_fit(rms, exponent)
+            unit_rms = math.ldexp(rms, -exponent)
+            W, square, squares = _local.exact_weights(
+                rows.scaled(exponent), np.ldexp(H, -exponent), locality, unit_rms**2,
+                math.ldexp(penalty, -exponent) * unit_rms, weights,
+            )  # fmt: skip
+        else:
+            solver = None if zeros is None else _missing.best_weights
+            W, square, squares = _nnls.exact_weights(rows, H, penalty, exponent, weights, solver)
+        check_range(rows.dtype, float(np.sqrt(squares.max())), exponent)
+        whole = math.ldexp(scale.square, -2 * (exponent - scale.exponent))
+        W = handed_back(rows, W, source, working_dtype(X.dtype), out)
+        count = X.shape[0] * X.shape[1] if zeros is None else _missing.observed(rows).entries
+        return Explained(W, X.shape[0], square, whole, exponent, count)
+
+
+def exact_weights(X: Any, H: np.ndarray, *, backend: Any, device: Any, **fitted: Any) -> Array:
+    """The W of `exact_transform` alone, row by row: where X is lazy, W is."""
+    source = owner(X)
+    ops = choose(backend, source, device)
+    check_output(fitted["out"], X, (X.shape[0], len(H)), working_dtype(X.dtype))
+    weights = partial(_exact_weights, H=H, backend=ops, device=device, **fitted)
+    return source.map_rows(weights, X, len(H))
+
+
+def _exact_weights(X: Any, **fitted: Any) -> Array:
+    return exact_transform(X, **fitted).W
+
+
+def handed_back(rows: Rows, W: RowWise, source: Backend, dtype: str, out: Output) -> Array:
+    """W as an array of the caller's library, or in the file out."""
+    if out is False:
+        return None
+    if out is None:
+        return source.asarray(source.bring(rows.join(W), rows.backend), dtype)
+    shape = len(rows), W[0].shape[1]
+    return write_npy(out, map(rows.backend.to_host, W), rows.slices, shape, dtype)
+
+
+def _exponent_of_fit(rms: float, exponent: int) -> int:
+    """That of the data of the fit, if X, whose exponent is given, is not far larger."""
+    own = math.frexp(rms)[1]
+    if rms and exponent - own > FAR:
+        raise ValueError(
+            f"X is too large: its rows are 2**{exponent - own} times as long as those of the fit"
+        )
+    return own if rms else exponent
