@@ -61,7 +61,7 @@ class Store:
         return self.shape[0]
 
     def read(self, rows: slice, dtype: Any = None) -> np.ndarray:
-        """Rows side by side, in memory.
+        """Rows side by side: in memory, or where they are mapped, if they need no change there.
 
         Raises
         ------
@@ -72,14 +72,15 @@ class Store:
         try:
             if self._map is not None:
                 _refuse_short_file(self.X, self._map)  # reading it would end the process
-            block = self.X[rows.start : rows.stop]
+            found = self.X[rows.start : rows.stop]
         except Exception as error:  # of whatever library
             raise OSError(f"{place} cannot be read: {error}") from error
-        if np.ma.is_masked(block):
+        if np.ma.is_masked(found):
             raise ValueError(f"X must not be masked: {place} have masked entries")
         with np.errstate(over="ignore"):  # an infinity is found by who looks for it
-            copy = True if self._map is not None else None
-            block = np.array(block, dtype=dtype, order="C", copy=copy)
+            block = np.asarray(found, dtype=dtype, order="C")
+        if self._map is not None and np.may_share_memory(block, found):
+            _touch(block)
         if block.shape != (expected := (rows.stop - rows.start, *self.shape[1:])):
             raise OSError(f"{place} must have shape {expected}; reading gave {block.shape}")
         return block
@@ -97,6 +98,11 @@ class Store:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return self.read(slice(0, self.shape[0]), dtype)
+
+
+def _touch(A: np.ndarray) -> None:
+    """Have the system read the pages that an array lies on; a copy would take twice as long."""
+    A.reshape(-1).view(np.uint8)[:: mmap.PAGESIZE].max()
 
 
 def _chunk_rows(X: Any) -> int:
