@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils import check_array
+from threadpoolctl import ThreadpoolController
 
 from snmf._stored import Store, is_stored
 from snmf.backends import Backend, SparseBackend
@@ -31,6 +32,10 @@ class Adapter(SparseBackend):
     @property
     def algebra(self) -> Backend:
         return self
+
+    def threads_of_products(self) -> int:
+        blas = ThreadpoolController().select(user_api="blas").info()
+        return max((library["num_threads"] for library in blas), default=1)
 
     def issparse(self, A: Any) -> bool:
         return bool(issparse(A))

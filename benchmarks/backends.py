@@ -79,7 +79,8 @@ def passes(X: np.ndarray, found: list[Backend], k: int) -> None:
                 settled(ops, ops.matmul(W.T, X))
 
             for solver in ("mu", "hals"):
-                with a_pass(X, k, solver, backend=ops) as one:
+                n_jobs = 1 if ops.name == "numpy" else None  # others see to their threads
+                with a_pass(X, k, solver, backend=ops, n_jobs=n_jobs) as one:
                     seconds, unit = interleaved(one, bare)
                 print(f"  {ops.place:14} {solver:14} {seconds / unit:6.2f}")
             if ops.name == "jax":

@@ -100,15 +100,15 @@ def a_pass(
     solver: str,
     *,
     accelerate: bool = False,
-    n_jobs: int | None = None,
+    n_jobs: int | None = 1,
     backend: Any = None,
     weighted: bool = False,
     holes: bool = False,
 ) -> Iterator[Call]:
     """A call that makes one pass over X, from the same point every time.
 
-    With ``holes`` the NaN of X are not observed. No benchmark but by this function uses what is
-    private to snmf.
+    It is on one thread, and so are NumPy's products while the context lasts. With ``holes`` the
+    NaN of X are not observed. No benchmark but by this function uses what is private to snmf.
     """
     from snmf._missing import Incomplete, observed
     from snmf._options import UPDATES

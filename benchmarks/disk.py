@@ -72,7 +72,8 @@ def fits(path: Path, max_iter: int, n_jobs: int | None) -> Iterator[tuple[Any, .
             yield f"{solver}, {'W on disk' if out else 'W'}", count, seconds, memory / 2**20
 
 
-def passes(path: Path, n_jobs: int | None, repeats: int) -> Iterator[tuple[Any, ...]]:
+def passes(path: Path, repeats: int) -> Iterator[tuple[Any, ...]]:
+    """On one thread, and one more that reads ahead."""
     X = np.load(path, mmap_mode="r")
     rng = np.random.default_rng(0)
     H, W = rng.standard_normal((K, P)).astype("float32"), rng.random((STEP, K), dtype="float32")
@@ -91,14 +92,14 @@ def passes(path: Path, n_jobs: int | None, repeats: int) -> Iterator[tuple[Any, 
 
     with ExitStack() as stack:
         calls = [
-            stack.enter_context(a_pass(X, K, solver, accelerate=fast, n_jobs=n_jobs))
+            stack.enter_context(a_pass(X, K, solver, accelerate=fast))
             for solver in SOLVERS
             for fast in (False, True)
         ]
         once, two, *seconds = interleaved(read, products, *calls, repeats=repeats)
     for solver, plain, fast in zip(SOLVERS, seconds[::2], seconds[1::2], strict=True):
         whole = once + two
-        yield f"{solver}, n_jobs={n_jobs}", plain, plain / whole, fast / whole, once / two
+        yield f"{solver}, a pass", plain, plain / whole, fast / whole, once / two
 
 
 def main() -> None:
@@ -113,8 +114,7 @@ def main() -> None:
         write(path, n)
         heads = ["seconds", "÷ (reading + X Hᵀ + WᵀX)", "accelerated ÷", "reading ÷ products"]
         title = f"{n} x {P}, k = {K}, float32 on disk: a pass"
-        lines = (line for n_jobs in (None, 1) for line in passes(path, n_jobs, repeats))
-        table(title, heads, lines)
+        table(title, heads, passes(path, repeats))
         mib = (4 * n * P / 2**20, 4 * n * K / 2**20)
         title = f"a fit in a fresh process; X is {mib[0]:.0f} MiB and W {mib[1]:.0f} MiB"
         heads = ["passes", "seconds", "anonymous MiB at most"]

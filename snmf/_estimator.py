@@ -201,8 +201,9 @@ class SNMF(CallbackSupportMixin, Components):  # type: ignore[misc]
     device : object, default=None
         Where it is done, in that library's words.
     n_jobs : int, default=None
-        The number of threads, each on a block of rows. None leaves threads to BLAS, −1 takes
-        all cores.
+        The number of threads, each on a block of rows; −1 takes all cores. None takes as many as
+        BLAS would (a limit set by threadpoolctl or in the environment holds), or leaves threads
+        to BLAS where there are few blocks.
     missing_values : None or numpy.nan, default=None
         With ``numpy.nan`` such entries of X are not observed: the objective is summed over the
         others, in the fit, in `transform` and in `score`, and ``inverse_transform(transform(X))``

@@ -86,8 +86,9 @@ class MiniBatchSNMF(Components):
     device : object, default=None
         Where it is done, in that library's words.
     n_jobs : int, default=None
-        The number of threads, each on a block of rows. None leaves threads to BLAS, −1 takes
-        all cores.
+        The number of threads, each on a block of rows; −1 takes all cores. None takes as many as
+        BLAS would (a limit set by threadpoolctl or in the environment holds), or leaves threads
+        to BLAS where there are few blocks.
 
     Attributes
     ----------

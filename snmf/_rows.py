@@ -25,6 +25,7 @@ NARROW = ("float32", "float16", "bfloat16")
 BLOCK_BYTES = 2**23  # stays in a shared cache between X Hᵀ and Wᵀ X
 DEVICE_BYTES = 2**28  # enough work for a device between two looks at it
 BLOCK_ROWS = (64, 4096)  # or p, where that is more: S has p columns for every block
+FEW_BLOCKS = 2  # for every thread: from there on threads are better on blocks than in products
 COMFORTABLE = {"float32": 2.0**20, "float64": 2.0**200}  # norms within 1/c … c need no scaling
 
 
@@ -69,13 +70,28 @@ class Rows:
 
     @contextmanager
     def threads(self, n_jobs: int | None) -> Iterator[Rows]:
-        """These rows, with blocks on n_jobs threads and BLAS held to one thread in each."""
-        if n_jobs is None or not self.backend.threaded:
+        """These rows, with blocks on n_jobs threads and BLAS held to one thread in each.
+
+        None is as many as a product would take, if every one of them gets a few blocks; if not,
+        it is left to products.
+        """
+        count = self._threads(n_jobs)
+        if not count:
             yield self
             return
-        count = effective_n_jobs(n_jobs)
         with ThreadPoolExecutor(count) as pool, threadpool_limits(1):
             yield self._with(run=partial(ahead, pool, 2 * count))
+
+    def _threads(self, n_jobs: int | None) -> int:
+        """How many threads blocks go on; 0 where they go one after the other."""
+        if not self.backend.threaded:
+            return 0
+        if n_jobs is not None:
+            return int(effective_n_jobs(n_jobs))
+        if len(self.slices) < 2 * FEW_BLOCKS:
+            return 0
+        count = self.backend.threads_of_products()
+        return count if 1 < count <= len(self.slices) // FEW_BLOCKS else 0
 
     def scaled(self, exponent: int) -> Rows:
         """The same rows multiplied by 2 ** -exponent, block by block."""

@@ -116,6 +116,10 @@ class Backend:
         """Whether blocks may go on threads: not where settings, or streams, are one thread's."""
         return True
 
+    def threads_of_products(self) -> int:
+        """The threads that a product takes, if blocks may have them in its place; else 1."""
+        return 1
+
     @property
     def algebra(self) -> Backend:
         """The backend for what is done in float64."""

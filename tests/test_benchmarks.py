@@ -58,7 +58,7 @@ def test_minibatch():
 
 def test_disk():
     found = lines("disk", "--tiny")
-    assert all(float(value) > 0 for value in found["mu, n_jobs=1"])
+    assert all(float(value) > 0 for value in found["mu, a pass"])
     assert 0 < float(found["hals, W on disk"][2]) < 1000
 
 

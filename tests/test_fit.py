@@ -1,6 +1,7 @@
 """What holds of every fit: the facts of the mathematics, and of the numbers."""
 
 import functools
+import threading
 import warnings
 
 import numpy as np
@@ -9,6 +10,7 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
 
 import snmf
 from snmf import _options, _rows, _solve, _svd, _wide
@@ -253,6 +255,15 @@ class TestInvariance:
             np.testing.assert_array_equal(many.H, one.H)
             np.testing.assert_array_equal(many.loss_curve, one.loss_curve)
         np.testing.assert_allclose(fit(X).W, one.W, atol=1e-8)
+
+    def test_threads_of_blas_to_the_bit_where_there_are_many_blocks(self, fit, monkeypatch):
+        monkeypatch.setattr(_rows, "BLOCK_ROWS", (1, 7))
+        X = planted()
+        one = fit(X, n_jobs=1)
+        with threadpool_limits(3, user_api="blas"):
+            many = fit(X)
+        np.testing.assert_array_equal(many.W, one.W)
+        np.testing.assert_array_equal(many.loss_curve, one.loss_curve)
 
     @pytest.mark.parametrize("init", INITS)
     def test_seed_to_the_bit(self, fit, init):
@@ -574,3 +585,32 @@ def test_subnormal_rows_beside_rows_of_zeros(dtype):
     assert np.isfinite(result.W).all()
     assert result.error <= np.linalg.norm(X.astype("float64"))
     assert not result.W[1].any()
+
+
+# Threads
+
+
+def threads_of_a_pass(n_samples, limit, n_jobs=None):
+    """On how many threads blocks are computed, with BLAS held to a limit."""
+    taken, gate = set(), threading.Barrier(limit)
+
+    def step(X):
+        if n_samples > 4096 * limit:
+            gate.wait(timeout=30)  # for as many blocks at a time
+        taken.add(threading.get_ident())
+        return None, ()
+
+    with threadpool_limits(limit, user_api="blas"):
+        rows = adapter("numpy").rows(np.zeros((n_samples, 10), "float32"))
+        with rows.threads(n_jobs) as threaded:
+            threaded.map_sum(step)
+    return taken
+
+
+def test_blocks_take_the_threads_that_products_would_where_there_are_enough_of_them():
+    here = {threading.get_ident()}
+    many = threads_of_a_pass(4096 * 6, limit=3)
+    assert len(many) == 3
+    assert here.isdisjoint(many)
+    assert threads_of_a_pass(4096, limit=3) == here
+    assert threads_of_a_pass(4096 * 6, limit=1) == here
