@@ -94,6 +94,12 @@ def _fit(command: argparse.ArgumentParser) -> None:
         const=math.nan,
         help="NaN entries are not observed",
     )
+    fit.add_argument(
+        "--checkpoint",
+        type=str,
+        metavar="FILE",
+        help="written now and then; the same command goes on from it if it was stopped",
+    )
     _model(fit)
     _where(fit)
     _reading(command)

@@ -20,7 +20,7 @@ Array = Any
 
 FITTED_BY = ("n_components", "solver", "sparsity", "init", "n_init", "tol", "max_iter",
              "random_state", "backend", "device", "n_jobs", "locality",
-             "missing_values")  # fmt: skip
+             "missing_values", "checkpoint")  # fmt: skip
 SELECTED_BY = ("solver", "sparsity", "init", "tol", "max_iter")
 WHERE = ("backend", "device", "n_jobs")
 

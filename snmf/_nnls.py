@@ -30,6 +30,7 @@ CANCELLED = 1e-8  # below this share of their terms the sums have lost the error
 DELICATE = 1e6  # condition of B, its diagonal at one, from which on rounding shows in W
 SINGULAR = 1e12  # and from which on it decides
 RIDGES = (1e-11, 1e-12, 1e-13)  # added to the diagonal of a singular B, one after the other
+DESCENT = (1e-2, 1e-4, 1e-6, 1e-8, 1e-9, 1e-10)  # ridges on the way there: pivoting is short on each
 STATIONARY = 1e-9  # what counts as a zero of the gradient, in units of max |a|
 ROUNDING = (1e-13, 1e-15)  # what counts as zero while pivoting, in units of max |a| and of max |w|
 SWEEPS = 8  # of coordinate descent, for the passive set to begin with
@@ -272,7 +273,12 @@ def _times(ops: Any, W: Array, B: Array) -> Array:
 def _from_cold(ops: Any, A: Array, B: Array, ridges: tuple[float, ...]) -> Array:
     """Nonnegative least squares where B has unit diagonal."""
     identity, (first, *smaller) = ops.identity_like(B), ridges
-    W = _pivot(ops, A, B + first * identity, _passive_at_first(ops, A, B + first * identity))
+    *before, first = (*DESCENT, first) if first else (first,)
+    largest = before[0] if before else first
+    passive = _passive_at_first(ops, A, B + largest * identity)
+    for ridge in before:
+        passive = _pivot(ops, A, B + ridge * identity, passive) > 0
+    W = _pivot(ops, A, B + first * identity, passive)
     for ridge in smaller:
         left = _unsettled(ops, A, B, W)
         if left.shape[0]:

@@ -17,7 +17,7 @@ from scipy import sparse
 from sklearn.datasets import load_digits
 
 import snmf
-from snmf import __main__, _command_line, _commands, _text
+from snmf import __main__, _checkpoint, _command_line, _commands, _text
 from snmf._files import Reading, read
 from snmf._options import PARAMETERS
 from snmf.backends import ADAPTERS
@@ -185,6 +185,34 @@ def test_the_options_of_a_fit_reach_it(folder, capsys):
     snmf.save(snmf.load("m.npz").set_params(backend="cupy"), "gpu.npz")
     assert run("transform", "gpu.npz", "X.npy", "-o", "V.npy", "--backend", "numpy") == 0
     np.testing.assert_array_equal(np.load("V.npy"), np.load("W.npy"))
+
+
+def test_a_fit_that_was_stopped_goes_on(folder, monkeypatch):
+    np.save("X.npy", X)
+    command = ("fit", "X.npy", "-k", 3, "--seed", 0, "--tol", 0, "--max-iter", 30)
+    assert run(*command, "-o", "whole.npz") == 0
+    begin, keep, kept = _checkpoint.Checkpoint.__init__, _checkpoint.Checkpoint.keep, []
+
+    def keep_and_stop(self, *given):
+        keep(self, *given)
+        kept.append(given)
+        if len(kept) == 10:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            _checkpoint.Checkpoint, "__init__",
+            lambda self, path, interval, *given: begin(self, path, 0, *given),
+        )  # fmt: skip
+        patch.setattr(_checkpoint.Checkpoint, "keep", keep_and_stop)
+        assert run(*command, "-o", "m.npz", "--checkpoint", "fit.checkpoint") == 130
+        assert Path("fit.checkpoint").exists()
+        kept.extend([None] * 100)
+        assert run(*command, "-o", "m.npz", "--checkpoint", "fit.checkpoint") == 0
+    assert len(kept) < 100 + 10 + 30 - 5  # passes: it did not begin anew
+    assert not Path("fit.checkpoint").exists()
+    ours, theirs = snmf.load("m.npz"), snmf.load("whole.npz")
+    np.testing.assert_array_equal(ours.components_, theirs.components_)
 
 
 def test_the_choices_are_those_of_the_library():
