@@ -10,11 +10,13 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import snmf
 from snmf import _options, _rows, _solve, _svd, _wide
 from snmf.backends import adapter
+
+NumPy = type(adapter("numpy"))
 
 SOLVERS = ["mu", "hals"]
 INITS = ["kmeans", "svd", "random"]
@@ -260,8 +262,8 @@ class TestInvariance:
         monkeypatch.setattr(_rows, "BLOCK_ROWS", (1, 7))
         X = planted()
         one = fit(X, n_jobs=1)
-        with threadpool_limits(3, user_api="blas"):
-            many = fit(X)
+        monkeypatch.setattr(NumPy, "threads_of_products", lambda self: 3)
+        many = fit(X)
         np.testing.assert_array_equal(many.W, one.W)
         np.testing.assert_array_equal(many.loss_curve, one.loss_curve)
 
@@ -590,27 +592,34 @@ def test_subnormal_rows_beside_rows_of_zeros(dtype):
 # Threads
 
 
-def threads_of_a_pass(n_samples, limit, n_jobs=None):
-    """On how many threads blocks are computed, with BLAS held to a limit."""
-    taken, gate = set(), threading.Barrier(limit)
+def threads_of_a_pass(blocks, at_a_time):
+    """The threads that blocks are computed on, waiting until so many are computed at a time."""
+    taken, gate = set(), threading.Barrier(at_a_time)
 
     def step(X):
-        if n_samples > 4096 * limit:
-            gate.wait(timeout=30)  # for as many blocks at a time
+        gate.wait(timeout=30)
         taken.add(threading.get_ident())
         return None, ()
 
-    with threadpool_limits(limit, user_api="blas"):
-        rows = adapter("numpy").rows(np.zeros((n_samples, 10), "float32"))
-        with rows.threads(n_jobs) as threaded:
-            threaded.map_sum(step)
+    rows = adapter("numpy").rows(np.zeros((4096 * blocks, 10), "float32"))
+    with rows.threads(None) as threaded:
+        threaded.map_sum(step)
     return taken
 
 
-def test_blocks_take_the_threads_that_products_would_where_there_are_enough_of_them():
+def test_blocks_take_the_threads_of_products_where_there_are_enough_of_them(monkeypatch):
     here = {threading.get_ident()}
-    many = threads_of_a_pass(4096 * 6, limit=3)
+    monkeypatch.setattr(NumPy, "threads_of_products", lambda self: 3)
+    many = threads_of_a_pass(blocks=6, at_a_time=3)
     assert len(many) == 3
     assert here.isdisjoint(many)
-    assert threads_of_a_pass(4096, limit=3) == here
-    assert threads_of_a_pass(4096 * 6, limit=1) == here
+    assert threads_of_a_pass(blocks=5, at_a_time=1) == here
+    monkeypatch.setattr(NumPy, "threads_of_products", lambda self: 1)
+    assert threads_of_a_pass(blocks=6, at_a_time=1) == here
+
+
+def test_products_take_the_threads_of_blas():
+    taken = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+    assert adapter("numpy").threads_of_products() == max(taken)
+    with threadpool_limits(1):
+        assert adapter("numpy").threads_of_products() == 1
