@@ -81,7 +81,7 @@ def lines(
             W = 4 * at["n"] * at["k"]
             yield (
                 f"{axis} = {value}", 1000 * point.mu, 1000 * point.hals,
-                point.memory / 2**20, W / 2**20, point.memory / (3 * W + 2**26),
+                point.memory / 2**20, W / 2**20, point.memory / (2 * W + 2**26),
             )  # fmt: skip
 
 
@@ -124,7 +124,7 @@ def main() -> None:
     found: dict[tuple[str, Any], Point] = {}
     table(
         "float32, from " + ", ".join(f"{axis} = {value}" for axis, value in middle.items()),
-        ["mu ms", "hals ms", "MiB", "MiB of W", "÷ 3 W + 64 MiB"],
+        ["mu ms", "hals ms", "MiB", "MiB of W", "÷ 2 W + 64 MiB"],
         lines(middle, axes, repeats, found),
     )
     table("exponents", ["mu", "hals", "memory"], slopes(found))

@@ -7,13 +7,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from functools import partial
+from operator import call
 from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
-from snmf import _complaints as complaints
+from snmf import _complaints
 from snmf._checkpoint import Checkpoint
 from snmf._given import check_start, check_weights
 from snmf._options import Options
@@ -186,7 +187,7 @@ def factorize(
         checkpoint = _checkpoint(options, rows, n_components=k, **given)
         if checkpoint:
             checkpoint.is_of(rows, problem.scale)
-        fitted, expand = problem.fitted(checkpoint.recall if checkpoint else _made)
+        fitted, expand = problem.fitted(checkpoint.recall if checkpoint else call)
         rms, penalty = (
             math.ldexp(value, problem.scale.exponent) for value in (problem.rms, problem.l1)
         )
@@ -218,8 +219,8 @@ def factorize(
         )
         if checkpoint:
             checkpoint.remove()
-    for complaint in _complaints(problem, result, found.shares):
-        warnings.warn(complaint, ConvergenceWarning, stacklevel=complaints.callers_level())
+    for complaint in _all_complaints(problem, result, found.shares):
+        warnings.warn(complaint, ConvergenceWarning, stacklevel=_complaints.callers_level())
     return result
 
 
@@ -266,10 +267,6 @@ def fit_transform(
     """
     given = {"W": W, "H": H, "sample_weight": sample_weight, "fixed": fixed, "out": out}
     return factorize(X, n_components, **given, **parameters).W
-
-
-def _made(make: Callable[[], np.ndarray]) -> np.ndarray:
-    return make()
 
 
 def _checkpoint(options: Options, rows: Rows, **given: Any) -> Checkpoint | None:
@@ -321,13 +318,13 @@ def _best_run(
     return best
 
 
-def _complaints(problem: Problem, result: Factorization, shares: np.ndarray) -> Iterator[str]:
+def _all_complaints(problem: Problem, result: Factorization, shares: np.ndarray) -> Iterator[str]:
     options, rms = problem.options, problem.rms
     if problem.seen is not None:
-        yield from complaints.of_missing(problem.seen)
-    yield from complaints.of_iterations(
+        yield from _complaints.of_missing(problem.seen)
+    yield from _complaints.of_iterations(
         result.n_iter, options.max_iter, options.tol,
         converged=result.converged, reason=result.reason,
     )  # fmt: skip
     largest = problem.scale.longest / rms if rms else 0.0
-    yield from complaints.of_components(shares, options.init, options.sparsity, largest)
+    yield from _complaints.of_components(shares, options.init, options.sparsity, largest)

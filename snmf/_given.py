@@ -56,11 +56,11 @@ def check_factor(
             f"{name} must be an array of the library and the device of X, {source.place}; "
             f"got one of {theirs.place}"
         )
-    A = check_array(theirs.to_host(A), dtype="float64", input_name=name)
-    if A.shape not in shapes:
+    factor: np.ndarray = check_array(theirs.to_host(A), dtype="float64", input_name=name)
+    if factor.shape not in shapes:
         words = " or ".join(map(str, shapes))
-        raise ValueError(f"{name} must have shape {words}; got {A.shape}")
-    return A  # type: ignore[no-any-return]
+        raise ValueError(f"{name} must have shape {words}; got {factor.shape}")
+    return factor
 
 
 def check_weights(sample_weight: Any, n_samples: int) -> tuple[np.ndarray | None, int]:

@@ -273,12 +273,11 @@ def _times(ops: Any, W: Array, B: Array) -> Array:
 def _from_cold(ops: Any, A: Array, B: Array, ridges: tuple[float, ...]) -> Array:
     """Nonnegative least squares where B has unit diagonal."""
     identity, (first, *smaller) = ops.identity_like(B), ridges
-    *before, first = (*DESCENT, first) if first else (first,)
-    largest = before[0] if before else first
-    passive = _passive_at_first(ops, A, B + largest * identity)
-    for ridge in before:
-        passive = _pivot(ops, A, B + ridge * identity, passive) > 0
-    W = _pivot(ops, A, B + first * identity, passive)
+    path = (*DESCENT, first) if first else (first,)
+    passive = _passive_at_first(ops, A, B + path[0] * identity)
+    for ridge in path:
+        W = _pivot(ops, A, B + ridge * identity, passive)
+        passive = W > 0
     for ridge in smaller:
         left = _unsettled(ops, A, B, W)
         if left.shape[0]:

@@ -52,7 +52,7 @@ class Problem:
         zeros = np.zeros(self.rows.shape[1]) if missing else None
         return measure(self.rows.filled(zeros), self.weights)
 
-    @property
+    @cached_property
     def total(self) -> float:
         """The sum of the weights of the rows."""
         return len(self.rows) if self.sample_weight is None else float(self.sample_weight.sum())

@@ -88,10 +88,9 @@ class Rows:
             return 0
         if n_jobs is not None:
             return int(effective_n_jobs(n_jobs))
-        if len(self.slices) < 2 * FEW_BLOCKS:
-            return 0
-        count = self.backend.threads_of_products()
-        return count if 1 < count <= len(self.slices) // FEW_BLOCKS else 0
+        most = len(self.slices) // FEW_BLOCKS
+        count = self.backend.threads_of_products() if most > 1 else 1
+        return count if 1 < count <= most else 0
 
     def scaled(self, exponent: int) -> Rows:
         """The same rows multiplied by 2 ** -exponent, block by block."""
