@@ -12,7 +12,8 @@ import numpy as np
 from cupyx.scipy import sparse
 from scipy.sparse import issparse
 
-from snmf.backends import Backend, SparseBackend, adapter, portable
+from snmf import _passive
+from snmf.backends import Backend, SparseBackend, portable
 
 Array = Any
 
@@ -105,11 +106,11 @@ class Adapter(SparseBackend):
         kernel("hals", W.dtype)((-(-n // THREADS),), (THREADS,), given)
         return W.T
 
-    def solve_passive(self, A: Array, B: Array, passive: Array) -> Array:
+    def solve_passive(self, A: Array, B: Array, passive: Array, rough: bool = False) -> Array:
         if B.shape[0] <= BATCHED:
-            return super().solve_passive(A, B, passive)
-        given = map(self.to_host, (A, B, passive))  # instead of one by one
-        return self.asarray(adapter("numpy").solve_passive(*given))
+            return super().solve_passive(A, B, passive, rough)
+        A, B, passive = map(self.to_host, (A, B, passive))  # instead of one by one
+        return self.asarray(_passive.solve(A, B, passive, rough))
 
 
 def _canonical(A: Array) -> Array:

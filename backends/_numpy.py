@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -10,13 +9,11 @@ from scipy.sparse import issparse
 from sklearn.utils import check_array
 from threadpoolctl import ThreadpoolController
 
+from snmf import _passive
 from snmf._stored import Store, is_stored
 from snmf.backends import Backend, SparseBackend
 
 Array = Any
-
-WELL_CONDITIONED = 1e6  # up to there B⁻¹ keeps ten digits
-SYSTEMS = 2**19  # entries of the systems that are solved together: 4 MiB
 
 
 class Adapter(SparseBackend):
@@ -70,8 +67,10 @@ class Adapter(SparseBackend):
         return A.take(indices) if isinstance(A, Store) else A[indices]
 
     def pinv(self, A: Array, rtol: float) -> Array:
-        inverse = _inverse(A, min(WELL_CONDITIONED, 1 / rtol))  # then there is nothing to cut off
-        return np.linalg.pinv(A, rcond=rtol, hermitian=True) if inverse is None else inverse
+        inverse, condition = _passive.inverse(A)
+        if condition < min(_passive.WELL_CONDITIONED, 1 / rtol):  # then there is nothing to cut off
+            return inverse
+        return np.linalg.pinv(A, rcond=rtol, hermitian=True)
 
     def positive_part(self, A: Array) -> Array:
         return np.maximum(A, 0)
@@ -119,47 +118,12 @@ class Adapter(SparseBackend):
     def row_squares(self, X: Array) -> Array:
         return super().row_squares(X) if issparse(X) else np.einsum("ij,ij->i", X, X)
 
-    def solve_passive(self, A: Array, B: Array, passive: Array) -> Array:
-        """On the smaller side: few zeros come from u = a B⁻¹, less what makes them zero."""
-        if B.ndim == 3:
-            return super().solve_passive(A, B, passive)
-        inverse = _inverse(B, WELL_CONDITIONED)
-        if inverse is None:
-            return _by_size(A, B, passive)
-        few_zeros = 2 * passive.sum(axis=1) > len(B)
-        Z = np.empty_like(A)
-        Z[~few_zeros] = _by_size(A[~few_zeros], B, passive[~few_zeros])
-        U, active = A[few_zeros] @ inverse, ~passive[few_zeros]
-        U -= _by_size(U, inverse, active) @ inverse
-        U[active] = 0
-        Z[few_zeros] = U
-        return Z
+    def solve_passive(self, A: Array, B: Array, passive: Array, rough: bool = False) -> Array:
+        solve = super().solve_passive if B.ndim == 3 else _passive.solve
+        return solve(A, B, passive, rough)
 
 
 def _real(X: Array) -> Array:
     if X.dtype.kind not in "biuf":
         raise ValueError(f"X must hold real numbers; got dtype {X.dtype}")
     return X
-
-
-def _inverse(A: Array, condition: float) -> Array | None:
-    """The inverse of a symmetric matrix, if its condition is certain to be below that."""
-    try:
-        inverse = np.linalg.inv(A)
-    except np.linalg.LinAlgError:
-        return None
-    return inverse if np.linalg.norm(A, 1) * np.linalg.norm(inverse, 1) < condition else None
-
-
-def _by_size(A: Array, B: Array, passive: Array) -> Array:
-    """`Backend.solve_passive`, in systems of the size of the passive set."""
-    Z = np.zeros_like(A)
-    size = passive.sum(axis=1)
-    for s in np.unique(size[size > 0]):
-        together = np.flatnonzero(size == s)
-        for rows in np.array_split(together, math.ceil(len(together) * s * s / SYSTEMS)):
-            P = np.nonzero(passive[rows])[1].reshape(len(rows), s)
-            systems = B[P[:, :, None], P[:, None, :]]
-            right = np.take_along_axis(A[rows], P, axis=1)
-            Z[rows[:, None], P] = np.linalg.solve(systems, right[:, :, None])[:, :, 0]
-    return Z

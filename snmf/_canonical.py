@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from snmf import _nnls
 from snmf._rows import Rows, RowWise, Scale, check_range
 
 Array = Any
@@ -67,23 +66,28 @@ def of_unit_rows(
     H = H.astype(rows.dtype)
     exponent = scale.exponent + math.frexp(scale.longest)[1]
     W, square, squares = exact(H, penalty, exponent)
-    order = np.arange(len(H)) if keep_order else np.argsort(-squares, kind="stable")
-    unique = not _nnls.Components.of(ops.algebra, H).delicate
-    H, squares = H[order], squares[order]
-    if unique:
-        alive = ops.asarray((squares > 0).astype(rows.dtype))
-        columns = ops.asarray(order)
-        W = rows.each(lambda part: ops.xp.take(part, columns, axis=1) * alive, W)
     may_die = np.arange(len(H)) >= fixed
-    while not unique:  # the order has a part in W, and so has every row of H
-        H[may_die & (squares == 0)] = 0
+    while np.any(died := may_die & (squares == 0) & np.any(H != 0, axis=1)):
+        H[died] = 0
         W, square, squares = exact(H, penalty, exponent)
-        unique = not np.any(may_die & (squares == 0) & np.any(H != 0, axis=1))
-    H[may_die & (squares == 0)] = 0
+    if not keep_order:
+        order = np.argsort(-squares, kind="stable")
+        H, squares = H[order], squares[order]
+        if _has_twins(H):  # of which W takes the first for the first
+            W, square, squares = exact(H, penalty, exponent)
+        else:
+            columns = ops.asarray(order)
+            W = rows.each(lambda part: ops.xp.take(part, columns, axis=1), W)
     check_range(rows.dtype, float(np.sqrt(squares.max())), exponent)
     whole = np.ldexp(scale.square, 2 * (scale.exponent - exponent))
     shares = np.sqrt(squares / whole) if whole else np.ones_like(squares)
     return Canonical(W, H, float(np.ldexp(square**0.5, exponent)), shares)
+
+
+def _has_twins(H: np.ndarray) -> bool:
+    """Whether two rows are the same, and not empty."""
+    some = H[np.any(H != 0, axis=1)]
+    return len(np.unique(some, axis=0)) < len(some)
 
 
 def of_prototypes(

@@ -3,10 +3,11 @@
 Block principal pivoting (Kim & Park, "Fast nonnegative matrix factorization: an active-set-like
 method and comparisons", SIAM J. Sci. Comput. 33(6), 2011), on B = H Hᵀ and a = x Hᵀ − λ, for all
 rows of a block at once.  In float64 throughout, always from a cold start, and every row for
-itself: a row's result does not depend on the rows beside it.
+itself: a row's result does not depend on the rows beside it.  A row in which pivoting does not come
+nearer goes to the active-set method of SciPy, which always ends.
 
-Where B is singular in float64 the minimiser is not unique, and a ridge picks one.  Without a
-penalty B may also hide an answer in which large weights cancel: then the rows go one by one to
+Where B is singular in float64 the minimiser is not unique, and a ridge picks one; larger ridges
+before it, solved roughly, lead pivoting to its passive set.  Without a penalty B may also hide an answer in which large weights cancel: then the rows go one by one to
 SciPy's active-set method, on a factor of H itself.
 """
 
@@ -30,14 +31,13 @@ CANCELLED = 1e-8  # below this share of their terms the sums have lost the error
 DELICATE = 1e6  # condition of B, its diagonal at one, from which on rounding shows in W
 SINGULAR = 1e12  # and from which on it decides
 RIDGES = (1e-11, 1e-12, 1e-13)  # added to the diagonal of a singular B, one after the other
-DESCENT = (1e-2, 1e-4, 1e-6, 1e-8, 1e-9, 1e-10)  # ridges on the way to the first of them
+DESCENT = tuple(10.0**-power for power in (2, 3, 4, 5, 6, 7, 9))  # on the way to the first of them
 STATIONARY = 1e-9  # what counts as a zero of the gradient, in units of max |a|
 ROUNDING = (1e-13, 1e-15)  # what counts as zero while pivoting, in units of max |a| and of max |w|
 SWEEPS = 8  # of coordinate descent, for the passive set to begin with
 FEW = 0.25  # share of zeros in a row up to which it is begun from the solution without bounds
 TOGETHER = 2**18  # weights that are solved for together: 2 MiB for each array of them
-PATIENCE = 3  # full exchanges that may pass without fewer wrong signs
-STEPS = 100  # pivoting takes about five; a row left after STEPS goes to the active-set method
+PATIENCE = 3  # exchanges that may pass without fewer wrong signs
 
 
 class Components(NamedTuple):
@@ -107,9 +107,10 @@ def exact_weights(
     squares : ndarray of shape (k,)
         ‖w_j‖² for every component j, in units of 4 ** exponent.
     """
-    components = Components.of(rows.backend.algebra, H)
-    solve = solve or best_weights
-    step = partial(_of_block, rows.backend, solve, components, l1, exponent, rows.dtype)
+    own = np.lexsort(H.T)  # an order of their own: W does not depend on that in which they come
+    components = Components.of(rows.backend.algebra, H[own])
+    solve = partial(solve or best_weights, components=components, l1=l1)
+    step = partial(_of_block, rows.backend, solve, np.argsort(own), exponent, rows.dtype)
     W, (square, squares) = rows.map_sum(step, *(() if weights is None else (weights,)))
     return W, float(square), rows.backend.algebra.to_host(squares)
 
@@ -117,15 +118,15 @@ def exact_weights(
 def _of_block(
     backend: Any,
     solve: Solver,
-    components: Components,
-    l1: float,
+    order: np.ndarray,
     exponent: int,
     dtype: str,
     X: Array,
     weights: Array | None = None,
 ) -> tuple[Array, tuple[Array, Array]]:
     ops, largest = backend.algebra, float(np.finfo(dtype).max)
-    W, squares, powers = solve(ops, backend.to_algebra(X), components, l1)
+    W, squares, powers = solve(ops, backend.to_algebra(X))
+    W = ops.xp.take(W, ops.asarray(order), axis=1)
     above = powers - exponent  # of a row of zeros it may be far, and is of no account
     unit = _times_power_of_two(ops, 1 + 0 * powers, ops.xp.where(above < 1000, above, 0.0))
     errors, weight_squares = squares * unit * unit, (W * unit[:, None]) ** 2
@@ -276,7 +277,7 @@ def _from_cold(ops: Any, A: Array, B: Array, ridges: tuple[float, ...]) -> Array
     path = (*DESCENT, first) if first else (first,)
     passive = _passive_at_first(ops, A, B + path[0] * identity)
     for ridge in path:
-        W = _pivot(ops, A, B + ridge * identity, passive)
+        W = _pivot(ops, A, B + ridge * identity, passive, rough=ridge in DESCENT)
         passive = W > 0
     for ridge in smaller:
         left = _unsettled(ops, A, B, W)
@@ -300,7 +301,9 @@ def _with_cancelling_weights(
     ops: Any, X: Array, H: Array, A: Array, B: Array, W: Array, eps: float
 ) -> Array:
     """W, and in rows that the ridge holds back the weights of the active-set method if better."""
-    U, s, Vt = np.linalg.svd(ops.to_host(H), full_matrices=False)
+    host = ops.to_host(H)
+    U, s, Vt = np.linalg.svd(host, full_matrices=False)
+    U[~np.any(host, axis=1)] = 0  # of empty components not even rounding
     known = s > len(s) * eps * s[0]  # what is below is none of H, but its rounding
     hidden = s[known][-1] ** 2 * SINGULAR < s[0] ** 2  # by the ridge, from the gradient too
     left = _unsettled(ops, A, B, W, 0.0 if hidden else STATIONARY)
@@ -323,38 +326,38 @@ def _unsettled(ops: Any, A: Array, B: Array, W: Array, stationary: float = STATI
     return ops.xp.nonzero(slope > stationary * _size(ops, A))[0]
 
 
-def _pivot(ops: Any, A: Array, B: Array, passive: Array) -> Array:
-    """Exchange components of the wrong sign between the passive set and its complement."""
+def _pivot(ops: Any, A: Array, B: Array, passive: Array, rough: bool = False) -> Array:
+    """Exchange components of the wrong sign between the passive set and its complement.
+
+    A row in which there are not fewer of them for too long goes to the active-set method; where
+    it is a rough W that is asked for, it stays as it is.
+    """
     xp = ops.xp
     W = xp.zeros_like(A)
-    rows = xp.arange(A.shape[0], device=ops.device)
+    settled = xp.zeros(A.shape[0], dtype=xp.bool, device=ops.device)
     fewest = xp.full(A.shape[0], A.shape[1] + 1, device=ops.device)
     patience = xp.full(A.shape[0], PATIENCE, device=ops.device)
-    for _ in range(STEPS):
-        Z = ops.solve_passive(A, B, passive)
+    rows = xp.arange(A.shape[0], device=ops.device)
+    while rows.shape[0]:
+        a, b = A[rows], _of(B, rows)
+        Z = ops.solve_passive(a, b, passive, rough)
         W[rows] = xp.where(Z > 0, Z, 0.0)
-        signs = xp.where(passive, Z, _times(ops, Z, B) - A)
-        zero = ROUNDING[0] * _size(ops, A) + ROUNDING[1] * _size(ops, Z)
+        signs = xp.where(passive, Z, _times(ops, Z, b) - a)
+        zero = ROUNDING[0] * _size(ops, a) + ROUNDING[1] * _size(ops, Z)
         wrong = signs < -zero[:, None]
         count = xp.sum(wrong, axis=1)
-        left = xp.nonzero(count > 0)[0]
-        if not left.shape[0]:
-            return W
-        A, passive, wrong, rows = A[left], passive[left], wrong[left], rows[left]
-        B = _of(B, left)
-        count, fewest, patience = count[left], fewest[left], patience[left]
+        settled[rows] = count == 0
         fewer = count < fewest
         fewest = xp.where(fewer, count, fewest)
         patience = xp.where(fewer, PATIENCE, patience - 1)
-        passive = passive ^ (wrong & ((patience[:, None] >= 0) | _last(xp, wrong)))
-    W[rows] = ops.asarray(_by_cholesky(ops.to_host(A), ops.to_host(B)))
+        left = xp.nonzero((count > 0) & (patience > 0))[0]
+        rows, passive = rows[left], passive[left] ^ wrong[left]
+        fewest, patience = fewest[left], patience[left]
+    stuck = xp.nonzero(~settled)[0]
+    if stuck.shape[0] and not rough:
+        systems = ops.to_host(A[stuck]), ops.to_host(_of(B, stuck))
+        W[stuck] = ops.asarray(_by_cholesky(*systems))
     return W
-
-
-def _last(xp: Any, wrong: Array) -> Array:
-    """Only the last true entry of every row: the backup rule, under which pivoting ends."""
-    place = xp.cumulative_sum(xp.astype(wrong, xp.int64), axis=1)
-    return wrong & (place == place[:, -1:])
 
 
 def _by_cholesky(A: np.ndarray, B: np.ndarray) -> np.ndarray:

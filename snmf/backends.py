@@ -297,10 +297,10 @@ class Backend:
         """‖x − w H‖² of every row, from the residual."""
         return self.row_squares(X - self.matmul(W, H))
 
-    def solve_passive(self, A: Array, B: Array, passive: Array) -> Array:
+    def solve_passive(self, A: Array, B: Array, passive: Array, rough: bool = False) -> Array:
         """For every row a: z with B z = a on its passive set and z = 0 elsewhere.
 
-        B (k, k) is for all rows, or (b, k, k) one for each.
+        B (k, k) is for all rows, or (b, k, k) one for each. Rough is for signs alone.
         """
         xp = self.xp
         both = passive[:, :, None] & passive[:, None, :]

@@ -120,6 +120,7 @@ def test_so_it_is_where_the_components_are_not_independent(name, solver, init, s
     data = DEFICIENT[name].astype(dtype)
     fitted = model(16, solver=solver, init=init, sparsity=sparsity, max_iter=30)
     W = fitted.fit_transform(data)
+    assert not np.any(W[:, ~np.any(fitted.components_, axis=1)])
     for rows in (slice(None), slice(1, 2), slice(None, None, -1)):
         again = fitted.transform(data[rows])
         np.testing.assert_allclose(again, W[rows], atol=1e-6 * max(W.max(), 1e-300))

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     },
     "snmf/__main__.py": {"snmf._command_line", "snmf._commands"},
     "snmf/_callbacks.py": {"snmf._factorize"},
-    "snmf/_canonical.py": {"snmf._nnls", "snmf._rows"},
+    "snmf/_canonical.py": {"snmf._rows"},
     "snmf/_checkpoint.py": {"snmf._rows", "snmf._solve", "snmf._whole"},
     "snmf/_command_line.py": {"snmf"},
     "snmf/_commands.py": {"snmf", "snmf._files", "snmf._model_file", "snmf._whole", "snmf.plots"},
@@ -52,6 +52,7 @@ MAY_IMPORT = {
     "snmf/_nnls.py": {"snmf._updates"},
     "snmf/_options.py": {"snmf._init", "snmf.backends"},
     "snmf/_parts.py": {"snmf._whole"},
+    "snmf/_passive.py": set(),
     "snmf/_problem.py": {
         "snmf._canonical", "snmf._init", "snmf._local", "snmf._missing", "snmf._nnls",
         "snmf._options", "snmf._rows", "snmf._solve", "snmf._wide",
@@ -73,10 +74,10 @@ MAY_IMPORT = {
     "snmf/_wide.py": {"snmf._svd"},
     "snmf/backends.py": {"snmf._updates", "snmf._rows", "snmf._stored"},
     "snmf/plots.py": set(),
-    "backends/_cupy.py": {"snmf.backends"},
+    "backends/_cupy.py": {"snmf._passive", "snmf.backends"},
     "backends/_dask.py": {"snmf.backends", "snmf._rows"},
     "backends/_jax.py": {"snmf.backends", "snmf._updates"},
-    "backends/_numpy.py": {"snmf._stored", "snmf.backends"},
+    "backends/_numpy.py": {"snmf._passive", "snmf._stored", "snmf.backends"},
     "backends/_torch.py": {"snmf.backends"},
 }  # fmt: skip
 IMPORTS_NOTHING = {"snmf/_updates.py": {"math", "typing"}}

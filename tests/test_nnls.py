@@ -167,19 +167,69 @@ def test_a_row_that_pivoting_leaves_goes_to_the_active_set_method(monkeypatch):
     H = unit(3 + rng.standard_normal((10, 30)))
     X = rows(rng, H)
     expected = solve(X, H)
-    monkeypatch.setattr(_nnls, "STEPS", 1)
-    np.testing.assert_allclose(solve(X, H), expected, atol=1e-10)
-
-
-def test_the_backup_rule_alone_ends_too(monkeypatch):
-    rng = np.random.default_rng(1)
-    H = unit(2 + rng.standard_normal((8, 30)))
-    X = rows(rng, H)
-    expected = solve(X, H)
-    monkeypatch.setattr(_nnls, "PATIENCE", -1)
+    monkeypatch.setattr(_nnls, "PATIENCE", 1)
     monkeypatch.setattr(_nnls, "SWEEPS", 0)
-    monkeypatch.setattr(_nnls, "_by_cholesky", None)  # must not be needed
+    by_cholesky, gone = _nnls._by_cholesky, []
+    monkeypatch.setattr(_nnls, "_by_cholesky", lambda A, B: gone.append(A) or by_cholesky(A, B))
     np.testing.assert_allclose(solve(X, H), expected, atol=1e-10)
+    assert gone
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("l1", [0.0, 0.05])
+def test_components_in_another_order_have_their_weights_in_that_order(kind, l1):
+    rng = np.random.default_rng(0)
+    H = unit(components(kind, rng))
+    X = OPS.rows(rows(rng, H))
+    twins = len(np.unique(H, axis=0)) < len(H)
+    order = rng.permutation(len(H))
+    W, other = (np.vstack(_nnls.exact_weights(X, C, l1)[0]) for C in (H, H[order]))
+    if twins:
+        np.testing.assert_allclose(W @ H, other @ H[order], atol=1e-7 * np.abs(X.X).max())
+    else:
+        np.testing.assert_array_equal(W[:, order], other)
+
+
+def test_where_components_are_nearly_dependent_a_row_takes_few_systems(monkeypatch):
+    rng = np.random.default_rng(0)
+    H = unit(rng.standard_normal((60, 80)) * np.logspace(0, -6, 80))
+    X = rng.standard_normal((50, 80)) * np.logspace(0, -6, 80)
+    solved, systems = [], type(OPS).solve_passive
+
+    def counted(self, A, B, passive, rough=False):
+        solved.append(len(A))
+        return systems(self, A, B, passive, rough)
+
+    monkeypatch.setattr(type(OPS), "solve_passive", counted)
+    W = solve(X, H)
+    assert np.all(slope(X, W, H, 0.0) <= 1e-8 * np.linalg.norm(X, axis=1))
+    assert sum(solved) < 15 * len(X)  # by single exchanges some 80
+
+
+@pytest.mark.parametrize("rank", [0, 9, 12])  # by this the zeros are more than B lacks, or not
+@pytest.mark.parametrize("least", [1, 1e-3, 1e-5, 1e-6])
+def test_systems_on_passive_sets_leave_what_elimination_leaves(rank, least):
+    rng = np.random.default_rng(0)
+    H = rng.standard_normal((12, 30))
+    H[rank:] = least * H[rank:] + H[: 12 - rank].sum(axis=0)
+    B = unit(H) @ unit(H).T + 1e-13 * np.eye(12)
+    A, passive = (
+        rng.standard_normal((60, 12)),
+        rng.random((60, 12)) < np.linspace(0, 1, 60)[:, None],
+    )
+
+    def residual(Z):
+        assert np.all(Z[~passive] == 0)
+        return np.abs(np.where(passive, A - Z @ B, 0)).max(axis=1) / np.abs([*A.T, *Z.T]).max(
+            axis=0
+        )
+
+    np.testing.assert_array_less(residual(OPS.solve_passive(A, B, passive)), 64 * 2.0**-52)
+    expected = Backend.solve_passive(OPS, A, B, passive)
+    rough = OPS.solve_passive(A, B, passive, rough=True)
+    np.testing.assert_allclose(
+        rough, expected, atol=1e-16 * np.linalg.cond(B) * np.abs(expected).max()
+    )
 
 
 def test_systems_by_size_are_the_masked_ones():
