@@ -7,8 +7,9 @@ itself: a row's result does not depend on the rows beside it.  A row in which pi
 nearer goes to the active-set method of SciPy, which always ends.
 
 Where B is singular in float64 the minimiser is not unique, and a ridge picks one; larger ridges
-before it, solved roughly, lead pivoting to its passive set.  Without a penalty B may also hide an answer in which large weights cancel: then the rows go one by one to
-SciPy's active-set method, on a factor of H itself.
+before it, solved roughly, lead pivoting to its passive set.  Without a penalty B may also hide an
+answer in which large weights cancel: then the rows go one by one to the active-set method, on a
+factor of H itself.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ CANCELLED = 1e-8  # below this share of their terms the sums have lost the error
 DELICATE = 1e6  # condition of B, its diagonal at one, from which on rounding shows in W
 SINGULAR = 1e12  # and from which on it decides
 RIDGES = (1e-11, 1e-12, 1e-13)  # added to the diagonal of a singular B, one after the other
-DESCENT = tuple(10.0**-power for power in (2, 3, 4, 5, 6, 7, 9))  # on the way to the first of them
+DESCENT = tuple(10.0**-power for power in range(2, 11))  # on the way to the first of them
 STATIONARY = 1e-9  # what counts as a zero of the gradient, in units of max |a|
 ROUNDING = (1e-13, 1e-15)  # what counts as zero while pivoting, in units of max |a| and of max |w|
 SWEEPS = 8  # of coordinate descent, for the passive set to begin with
@@ -362,11 +363,11 @@ def _pivot(ops: Any, A: Array, B: Array, passive: Array, rough: bool = False) ->
 
 def _by_cholesky(A: np.ndarray, B: np.ndarray) -> np.ndarray:
     """Nonnegative least squares by Lawson & Hanson's active sets, on a Cholesky factor of B."""
-    W = np.zeros_like(A)
-    for w, a, b in zip(W, A, np.broadcast_to(B, (len(A), *B.shape[-2:])), strict=True):
-        R = scipy.linalg.cholesky(b)
-        w[:] = _active_set(R, scipy.linalg.solve_triangular(R, a, trans="T"))
-    return W
+    factors = [scipy.linalg.cholesky(b) for b in B.reshape(-1, *B.shape[-2:])]
+    return np.stack([
+        _active_set(R, scipy.linalg.solve_triangular(R, a, trans="T"))
+        for a, R in zip(A, factors if B.ndim == 3 else factors * len(A), strict=True)
+    ])  # fmt: skip
 
 
 def _row_by_row(ops: Any, X: Array, factor: np.ndarray, basis: np.ndarray) -> Array:
