@@ -39,7 +39,7 @@ def kmeans(
     one_thread, on_host = threadpool_limits(1), config_context(array_api_dispatch=False)
     with one_thread, on_host, warnings.catch_warnings():  # one thread: the same bits every time
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters
-        clusters = KMeans(min(k, size), n_init=1, random_state=rng).fit(
+        clusters = KMeans(min(k, size), n_init=1, random_state=rng, copy_x=False).fit(
             sample, sample_weight=None if weights is None else weights[chosen, 0]
         )
     centres = clusters.cluster_centers_[np.unique(clusters.labels_)].astype("float64")

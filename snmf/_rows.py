@@ -169,7 +169,7 @@ class Rows:
 
     def kept(self, parts: Iterable[Any]) -> RowWise:
         """Parts, as they come, put where what is row-wise lies."""
-        return list(parts)
+        return Joined.of(parts, len(self))
 
     def _blocks(self) -> Generator[Callable[[], Array], None, None]:
         """The blocks in their order, each as a function that is called where it is used."""
@@ -222,7 +222,34 @@ class Rows:
 
     def join(self, parts: RowWise) -> Array:
         """Row-wise parts as one array."""
-        return self.backend.xp.concat(list(parts), axis=0)
+        whole = getattr(parts, "whole", None)
+        return self.backend.xp.concat(list(parts), axis=0) if whole is None else whole
+
+
+class Joined(list[Any]):
+    """Row-wise parts: matrices of the host as views of one, where many would leave holes in memory.
+
+    Attributes
+    ----------
+    whole : ndarray of shape (n, k) or None
+        What they are views of.
+    """
+
+    whole: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, parts: Iterable[Any], n: int) -> Joined:
+        """The parts of n rows."""
+        joined, start = cls(), 0
+        for part in parts:
+            if isinstance(part, np.ndarray) and part.ndim == 2:
+                if joined.whole is None:
+                    joined.whole = np.empty_like(part, shape=(n, part.shape[1]))
+                rows = slice(start, start + len(part))
+                joined.whole[rows] = part
+                start, part = rows.stop, joined.whole[rows]
+            joined.append(part)
+        return joined
 
 
 def cut(start: int, stop: int, step: int) -> list[slice]:

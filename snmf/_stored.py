@@ -162,7 +162,7 @@ class StoredRows(Rows):
         parts = chain([first], parts)
         size = len(self) * columns * np.dtype(self.dtype).itemsize
         if not columns or size < SCRATCH:
-            return list(parts)
+            return super().kept(parts)
         on_host = map(self.backend.to_host, parts)
         file = scratch(on_host, self.slices, (len(self), columns), self.dtype)
         return Filed(file, self.slices, self.backend)

@@ -623,3 +623,14 @@ def test_products_take_the_threads_of_blas():
     assert adapter("numpy").threads_of_products() == max(taken)
     with threadpool_limits(1):
         assert adapter("numpy").threads_of_products() == 1
+
+
+def test_weights_of_many_blocks_lie_in_one_array_in_the_layout_of_the_first():
+    rows = adapter("numpy").rows(np.zeros((10_000, 500)))
+    assert len(rows.slices) > 1
+    parts = rows.each(lambda part: part.T.copy().T, rows.uniform(np.random.RandomState(0), 3, 0.0))
+    whole = rows.join(parts)
+    assert whole.shape == (10_000, 3)
+    assert whole.flags.f_contiguous
+    assert all(np.shares_memory(part, whole) for part in parts)
+    np.testing.assert_array_equal(whole, np.concatenate(list(parts)))
