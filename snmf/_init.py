@@ -36,6 +36,8 @@ def kmeans(
     size = min(n, max(SAMPLE[0], SAMPLE[1] * k))
     chosen = np.sort(rng.permutation(n)[:size])
     sample = rows.take(chosen)
+    if isinstance(sample, np.ndarray):
+        sample = np.require(sample, requirements="W")  # it is centred in place
     one_thread, on_host = threadpool_limits(1), config_context(array_api_dispatch=False)
     with one_thread, on_host, warnings.catch_warnings():  # one thread: the same bits every time
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters
