@@ -60,9 +60,8 @@ class Local(Alternation):
         W = self.rows.each(
             lambda part: part / (xp.sum(part, axis=1) + tiny(part.dtype))[:, None], W
         )
-        return self._settled(
-            W, *self._map_sum(lambda *block: (None, self._local_sums(*block)), W)[1]
-        )
+        _, sums = self._map_sum(lambda *block: (None, self._local_sums(*block)), W)
+        return self._settled(W, 0 * sums[0], *sums)
 
     def advance(self, point: Point, Y: Array) -> Point:
         ops, dtype = self._ops, self.rows.dtype
@@ -75,7 +74,7 @@ class Local(Alternation):
             return W, self._local_sums(X, W, weights)
 
         W, sums = self._map_sum(step, point.W)
-        return self._settled(W, *sums)
+        return self._settled(W, point.H, *sums)
 
     def _local_sums(self, X: Array, W: Array, weights: Array | None = None) -> tuple[Array, ...]:
         """S, T, the sums of the columns of W, and Σ_ij w_ij ‖x_i‖²."""
@@ -84,14 +83,16 @@ class Local(Alternation):
         DW = W if weights is None else W * weights
         return S, T, xp.sum(DW, axis=0), xp.sum(self._ops.row_squares(X) * xp.sum(DW, axis=1))
 
-    def _settled(self, W: RowWise, S: Array, T: Array, columns: Array, reach: Array) -> Point:
-        """With the H that is best for W."""
+    def _settled(
+        self, W: RowWise, H: Array, S: Array, T: Array, columns: Array, reach: Array
+    ) -> Point:
+        """With the H that is best for W, from that H on."""
         ops, mu = self._algebra, self.mu
         if not self.square:
             return Point(W, 0 * S, 0.0)
         sums = float(ops.xp.sum(T)) - 2 * float(ops.xp.sum(columns)) + self.total
         S, T = (1 + mu) * S, T + mu * ops.identity_like(T) * columns
-        H = self._least_squares(S, T)
+        H = self._least_squares(S, T, H)
         near = _updates.squared_error(ops, self.square + mu * float(reach), S, T, H)
         penalty = mu * self.square / self.total * sums + self.l1 * float(ops.xp.sum(columns))
         return Point(W, H, (near + 2 * penalty) / self.square)

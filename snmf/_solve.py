@@ -93,7 +93,7 @@ class Alternation:
         if H is not None:
             return self._point(W, self._algebra.asarray(H), *self.sums(W))
         S, T, total = self.sums(W)
-        H = self._least_squares(S, T)
+        H = self._least_squares(S, T, 0 * S)
         if not self.l1:
             return self._point(W, H, S, T, total)
         norms = self._algebra.xp.sqrt(self._algebra.row_squares(H))
@@ -123,11 +123,7 @@ class Alternation:
                 self._algebra, S, T, point.H, BALL_SWEEPS, self._first
             )
             return self._point(W, H, S, T, total)
-        new = self._point(W, self._least_squares(S, T), S, T, total)
-        if new.loss <= point.loss:
-            return new
-        kept = self._point(W, point.H, S, T, total)  # T⁺ cuts off, and so may lose
-        return min(new, kept, key=lambda candidate: candidate.loss)
+        return self._point(W, self._least_squares(S, T, point.H), S, T, total)
 
     def _complete(self, X: Array, W: Array, H: Array) -> Array:
         """A block of X, as a pass from W and H sees it."""
@@ -144,15 +140,15 @@ class Alternation:
         _, terms = self._map_sum(lambda *block: (None, sums(*block)), W)
         return list(terms)
 
-    def _least_squares(self, S: Array, T: Array) -> Array:
+    def _least_squares(self, S: Array, T: Array, H: Array) -> Array:
         rtol = T.shape[0] * float(np.finfo(self.rows.dtype).eps)
         if self.fixed is None:
-            return _updates.least_squares(self._algebra, S, T, rtol)
+            return _updates.least_squares(self._algebra, S, T, H, rtol)
         m = self._first
         if m == T.shape[0]:
             return self.fixed
         left = S[m:, :] - self._algebra.matmul(T[m:, :m], self.fixed)
-        rest = _updates.least_squares(self._algebra, left, T[m:, m:], rtol)
+        rest = _updates.least_squares(self._algebra, left, T[m:, m:], H[m:, :], rtol)
         return self._algebra.xp.concat([self.fixed, rest], axis=0)
 
     def _point(self, W: RowWise, H: Array, S: Array, T: Array, total: Array) -> Point:

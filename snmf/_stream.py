@@ -130,7 +130,7 @@ def start(rows: Any, k: int, init: str, rng: np.random.RandomState) -> np.ndarra
         return H
     sums = partial(_updates.sums_of_block, ops)
     _, (S, T, _) = rows.map_sum(lambda X, part: (None, sums(X, part)), W)
-    H = _updates.least_squares(algebra, S, T, _rounding(rows.dtype, k))
+    H = _updates.least_squares(algebra, S, T, 0 * S, _rounding(rows.dtype, k))
     return _init.unit_rows(algebra.to_host(H))[0]
 
 
@@ -200,11 +200,11 @@ def _of_block(
 def _least_squares(
     ops: Any, S: Array, T: Array, H: Array, rtol: float
 ) -> tuple[Array, Array, Array]:
-    """H + T⁺(S − T H), which leaves alone what the rows say nothing of; then at unit norm.
+    """The H-step without penalty; then at unit norm.
 
     The norms go to W, so to S and T: least squares would undo any other scale of W.
     """
-    H = H + _updates.least_squares(ops, S - ops.matmul(T, H), T, rtol)
+    H = _updates.least_squares(ops, S, T, H, rtol)
     norms = ops.xp.sqrt(ops.row_squares(H))
     H = H / ops.xp.where(norms > 0, norms, 1.0)[:, None]
     return H, norms[:, None] * S, norms[:, None] * T * norms[None, :]

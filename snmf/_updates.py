@@ -81,15 +81,16 @@ def kept(ops: Any, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Arr
     return W
 
 
-def least_squares(ops: Any, S: Array, T: Array, rtol: float) -> Array:
-    """H-step without penalty: H = T⁺ S, where T⁺ cuts off singular values below rtol.
+def least_squares(ops: Any, S: Array, T: Array, H: Array, rtol: float) -> Array:
+    """H-step without penalty: H ← H + T⁺ (S − T H), of all minimisers the nearest.
 
-    The cut-off is taken at unit diagonal of T: no component is lost for being small.
+    T⁺ cuts off singular values below rtol, at unit diagonal of T: no component is lost for being
+    small, and what W does not tell of H stays as it was.
     """
     norm = ops.xp.sqrt(ops.diagonal(T))
     unit = ops.xp.where(norm > 0, 1 / ops.xp.where(norm > 0, norm, 1.0), 0.0)
     inverse = ops.pinv(T * unit[:, None] * unit[None, :], rtol)
-    return unit[:, None] * ops.matmul(inverse, unit[:, None] * S)
+    return H + unit[:, None] * ops.matmul(inverse, unit[:, None] * (S - ops.matmul(T, H)))
 
 
 def least_squares_in_ball(

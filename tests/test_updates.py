@@ -143,19 +143,29 @@ def test_an_empty_component_gets_no_weight_and_no_nan(ops, name, dtype, l1):
 def test_least_squares_solves_the_normal_equations():
     ops = adapter("numpy")
     X, W, _ = problem(5)
-    H = _updates.least_squares(ops, W.T @ X, W.T @ W, 1e-12)
-    np.testing.assert_allclose(H, np.linalg.lstsq(W, X)[0], atol=1e-12)
-    W = np.column_stack([W, W[:, 0], 0 * W[:, 0]])  # singular, with an empty component
-    H = _updates.least_squares(ops, W.T @ X, W.T @ W, 1e-12)
-    assert np.all(H[-1] == 0)
+    best = np.linalg.lstsq(W, X)[0]
+    for before in (0 * best, np.ones_like(best)):
+        H = _updates.least_squares(ops, W.T @ X, W.T @ W, before, 1e-12)
+        np.testing.assert_allclose(H, best, atol=1e-12)
+
+
+def test_least_squares_leaves_alone_what_the_weights_do_not_tell():
+    ops = adapter("numpy")
+    X, W, _ = problem(5)
+    k = W.shape[1]
+    W = np.column_stack([W, W[:, 0], 0 * W[:, 0]])  # twins, and an empty component
+    before = np.random.default_rng(0).standard_normal((k + 2, X.shape[1]))
+    H = _updates.least_squares(ops, W.T @ X, W.T @ W, before, 1e-12)
     np.testing.assert_allclose(W @ H, W @ np.linalg.lstsq(W, X)[0], atol=1e-10)
+    np.testing.assert_allclose(H[0] - H[k], before[0] - before[k], atol=1e-10)
+    np.testing.assert_array_equal(H[k + 1], before[k + 1])
 
 
 def test_least_squares_loses_no_component_for_being_small():
     ops = adapter("numpy")
     X, W, _ = problem(6)
     W[:, 0] *= 1e-9
-    H = _updates.least_squares(ops, W.T @ X, W.T @ W, 1e-6)
+    H = _updates.least_squares(ops, W.T @ X, W.T @ W, np.zeros((W.shape[1], X.shape[1])), 1e-6)
     np.testing.assert_allclose(W @ H, W @ np.linalg.lstsq(W, X)[0], atol=1e-7)
 
 
