@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.sparse import issparse
+from scipy.sparse import csc_array, issparse
 from sklearn.utils import check_array
 from threadpoolctl import ThreadpoolController
 
@@ -59,12 +59,18 @@ class Adapter(SparseBackend):
         if not issparse(A):
             return A[rows]
         pointers = A.indptr[rows.start : rows.stop + 1]
-        first, last = pointers[0], pointers[-1]
-        view = A.data[first:last], A.indices[first:last], pointers - first  # A[rows] would copy
-        return type(A)(view, shape=(len(pointers) - 1, A.shape[1]))
+        stored = slice(pointers[0], pointers[-1])
+        shape = len(pointers) - 1, A.shape[1]
+        return _sharing(type(A), shape, A.data[stored], A.indices[stored], pointers - pointers[0])
 
     def take(self, A: Array, indices: np.ndarray) -> Array:
         return A.take(indices) if isinstance(A, Store) else A[indices]
+
+    def matmul(self, A: Array, B: Array) -> Array:
+        if not issparse(B) or B.format != "csr":
+            return super().matmul(A, B)
+        transposed = _sharing(csc_array, B.shape[::-1], B.data, B.indices, B.indptr)
+        return (transposed @ A.T).T
 
     def pinv(self, A: Array, rtol: float) -> Array:
         inverse, condition = _passive.inverse(A)
@@ -121,6 +127,13 @@ class Adapter(SparseBackend):
     def solve_passive(self, A: Array, B: Array, passive: Array, rough: bool = False) -> Array:
         solve = super().solve_passive if B.ndim == 3 else _passive.solve
         return solve(A, B, passive, rough)
+
+
+def _sharing(kind: Any, shape: tuple[int, int], data: Array, indices: Array, indptr: Array) -> Any:
+    """A sparse matrix of these very arrays: its constructor copies a short piece of a long one."""
+    A = kind(shape, dtype=data.dtype)
+    A.data, A.indices, A.indptr = data, indices, indptr
+    return A
 
 
 def _real(X: Array) -> Array:

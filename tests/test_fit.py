@@ -2,6 +2,7 @@
 
 import functools
 import threading
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -330,6 +331,21 @@ def test_a_start_keeps_its_order():
     assert np.all(cosines > 0.99)
 
 
+@pytest.mark.parametrize("n_fixed", [0, 2])
+def test_components_are_not_made_alike_by_weights_that_are(n_fixed):
+    X = planted(dtype="float32")
+    rng = np.random.default_rng(0)
+    W, H = rng.random((len(X), 4)), rng.standard_normal((4, X.shape[1]))
+    W[:, 3] = (1 + 1e-5 * rng.random(len(X))) * W[:, 2]  # Wᵀ W tells them apart by rounding only
+    rows = adapter("numpy").rows(X)
+    fixed = H[:n_fixed] if n_fixed else None
+    kept = _solve.Alternation(rows, np.sum(X**2), 0.0, "kept", 1, fixed=fixed)
+    point = kept.start(rows.split(W), H)
+    new = kept.advance(point, H)
+    assert new.loss < point.loss
+    np.testing.assert_allclose(new.H[2] - new.H[3], H[2] - H[3], atol=1e-3)
+
+
 # Starts
 
 
@@ -504,6 +520,24 @@ def test_sparse_data_is_never_made_dense(monkeypatch):
     result = factorize(X, 2, solver="hals", init="random", max_iter=3)
     assert result.H.shape == (2, 10**6)
     factorize(X, 2, max_iter=2, sparsity=0.1)
+
+
+@pytest.mark.parametrize("make", [sp.csr_array, sp.csr_matrix])
+def test_blocks_of_sparse_data_are_no_copies_nor_are_their_products_made_with_one(make):
+    X = make(sp.random_array((20000, 100), density=0.5, rng=np.random.default_rng(0)))
+    ops = adapter("numpy")
+    block, dense = ops.slice(X, slice(50, 4000)), X[50:4000].toarray()
+    np.testing.assert_array_equal(block.toarray(), dense)
+    assert np.shares_memory(block.data, X.data)
+    assert np.shares_memory(block.indices, X.indices)
+    W = np.random.default_rng(1).random((block.shape[0], 3))
+    ops.matmul(W.T, block)
+    tracemalloc.start()
+    S = ops.matmul(W.T, block)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < block.data.nbytes / 10
+    np.testing.assert_allclose(S, W.T @ dense, rtol=1e-12)
 
 
 def test_wide_sparse_data_comes_in_few_blocks():
