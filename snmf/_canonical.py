@@ -69,11 +69,13 @@ def of_unit_rows(
     may_die = np.arange(len(H)) >= fixed
     while np.any(died := may_die & (squares == 0) & np.any(H != 0, axis=1)):
         H[died] = 0
+        del W  # before the next is made
         W, square, squares = exact(H, penalty, exponent)
     if not keep_order:
         order = np.argsort(-squares, kind="stable")
         H, squares = H[order], squares[order]
         if _has_twins(H):  # of which W takes the first for the first
+            del W
             W, square, squares = exact(H, penalty, exponent)
         else:
             columns = ops.asarray(order)
@@ -95,7 +97,7 @@ def of_prototypes(
 ) -> Canonical:
     """With locality: H at the scale of X, its exact W, components by decreasing weight.
 
-    `exact` gives W for an H at the scale of the fit, as `snmf._local.exact_weights` does.
+    `exact` gives W for an H at the scale of the fit, as `snmf._nnls.exact_weights` does.
     """
     ops = rows.backend
     H = H.astype(rows.dtype)

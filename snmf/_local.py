@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -98,64 +97,18 @@ class Local(Alternation):
         return Point(W, H, (near + 2 * penalty) / self.square)
 
 
-def exact_weights(
-    rows: Any,
-    H: np.ndarray,
-    mu: float,
-    mean_square: float,
-    l1: float,
-    weights: RowWise | None = None,
-) -> tuple[RowWise, float, np.ndarray]:
-    """The W that minimises F with the locality penalty, row by row.
+def best_weights(
+    ops: Any, X: Array, components: _nnls.Components, l1: float, mu: float, mean_square: float
+) -> tuple[Array, Array, Array]:
+    """`snmf._nnls.best_weights` with the penalty, for rows and components at their own scale.
 
     Parameters
     ----------
-    rows : Rows of shape (n, p)
-        The rows of X, at a scale where their squares are floats.
-    H : ndarray of shape (k, p)
-        At the scale of the rows.
-    mu, mean_square, l1 : float
-        The strength μ of the penalty, and, at the scale of the rows, its s² and the λ.
-    weights : sequence of arrays of shape (b, 1), default=None
-        Row-wise, the weights with which rows enter the sums. None is 1 for each.
-
-    Returns
-    -------
-    W : sequence of arrays
-        Row-wise, in working precision.
-    square : float
-        ‖X − W H‖².
-    squares : ndarray of shape (k,)
-        ‖w_j‖² for every component j.
+    mu, mean_square : float
+        The strength μ of the penalty, and, at the scale of the rows, its s².
     """
-    ops = rows.backend.algebra
-    components = ops.asarray(H, "float64")
-    step = partial(
-        _of_block, rows.backend, components, ops.matmul(components, components.T), mu,
-        mean_square, l1, rows.dtype,
-    )  # fmt: skip
-    W, (square, squares) = rows.map_sum(step, *(() if weights is None else (weights,)))
-    return W, float(square), ops.to_host(squares)
-
-
-def _of_block(
-    backend: Any,
-    H: Array,
-    B: Array,
-    mu: float,
-    mean_square: float,
-    l1: float,
-    dtype: str,
-    X: Array,
-    weights: Array | None = None,
-) -> tuple[Array, tuple[Array, Array]]:
-    ops = backend.algebra
-    X = backend.to_algebra(X)
-    A, B = row_problem(ops, X, H, B, mu, mean_square)
+    H = components.H
+    A, B = row_problem(ops, X, H, components.B, mu, mean_square)
     W = _nnls.nnls(ops, A - l1, B, _nnls.ridges(ops, B))
-    errors, squares = ops.row_errors(X, W, H), W * W
-    if weights is not None:
-        D = backend.to_algebra(weights)
-        errors, squares = errors * D[:, 0], squares * D
-    W = backend.asarray(backend.bring(W, ops), dtype)
-    return W, (ops.xp.sum(errors), ops.xp.sum(squares, axis=0))
+    errors = ops.row_errors(X, W, H)
+    return W, errors, 0 * errors

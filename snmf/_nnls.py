@@ -37,7 +37,7 @@ STATIONARY = 1e-9  # what counts as a zero of the gradient, in units of max |a|
 ROUNDING = (1e-13, 1e-15)  # what counts as zero while pivoting, in units of max |a| and of max |w|
 SWEEPS = 8  # of coordinate descent, for the passive set to begin with
 FEW = 0.25  # share of zeros in a row up to which it is begun from the solution without bounds
-TOGETHER = 2**18  # weights that are solved for together: 2 MiB for each array of them
+TOGETHER = 2**17  # weights that are solved for together: 1 MiB for each array of them
 PATIENCE = 3  # exchanges that may pass without fewer wrong signs
 
 
@@ -89,7 +89,8 @@ def exact_weights(
     rows : Rows of shape (n, p)
         The rows of X.
     H : ndarray of shape (k, p)
-        Its rows of unit norm, or zero, known to the precision of its dtype.
+        Known to the precision of its dtype; its rows of unit norm, or zero, if not `solve` takes
+        others.
     l1 : float
         The penalty λ.
     exponent : int, default=0
@@ -111,12 +112,26 @@ def exact_weights(
     own = np.lexsort(H.T)  # an order of their own: W does not depend on that in which they come
     components = Components.of(rows.backend.algebra, H[own])
     solve = partial(solve or best_weights, components=components, l1=l1)
-    step = partial(_of_block, rows.backend, solve, np.argsort(own), exponent, rows.dtype)
+    of_rows = partial(_of_rows, rows.backend, solve, np.argsort(own), exponent, rows.dtype)
+    step = partial(_in_pieces, rows.backend, of_rows, max(1, TOGETHER // len(H)))
     W, (square, squares) = rows.map_sum(step, *(() if weights is None else (weights,)))
     return W, float(square), rows.backend.algebra.to_host(squares)
 
 
-def _of_block(
+def _in_pieces(
+    backend: Any, of_rows: Callable[..., Any], most: int, X: Array, *weights: Array
+) -> tuple[Array, tuple[Array, ...]]:
+    """A function of the rows of a block, and its sums, on so many of them at a time."""
+    parts, sums = [], []
+    for start in range(0, X.shape[0], most):
+        rows = slice(start, min(start + most, X.shape[0]))
+        part, terms = of_rows(*(backend.slice(A, rows) for A in (X, *weights)))
+        parts.append(part)
+        sums.append(terms)
+    return backend.xp.concat(parts, axis=0), tuple(map(sum, zip(*sums, strict=True)))
+
+
+def _of_rows(
     backend: Any,
     solve: Solver,
     order: np.ndarray,
@@ -255,10 +270,8 @@ def nnls(ops: Any, A: Array, B: Array, ridges: tuple[float, ...] = (0.0,)) -> Ar
     A = A * unit
     W = xp.zeros_like(A)
     some = xp.nonzero(xp.any(A > 0, axis=1))[0]  # elsewhere w = 0
-    together = max(1, TOGETHER // B.shape[-1])
-    for start in range(0, some.shape[0], together):
-        rows = some[start : start + together]
-        W[rows] = _from_cold(ops, A[rows], _of(B, rows), ridges)
+    if some.shape[0]:
+        W[some] = _from_cold(ops, A[some], _of(B, some), ridges)
     return W * unit
 
 

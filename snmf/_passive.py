@@ -15,7 +15,7 @@ Array = np.ndarray
 
 WELL_CONDITIONED = 1e6  # up to there B⁻¹ keeps ten digits
 RESIDUAL = 64 * 2.0**-52  # of a solution, in units of max |a| + max |z|; elimination leaves a third
-SYSTEMS = 2**19  # entries of the systems that are solved together: 4 MiB
+SYSTEMS = 2**17  # entries of the systems that are solved together: 1 MiB
 
 
 def solve(A: Array, B: Array, passive: Array, rough: bool) -> Array:

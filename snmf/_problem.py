@@ -135,9 +135,10 @@ class Problem:
         """What an H that was found comes to."""
         keep_order = self.options.init == "custom" or self.fixed is not None
         if self.options.locality:
+            mu, square = self.options.locality, self.rms**2
             exact = partial(
-                _local.exact_weights, self.scaled, mu=self.options.locality,
-                mean_square=self.rms**2, l1=self.l1 * self.rms, weights=self.weights,
+                _nnls.exact_weights, self.scaled, l1=self.l1 * self.rms, weights=self.weights,
+                solve=partial(_local.best_weights, mu=mu, mean_square=square),
             )  # fmt: skip
             return of_prototypes(self.rows, H, self.scale, exact, keep_order=keep_order)
         H, norms = _init.unit_rows(H)

@@ -95,9 +95,10 @@ def exact_transform(
         if locality:
             exponent = _exponent_of_fit(rms, exponent)
             unit_rms = math.ldexp(rms, -exponent)
-            W, square, squares = _local.exact_weights(
-                rows.scaled(exponent), np.ldexp(H, -exponent), locality, unit_rms**2,
-                math.ldexp(penalty, -exponent) * unit_rms, weights,
+            W, square, squares = _nnls.exact_weights(
+                rows.scaled(exponent), np.ldexp(H, -exponent),
+                math.ldexp(penalty, -exponent) * unit_rms, weights=weights,
+                solve=partial(_local.best_weights, mu=locality, mean_square=unit_rms**2),
             )  # fmt: skip
         else:
             solver = None if zeros is None else _missing.best_weights

@@ -1,5 +1,7 @@
 """The exact W: optimality conditions, SciPy's nnls, and a row for itself."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import scipy.optimize
@@ -204,6 +206,18 @@ def test_where_components_are_nearly_dependent_a_row_takes_few_systems(monkeypat
     W = solve(X, H)
     assert np.all(slope(X, W, H, 0.0) <= 1e-8 * np.linalg.norm(X, axis=1))
     assert sum(solved) < 15 * len(X)  # by single exchanges some 80
+
+
+def test_a_block_of_many_weights_is_worked_on_in_pieces():
+    rng = np.random.default_rng(0)
+    H = unit(rng.standard_normal((128, 160)))
+    X = OPS.rows(rng.standard_normal((4096, 160)))
+    assert len(X.slices) == 1
+    tracemalloc.start()
+    (W,), _, _ = _nnls.exact_weights(X, H, 0.0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < W.nbytes + 2**24  # arrays of the whole block are 4 MiB each
 
 
 @pytest.mark.parametrize("rank", [0, 9, 12])  # by this the zeros are more than B lacks, or not
