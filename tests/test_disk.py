@@ -19,6 +19,7 @@ import scipy.sparse as sp
 import zarr
 from hypothesis import given
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_limits
 
 import snmf
 from snmf import SNMF, _parts, _rows, _stored
@@ -252,7 +253,8 @@ def test_a_pass_reads_every_row_once_and_few_blocks_are_held(n_jobs, chunks, scr
     monkeypatch.setattr(_stored, "SCRATCH", 0 if scratch else 2**60)
     gc.collect()
     store = Slices(planted(), chunks)
-    result = factorize(store, 4, init="random", accelerate=False, max_iter=6, n_jobs=n_jobs)
+    with threadpool_limits(1):  # which without n_jobs are those that blocks have
+        result = factorize(store, 4, init="random", accelerate=False, max_iter=6, n_jobs=n_jobs)
     look, sums, last = 1, 1, 1
     np.testing.assert_array_equal(store.counts, look + sums + result.n_iter + last)
     assert store.longest == {None: 20, (6, 12): 18, (50, 3): 50}[chunks]
