@@ -22,7 +22,7 @@ RowWise = Sequence[Any]
 Start = tuple[RowWise, np.ndarray | None]  # W, and H of unit rows; None: by least squares
 
 LIFT = 0.2  # what keeps W > 0 at the start, so that the multiplicative update locks nowhere
-TOO_FAR = 2.0**60  # from X, at a scale where X is about 1: its square is to be a float32
+TOO_FAR = 2.0**60  # from 1, which X is about: its square is to be a float32
 SAMPLE = (2000, 30)  # k-means sees at least so many rows, and so many for each component
 
 
@@ -110,20 +110,22 @@ def custom(
     Returns
     -------
     W : sequence of arrays
-        As given, or the exact W for the given H.
+        As given, but for factors of its columns where least squares are to complete it, and for
+        columns of minute weights, which are none; or the exact W for the given H.
     H : ndarray of shape (k, p) or None
         As given, its rows at unit norm; None where least squares are to complete W.
     """
     if H is None:
         assert W is not None
-        return rows.split(np.ldexp(W, -np.frexp(W.max())[1])), None
+        return rows.split(np.ldexp(W, -np.frexp(W.max(axis=0))[1])), None
     H, norms = unit_rows(H)
     if W is not None:
         with np.errstate(over="ignore", invalid="ignore"):
             W = np.ldexp(W * norms, -exponent)
         if not np.max(W) < TOO_FAR:
             raise ValueError("W and H are too large a start for X: W H must be about as large as X")
-        return rows.split(W), H
+        minute = np.max(W, axis=0) < np.max(W) / TOO_FAR
+        return rows.split(np.where(minute, 0, W)), H
     return _weights_for(rows, H, l1, lift), H
 
 

@@ -368,6 +368,22 @@ def test_custom_start_goes_on_where_the_last_fit_ended(solver, sparsity, given_,
         assert again.error == pytest.approx(ended.error, rel=1e-9)
 
 
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("sparsity", [0.0, 0.05])
+@pytest.mark.parametrize("minute", [1e-10, 1e-20, 1e-22, 1e-30, 1e-40])
+def test_minute_weights_to_start_from_are_as_good(solver, dtype, sparsity, minute):
+    X = planted(dtype=dtype)
+    rng = np.random.default_rng(0)
+    W, H = rng.random((len(X), 4)), rng.standard_normal((4, X.shape[1]))
+    options = dict(init="custom", solver=solver, sparsity=sparsity)
+    expected = factorize(X, 4, W=W, **options).error
+    scaled = W * [1, 1, minute, 1]
+    assert factorize(X, 4, W=scaled, **options).error == pytest.approx(expected, rel=1e-4)
+    result = factorize(X, 4, W=scaled, H=H, **options)
+    assert result.error < np.linalg.norm(X)
+
+
 def test_restarts_keep_the_best(monkeypatch):
     X = planted(noise=1.0)
     rng = np.random.RandomState(3)
