@@ -13,7 +13,7 @@ from cupyx.scipy import sparse
 from scipy.sparse import issparse
 
 from snmf import _passive
-from snmf.backends import Backend, SparseBackend, portable
+from snmf.backends import Backend, SparseBackend, canonical, portable
 
 Array = Any
 
@@ -65,7 +65,7 @@ class Adapter(SparseBackend):
         with self.active():
             if issparse(A):
                 known = str(A.dtype) in REAL
-                A = _canonical(sparse.csr_matrix(A if known else A.astype("float64")))
+                A = canonical(sparse.csr_matrix(A if known else A.astype("float64")))
             if self.issparse(A):
                 return A.tocsr().astype(dtype or A.dtype, copy=False)
             return cupy.asarray(portable(A), dtype)
@@ -76,7 +76,7 @@ class Adapter(SparseBackend):
 
     def check(self, X: Array) -> Array:
         with self.active():
-            return super().check(_canonical(X) if self.issparse(X) else X)
+            return super().check(canonical(X) if self.issparse(X) else X)
 
     def take(self, A: Array, indices: np.ndarray) -> Array:
         return A[self.asarray(indices)]
@@ -111,15 +111,6 @@ class Adapter(SparseBackend):
             return super().solve_passive(A, B, passive, rough)
         A, B, passive = map(self.to_host, (A, B, passive))  # instead of one by one
         return self.asarray(_passive.solve(A, B, passive, rough))
-
-
-def _canonical(A: Array) -> Array:
-    """A as CSR without duplicates: asked here, where it waits for the device, and not of slices."""
-    A = A.tocsr()
-    if not A.has_canonical_format:
-        A = A.copy()
-        A.sum_duplicates()
-    return A
 
 
 def _number(device: Any) -> int:

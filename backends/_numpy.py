@@ -11,7 +11,7 @@ from threadpoolctl import ThreadpoolController
 
 from snmf import _passive
 from snmf._stored import Store, is_stored
-from snmf.backends import Backend, SparseBackend
+from snmf.backends import Backend, SparseBackend, canonical
 
 Array = Any
 
@@ -53,6 +53,8 @@ class Adapter(SparseBackend):
         X = check_array(
             X, accept_sparse="csr", dtype="numeric", ensure_all_finite=False, input_name="X"
         )
+        if issparse(X):
+            X = canonical(X.astype(X.dtype.newbyteorder("="), copy=False))
         return _real(X)
 
     def slice(self, A: Array, rows: slice) -> Array:
@@ -131,7 +133,7 @@ class Adapter(SparseBackend):
 
 def _sharing(kind: Any, shape: tuple[int, int], data: Array, indices: Array, indptr: Array) -> Any:
     """A sparse matrix of these very arrays: its constructor copies a short piece of a long one."""
-    A = kind(shape, dtype=data.dtype)
+    A = kind(shape)
     A.data, A.indices, A.indptr = data, indices, indptr
     return A
 

@@ -229,7 +229,7 @@ class SNMF(CallbackSupportMixin, Components):  # type: ignore[misc]
     ----------
     components_ : array of shape (n_components, n_features)
         H, of unit rows, in the order of decreasing norm of the columns of W unless a start was
-        given. A component that died is a zero row.
+        given. One that died is a zero row. With `locality` they are prototypes, at the scale of X.
     n_components_ : int
         The number of components.
     n_iter_ : int

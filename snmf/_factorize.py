@@ -68,9 +68,9 @@ class Factorization:
     W : array of shape (n_samples, n_components)
         The weights, ≥ 0: the exact minimiser for H. They carry the scale.
     H : array of shape (n_components, n_features)
-        The components, of unit norm (a component that died is a zero row, and a zero column of
-        W), in the order of decreasing norm of their columns in W unless a start was given. With
-        locality they are prototypes, at the scale of X.
+        The components, of unit norm, in the order of decreasing norm of their columns in W unless
+        a start was given; one that died is a zero row, and a zero column of W. With locality they
+        are prototypes, at the scale of X, and one that died is a zero column of W only.
     error : float
         ‖X − W H‖_F, its rows weighted where `sample_weight` was given.
     rms : float

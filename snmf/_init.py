@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_matrix
 from sklearn import config_context
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
@@ -38,6 +39,8 @@ def kmeans(
     sample = rows.take(chosen)
     if isinstance(sample, np.ndarray):
         sample = np.require(sample, requirements="W")  # it is centred in place
+    else:  # so made it has indices of 32 bits, which are asked for, if they fit
+        sample = csr_matrix((sample.data, sample.indices, sample.indptr), shape=sample.shape)
     one_thread, on_host = threadpool_limits(1), config_context(array_api_dispatch=False)
     with one_thread, on_host, warnings.catch_warnings():  # one thread: the same bits every time
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters

@@ -1,8 +1,8 @@
 """The exact W for a given H, row by row: nonnegative least squares.
 
 Block principal pivoting (Kim & Park, "Fast nonnegative matrix factorization: an active-set-like
-method and comparisons", SIAM J. Sci. Comput. 33(6), 2011), on B = H Hᵀ and a = x Hᵀ − λ, for all
-rows of a block at once.  In float64 throughout, always from a cold start, and every row for
+method and comparisons", SIAM J. Sci. Comput. 33(6), 2011), on B = H Hᵀ and a = x Hᵀ − λ, for
+many rows at once.  In float64 throughout, always from a cold start, and every row for
 itself: a row's result does not depend on the rows beside it.  A row in which pivoting does not come
 nearer goes to the active-set method of SciPy, which always ends.
 
@@ -47,7 +47,7 @@ class Components(NamedTuple):
     Attributes
     ----------
     H : array of shape (k, p)
-        In float64, its rows of unit norm or zero.
+        In float64; for `best_weights` of rows of unit norm, or zero.
     B : array of shape (k, k)
         H Hᵀ.
     condition : float
@@ -82,15 +82,14 @@ def exact_weights(
     weights: RowWise | None = None,
     solve: Solver | None = None,
 ) -> tuple[RowWise, float, np.ndarray]:
-    """The W that minimises ½‖X − W H‖² + λ Σ W over W ≥ 0.
+    """The W that minimises ½‖X − W H‖² + λ Σ W over W ≥ 0, or what `solve` does.
 
     Parameters
     ----------
     rows : Rows of shape (n, p)
         The rows of X.
     H : ndarray of shape (k, p)
-        Known to the precision of its dtype; its rows of unit norm, or zero, if not `solve` takes
-        others.
+        Known to the precision of its dtype; for `best_weights` of rows of unit norm, or zero.
     l1 : float
         The penalty λ.
     exponent : int, default=0
@@ -98,7 +97,7 @@ def exact_weights(
     weights : sequence of arrays of shape (b, 1), default=None
         Row-wise, the weights with which rows enter the sums. None is 1 for each.
     solve : callable, default=None
-        Solves for the rows of a block, as `best_weights` does, which None stands for.
+        Solves for some of the rows, as `best_weights` does, which None stands for.
 
     Returns
     -------

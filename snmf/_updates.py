@@ -82,10 +82,10 @@ def kept(ops: Any, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Arr
 
 
 def least_squares(ops: Any, S: Array, T: Array, H: Array, rtol: float) -> Array:
-    """H-step without penalty: H ← H + T⁺ (S − T H), of all minimisers the nearest.
+    """H-step without penalty: H ← H + T⁺ (S − T H), where T⁺ cuts off singular values below rtol.
 
-    T⁺ cuts off singular values below rtol, at unit diagonal of T: no component is lost for being
-    small, and what W does not tell of H stays as it was.
+    That is done at unit diagonal of T: no component is lost for being small.  What W does not tell
+    of H stays as it was, so that this is of all minimisers the nearest, in Σ_j ‖w_j‖² ‖δh_j‖².
     """
     norm = ops.xp.sqrt(ops.diagonal(T))
     unit = ops.xp.where(norm > 0, 1 / ops.xp.where(norm > 0, norm, 1.0), 0.0)

@@ -382,6 +382,18 @@ class Shared:
                 self.entered.__exit__(None, None, None)
 
 
+def canonical(A: Any) -> Any:
+    """A sparse matrix as CSR, sorted and without duplicates: its methods would make it so in place.
+
+    Asked of all of it, once, and not of slices: it waits for a device, and they share its arrays.
+    """
+    A = A.tocsr()
+    if not A.has_canonical_format:
+        A = A.copy()
+        A.sum_duplicates()
+    return A
+
+
 def portable(A: Any) -> Any:
     """A; if an array of the host in a dtype that NumPy alone knows, as longdouble, in float64."""
     alone = isinstance(A, np.ndarray) and (not A.dtype.isnative or A.dtype.char == "g")

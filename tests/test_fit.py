@@ -508,6 +508,52 @@ def test_data_is_left_as_it_was():
     np.testing.assert_array_equal(X, before)
 
 
+def csr(order, dtype, index, exponent):
+    """Sparse rows that are sorted, unsorted, or hold entries twice; every seventh is empty."""
+    rng = np.random.default_rng(0)
+    n, p, each = 400, 12, 5
+    columns = np.array([rng.permutation(p)[:each] for _ in range(n)])
+    if order == "duplicates":
+        columns[:, 1] = columns[:, 0]
+    elif order == "sorted":
+        columns.sort(axis=1)
+    pointers = np.concatenate([[0], np.cumsum(np.where(np.arange(n) % 7, each, 0))])
+    filled = columns[np.arange(n) % 7 > 0].ravel()
+    X = sp.csr_array((n, p))
+    X.data = (10.0**exponent * rng.standard_normal(len(filled))).astype(dtype)
+    X.indices, X.indptr = filled.astype(index), pointers.astype(index)
+    for part in (X.data, X.indices, X.indptr):
+        part.setflags(write=False)
+    return X
+
+
+@pytest.mark.parametrize("order", ["sorted", "unsorted", "duplicates"])
+@pytest.mark.parametrize("index", ["int32", "int64"])
+@pytest.mark.parametrize(
+    ("dtype", "exponent"),
+    [("float32", 0), ("float32", -30), ("float64", 0), ("float64", -80), (">f8", 0), ("int16", 2)],
+)
+def test_sparse_data_is_left_as_it_was_and_taken_as_it_is(
+    order, index, dtype, exponent, monkeypatch
+):
+    monkeypatch.setattr(_rows, "BLOCK_BYTES", 2**10)  # many blocks, which share its arrays
+    monkeypatch.setattr(_rows, "BLOCK_ROWS", (64, 64))
+    X = csr(order, dtype, index, exponent)
+    before = [part.copy() for part in (X.data, X.indices, X.indptr)]
+    dense = np.zeros(X.shape)
+    np.add.at(dense, (np.repeat(np.arange(X.shape[0]), np.diff(X.indptr)), X.indices), X.data)
+    H = np.random.default_rng(1).standard_normal((3, X.shape[1])) * [[1], [1], [0]]
+    for init, solver in (("kmeans", "mu"), ("svd", "hals"), ("custom", "hals")):
+        model = snmf.SNMF(3, init=init, solver=solver, max_iter=3, random_state=0)
+        W = model.fit_transform(X, H=H if init == "custom" else None)
+        np.testing.assert_array_equal(W, model.transform(X))
+        np.testing.assert_allclose(W, model.transform(dense), rtol=0, atol=1e-5 * W.max())
+        residual = np.linalg.norm(dense - W.astype("float64") @ model.components_)
+        assert model.reconstruction_err_ == pytest.approx(residual, rel=1e-5)
+    for part, was in zip((X.data, X.indices, X.indptr), before, strict=True):
+        np.testing.assert_array_equal(part, was)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_what_exceeds_the_largest_number_is_refused(dtype):
     largest = np.finfo(dtype).max

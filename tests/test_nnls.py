@@ -1,14 +1,16 @@
 """The exact W: optimality conditions, SciPy's nnls, and a row for itself."""
 
+import functools
 import tracemalloc
 
 import numpy as np
 import pytest
 import scipy.optimize
+import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snmf import _nnls
+from snmf import _local, _missing, _nnls
 from snmf.backends import Backend, adapter
 
 OPS = adapter("numpy")
@@ -206,6 +208,32 @@ def test_where_components_are_nearly_dependent_a_row_takes_few_systems(monkeypat
     W = solve(X, H)
     assert np.all(slope(X, W, H, 0.0) <= 1e-8 * np.linalg.norm(X, axis=1))
     assert sum(solved) < 15 * len(X)  # by single exchanges some 80
+
+
+@pytest.mark.parametrize("make", [np.asarray, sp.csr_array])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("name", ["plain", "missing", "locality"])
+def test_pieces_of_a_block_come_to_what_the_block_does(make, weighted, name, monkeypatch):
+    rng = np.random.default_rng(0)
+    H, X = unit(rng.standard_normal((4, 12))), rng.standard_normal((50, 12))
+    X[rng.random(X.shape) < 0.2] = np.nan if name == "missing" else 0
+    solver = {
+        "plain": None,
+        "missing": _missing.best_weights,
+        "locality": functools.partial(_local.best_weights, mu=0.5, mean_square=2.0),
+    }[name]
+    rows = OPS.rows(make(X))
+    weights = rows.split(rng.random((50, 1))) if weighted else None
+    found = []
+    for together in (2**17, 4 * 7):
+        monkeypatch.setattr(_nnls, "TOGETHER", together)
+        (W,), square, squares = _nnls.exact_weights(rows, H, 0.1, 0, weights, solver)
+        found.append((W, square, squares))
+    for whole, pieces in zip(*found, strict=True):
+        np.testing.assert_allclose(pieces, whole, rtol=1e-10, atol=1e-12)
+    D = np.ones((50, 1)) if weights is None else weights[0]
+    errors = np.nansum((X - found[1][0] @ H) ** 2, axis=1, keepdims=True)
+    assert found[1][1] == pytest.approx(np.sum(D * errors))
 
 
 def test_a_block_of_many_weights_is_worked_on_in_pieces():
