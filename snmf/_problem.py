@@ -135,10 +135,10 @@ class Problem:
         """What an H that was found comes to."""
         keep_order = self.options.init == "custom" or self.fixed is not None
         if self.options.locality:
-            mu, square = self.options.locality, self.rms**2
+            mu, mean_square = self.options.locality, self.rms**2
             exact = partial(
                 _nnls.exact_weights, self.scaled, l1=self.l1 * self.rms, weights=self.weights,
-                solve=partial(_local.best_weights, mu=mu, mean_square=square),
+                solve=partial(_local.best_weights, mu=mu, mean_square=mean_square),
             )  # fmt: skip
             return of_prototypes(self.rows, H, self.scale, exact, keep_order=keep_order)
         H, norms = _init.unit_rows(H)
