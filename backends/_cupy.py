@@ -106,11 +106,11 @@ class Adapter(SparseBackend):
         kernel("hals", W.dtype)((-(-n // THREADS),), (THREADS,), given)
         return W.T
 
-    def solve_passive(self, A: Array, B: Array, passive: Array, rough: bool = False) -> Array:
-        if B.shape[0] <= BATCHED:
-            return super().solve_passive(A, B, passive, rough)
-        A, B, passive = map(self.to_host, (A, B, passive))  # instead of one by one
-        return self.asarray(_passive.solve(A, B, passive, rough))
+    def eliminate(self, A: Array, M: Array, passive: Array) -> Array:
+        if M.shape[0] <= BATCHED:
+            return super().eliminate(A, M, passive)
+        A, M, passive = map(self.to_host, (A, M, passive))  # instead of one by one
+        return self.asarray(_passive.by_size(A, M, passive))
 
 
 def _number(device: Any) -> int:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from snmf._nnls import digests
 from snmf._rows import Rows, RowWise, Scale, check_range
 
 Array = Any
@@ -88,8 +89,8 @@ def of_unit_rows(
 
 def _has_twins(H: np.ndarray) -> bool:
     """Whether two rows are the same, and not empty."""
-    some = H[np.any(H != 0, axis=1)]
-    return len(np.unique(some, axis=0)) < len(some)
+    some = digests(H[np.any(H != 0, axis=1)])
+    return len(set(some)) < len(some)
 
 
 def of_prototypes(

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from snmf import _nnls, _updates
+from snmf import _nnls, _quadratic, _updates
 from snmf._solve import Alternation, Point
 
 Array = Any
@@ -107,8 +107,9 @@ def best_weights(
     mu, mean_square : float
         The strength μ of the penalty, and, at the scale of the rows, its s².
     """
-    H = components.H
-    A, B = row_problem(ops, X, H, components.B, mu, mean_square)
-    W = _nnls.nnls(ops, A - l1, B, _nnls.ridges(ops, B))
+    H, curvature = components.H, components.curvature(2 * mu * mean_square)
+    A = row_problem(ops, X, H, components.B, mu, mean_square)[0] - l1
+    W, left = _quadratic.nnls(curvature, A)
+    W = _quadratic.by_active_sets(curvature, A, W, left)
     errors = ops.row_errors(X, W, H)
     return W, errors, 0 * errors

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from snmf import _nnls
+from snmf import _nnls, _quadratic
 from snmf._solve import Alternation, Point
 
 Array = Any
@@ -122,7 +122,9 @@ def _of_incomplete(
 ) -> tuple[Array, Array, Array]:
     X, powers = _nnls.at_unit_scale(ops, ops.xp.where(known, X, 0.0))
     M = ops.xp.astype(known, X.dtype)
-    A = ops.matmul(X, H.T) - _nnls.penalty_at_scale(ops, l1, powers)
-    B = ops.matmul(H[None, :, :] * M[:, None, :], H.T)
-    W = _nnls.nnls(ops, A, B, _nnls.RIDGES)
+    A = ops.matmul(X[:, None, :], H.T)[:, 0, :]  # each row by itself, as its B is
+    A = A - _nnls.penalty_at_scale(ops, l1, powers)
+    curvature = _quadratic.Curvature(ops, ops.matmul(H[None, :, :] * M[:, None, :], H.T))
+    W, left = _quadratic.nnls(curvature, A)
+    W = _quadratic.by_active_sets(curvature, A, W, left)
     return W, ops.row_squares(M * (X - ops.matmul(W, H))), powers

@@ -297,14 +297,18 @@ class Backend:
         """‖x − w H‖² of every row, from the residual."""
         return self.row_squares(X - self.matmul(W, H))
 
-    def solve_passive(self, A: Array, B: Array, passive: Array, rough: bool = False) -> Array:
-        """For every row a: z with B z = a on its passive set and z = 0 elsewhere.
+    def solve_passive(self, A: Array, system: Any, passive: Array) -> Array:
+        """For every row a: about the z with z M = a on its passive set and z = 0 elsewhere.
 
-        B (k, k) is for all rows, or (b, k, k) one for each. Rough is for signs alone.
+        M is the matrix of a `snmf._quadratic.System`. It may be less exact than `eliminate`.
         """
+        return self.eliminate(A, system.matrix, passive)
+
+    def eliminate(self, A: Array, M: Array, passive: Array) -> Array:
+        """The same by elimination. M (k, k) is for all rows, or (b, k, k) one for each."""
         xp = self.xp
         both = passive[:, :, None] & passive[:, None, :]
-        system = xp.where(both, B, self.identity_like(B))
+        system = xp.where(both, M, self.identity_like(M))
         right = xp.where(passive, A, xp.zeros_like(A))
         return xp.linalg.solve(system, right[:, :, None])[:, :, 0]
 

@@ -18,6 +18,7 @@ from sklearn.base import clone
 
 import snmf
 from snmf import _updates
+from snmf._quadratic import System
 from snmf.backends import ADAPTERS, Backend, adapter, choose, owner
 
 OTHERS = {
@@ -221,8 +222,11 @@ def test_algebra_has_what_the_exact_weights_ask_of_it(backend):
     B, A = G @ G.T, rng.standard_normal((40, 5))
     passive = rng.random((40, 5)) < 0.5
     there = [algebra.asarray(M) for M in (A, B, passive)]
-    solved = algebra.to_host(algebra.solve_passive(*there))
-    np.testing.assert_allclose(solved, NUMPY.solve_passive(A, B, passive), atol=1e-11)
+    expected = NUMPY.eliminate(A, B, passive)
+    np.testing.assert_allclose(algebra.to_host(algebra.eliminate(*there)), expected, atol=1e-11)
+    system = System(algebra, there[1], delicate=False)
+    solved = algebra.to_host(algebra.solve_passive(there[0], system, there[2]))
+    np.testing.assert_allclose(solved, expected, atol=1e-11)
     singular = np.outer(B[0], B[0])
     inverse = algebra.to_host(algebra.pinv(algebra.asarray(singular), 1e-10))
     np.testing.assert_allclose(inverse, np.linalg.pinv(singular, rcond=1e-10), atol=1e-12)

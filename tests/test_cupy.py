@@ -139,9 +139,9 @@ def test_systems_that_cupy_would_solve_one_by_one_go_to_the_host(cupy, k):
     rng = np.random.default_rng(0)
     G = rng.standard_normal((k, 2 * k))
     A, B, passive = rng.standard_normal((5, k)), G @ G.T, rng.random((5, k)) < 0.5
-    solved = cupy.solve_passive(*map(cupy.asarray, (A, B, passive)))
+    solved = cupy.eliminate(*map(cupy.asarray, (A, B, passive)))
     assert owner(solved) == cupy
-    expected = adapter("numpy").solve_passive(A, B, passive)
+    expected = adapter("numpy").eliminate(A, B, passive)
     np.testing.assert_allclose(solved.get(), expected, atol=1e-10)
 
 
@@ -221,7 +221,15 @@ def test_every_name_that_the_adapter_uses_is_there():
     snmf_folder = Path(snmf.__file__).parent
     used = {
         names
-        for name in ("backends.py", "_updates.py", "_nnls.py", "_init.py", "_solve.py", "_svd.py")
+        for name in (
+            "backends.py",
+            "_updates.py",
+            "_nnls.py",
+            "_quadratic.py",
+            "_init.py",
+            "_solve.py",
+            "_svd.py",
+        )
         for names in [
             *chains(snmf_folder / name, "xp"),
             *(chain[1:] for chain in chains(snmf_folder / name, "ops") if chain[0] == "xp"),

@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snmf import _local, _missing, _nnls
+from snmf import _local, _missing, _nnls, _quadratic
 from snmf.backends import Backend, adapter
 
 OPS = adapter("numpy")
@@ -22,7 +22,7 @@ def unit(H):
 
 
 def solve(X, H, l1=0.0):
-    W, _, powers = _nnls.best_weights(OPS, X, _nnls.Components.of(OPS, H), l1)
+    W, _, powers = _nnls.best_weights(OPS, X, _nnls.Components(OPS, H), l1)
     assert not powers.any()
     return W
 
@@ -130,7 +130,7 @@ def test_a_row_may_have_any_scale(power):
     H = unit(rng.standard_normal((4, 10)))
     X = rng.integers(-9, 9, size=(6, 10)).astype(float)
     mixed = np.vstack([X, np.ldexp(X, power)])
-    W, squares, powers = _nnls.best_weights(OPS, mixed, _nnls.Components.of(OPS, H), 0.0)
+    W, squares, powers = _nnls.best_weights(OPS, mixed, _nnls.Components(OPS, H), 0.0)
     np.testing.assert_array_equal(powers[:6], 0)
     total = np.ldexp(W, powers[:, None].astype(int))
     np.testing.assert_allclose(total[6:], np.ldexp(total[:6], power), rtol=1e-12, atol=5e-324)
@@ -141,7 +141,7 @@ def test_a_penalty_far_above_a_tiny_row_leaves_it_at_zero():
     H = unit(np.random.default_rng(0).standard_normal((3, 5)))
     H[2] = 0
     X = np.vstack([H[0], 1e-300 * H[0]])
-    W, _, _ = _nnls.best_weights(OPS, X, _nnls.Components.of(OPS, H), 0.01)
+    W, _, _ = _nnls.best_weights(OPS, X, _nnls.Components(OPS, H), 0.01)
     assert W[0, 0] > 0
     assert np.all(W[1] == 0)
 
@@ -150,7 +150,7 @@ def test_the_error_is_the_residual_near_an_exact_fit_too():
     rng = np.random.default_rng(0)
     H = unit(rng.standard_normal((4, 10)))
     X = rng.random((20, 4)) @ H + 1e-9 * rng.standard_normal((20, 10))
-    W, squares, _ = _nnls.best_weights(OPS, X, _nnls.Components.of(OPS, H), 0.0)
+    W, squares, _ = _nnls.best_weights(OPS, X, _nnls.Components(OPS, H), 0.0)
     np.testing.assert_allclose(squares, np.sum((X - W @ H) ** 2, axis=1), rtol=1e-6)
 
 
@@ -160,23 +160,58 @@ def test_weights_that_would_cancel_beyond_rounding_are_never_worse_than_none(apa
     h = rng.standard_normal(12)
     H = unit(np.array([[1], [-1], [1], [-1], [1]]) * h + apart * rng.standard_normal((5, 12)))
     X = rng.standard_normal((200, 12))
-    W, squares, _ = _nnls.best_weights(OPS, X, _nnls.Components.of(OPS, H), 0.0)
+    W, squares, _ = _nnls.best_weights(OPS, X, _nnls.Components(OPS, H), 0.0)
     residual = np.sum((X - W @ H) ** 2, axis=1)
     np.testing.assert_allclose(squares, residual, rtol=1e-3)
     assert np.all(residual <= np.sum(X**2, axis=1) * (1 + 1e-12))
 
 
-def test_a_row_that_pivoting_leaves_goes_to_the_active_set_method(monkeypatch):
+@pytest.mark.parametrize("kind", ["correlated", "opposite"])  # B is regular, and singular
+@pytest.mark.parametrize("l1", [0.0, 0.05])
+@pytest.mark.parametrize("left", ["to multipliers", "to active sets"])
+def test_rows_that_pivoting_leaves_are_solved_all_the_same(kind, l1, left, monkeypatch):
     rng = np.random.default_rng(0)
-    H = unit(3 + rng.standard_normal((10, 30)))
+    H = unit(components(kind, rng))
     X = rows(rng, H)
-    expected = solve(X, H)
-    monkeypatch.setattr(_nnls, "PATIENCE", 1)
-    monkeypatch.setattr(_nnls, "SWEEPS", 0)
-    by_cholesky, gone = _nnls._by_cholesky, []
-    monkeypatch.setattr(_nnls, "_by_cholesky", lambda A, B: gone.append(A) or by_cholesky(A, B))
-    np.testing.assert_allclose(solve(X, H), expected, atol=1e-10)
-    assert gone
+    expected = solve(X, H, l1)
+    pivot, by_multipliers, active_set = (
+        _quadratic._pivot, _quadratic._by_multipliers, scipy.optimize.nnls
+    )  # fmt: skip
+    calls = {"multipliers": 0, "active sets": 0}
+
+    def never(system, G, V, *given):
+        U, settled = pivot(system, G, V, *given)
+        return U, settled & (V is not None and left == "to multipliers")
+
+    def counted(function, name):
+        def call(*given, **more):
+            calls[name] += 1
+            return function(*given, **more)
+
+        return call
+
+    monkeypatch.setattr(_quadratic, "_pivot", never)
+    monkeypatch.setattr(_quadratic, "_by_multipliers", counted(by_multipliers, "multipliers"))
+    monkeypatch.setattr(scipy.optimize, "nnls", counted(active_set, "active sets"))
+    W = solve(X, H, l1)
+    assert np.all(slope(X, W, H, l1) <= 1e-8 * np.linalg.norm(X, axis=1))
+    np.testing.assert_allclose(W @ H, expected @ H, atol=1e-8 * np.abs(X).max())
+    assert calls["multipliers"]
+    assert (calls["active sets"] > 0) == (left == "to active sets")
+
+
+@pytest.mark.parametrize("power", [3, 4, 5, 6])  # of the condition of H: that of B is its square
+@pytest.mark.parametrize("shape", [(40, 12), (12, 12), (12, 40)])
+def test_nothing_of_the_objective_is_left_however_h_is_conditioned(power, shape):
+    rng = np.random.default_rng(power)
+    rank = min(shape)
+    U, V = (np.linalg.qr(rng.standard_normal((m, m)))[0][:, :rank] for m in shape)
+    H = unit(U * np.logspace(0, -power, rank) @ V.T)
+    X = rng.standard_normal((60, shape[1]))
+    W = solve(X, H)
+    least = np.array([scipy.optimize.nnls(H.T, x)[1] for x in X])
+    left = np.linalg.norm(X - W @ H, axis=1) - least
+    assert np.all(left <= 1e-6 * np.linalg.norm(X, axis=1))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -194,20 +229,35 @@ def test_components_in_another_order_have_their_weights_in_that_order(kind, l1):
         np.testing.assert_array_equal(W[:, order], other)
 
 
-def test_where_components_are_nearly_dependent_a_row_takes_few_systems(monkeypatch):
+@pytest.mark.parametrize(
+    "kind", ["decaying spectrum", "more than features", "a few directions and little noise"]
+)
+def test_where_components_are_nearly_dependent_a_row_takes_few_systems(kind, monkeypatch):
     rng = np.random.default_rng(0)
-    H = unit(rng.standard_normal((60, 80)) * np.logspace(0, -6, 80))
-    X = rng.standard_normal((50, 80)) * np.logspace(0, -6, 80)
-    solved, systems = [], type(OPS).solve_passive
+    if kind == "decaying spectrum":
+        H, X = (rng.standard_normal((m, 80)) * np.logspace(0, -5, 80) for m in (60, 50))
+    elif kind == "more than features":
+        H, X = (rng.standard_normal((m, 40)) for m in (120, 50))
+    else:
+        plane = rng.standard_normal((20, 80))
+        H, X = (
+            rng.standard_normal((m, 20)) @ plane + 1e-3 * rng.standard_normal((m, 80))
+            for m in (60, 50)
+        )
+    H, solved, systems = unit(H), [], type(OPS).solve_passive
 
-    def counted(self, A, B, passive, rough=False):
+    def counted(self, A, system, passive):
         solved.append(len(A))
-        return systems(self, A, B, passive, rough)
+        return systems(self, A, system, passive)
+
+    def never(*given):
+        raise AssertionError("a row went to the active-set method, one by one")
 
     monkeypatch.setattr(type(OPS), "solve_passive", counted)
+    monkeypatch.setattr(_nnls, "active_set", never)
     W = solve(X, H)
     assert np.all(slope(X, W, H, 0.0) <= 1e-8 * np.linalg.norm(X, axis=1))
-    assert sum(solved) < 15 * len(X)  # by single exchanges some 80
+    assert sum(solved) < 40 * len(X)  # by single exchanges some 80, at 60 components
 
 
 @pytest.mark.parametrize("make", [np.asarray, sp.csr_array])
@@ -254,26 +304,25 @@ def test_systems_on_passive_sets_leave_what_elimination_leaves(rank, least):
     rng = np.random.default_rng(0)
     H = rng.standard_normal((12, 30))
     H[rank:] = least * H[rank:] + H[: 12 - rank].sum(axis=0)
-    B = unit(H) @ unit(H).T + 1e-13 * np.eye(12)
+    system = _quadratic.System(OPS, unit(H) @ unit(H).T + 1e-13 * np.eye(12), delicate=True)
     A = rng.standard_normal((60, 12))
     passive = rng.random((60, 12)) < np.linspace(0, 1, 60)[:, None]
-
-    def residual(Z):
-        assert np.all(Z[~passive] == 0)
-        R = np.where(passive, A - Z @ B, 0)
-        return np.abs(R).max(axis=1) / np.maximum(np.abs(A), np.abs(Z)).max(axis=1)
-
-    np.testing.assert_array_less(residual(OPS.solve_passive(A, B, passive)), 64 * 2.0**-52)
-    expected = Backend.solve_passive(OPS, A, B, passive)
-    rough = OPS.solve_passive(A, B, passive, rough=True)
-    digits = 1e-16 * np.linalg.cond(B)
-    np.testing.assert_allclose(rough, expected, atol=digits * np.abs(expected).max())
+    Z, R, rounding = _quadratic._solved(system, A, passive, np.abs(A).max(axis=1))
+    assert np.all(Z[~passive] == 0)
+    # elimination leaves 3 k u Σ|z| by Cholesky's bound, and finding it adds k u (|a| + Σ|z|)
+    bound = 4 * 12 * 2.0**-53 * (np.abs(A).max(axis=1) + np.abs(Z).sum(axis=1))
+    for solution in (Z, Backend.eliminate(OPS, A, system.matrix, passive)):
+        residual = np.abs(np.where(passive, A - solution @ system.matrix, 0)).max(axis=1)
+        np.testing.assert_array_less(residual, 2 * bound)  # it is found here once more
+    np.testing.assert_array_less(rounding, 2 * bound)
+    np.testing.assert_array_equal(R, A - Z @ system.matrix)
 
 
 def test_systems_by_size_are_the_masked_ones():
     rng = np.random.default_rng(0)
     H = rng.standard_normal((5, 9))
     A, B, passive = rng.standard_normal((30, 5)), H @ H.T, rng.random((30, 5)) < 0.5
-    np.testing.assert_allclose(
-        OPS.solve_passive(A, B, passive), Backend.solve_passive(OPS, A, B, passive), atol=1e-12
-    )
+    expected = Backend.eliminate(OPS, A, B, passive)
+    np.testing.assert_allclose(OPS.eliminate(A, B, passive), expected, atol=1e-12)
+    system = _quadratic.System(OPS, B, delicate=False)
+    np.testing.assert_allclose(OPS.solve_passive(A, system, passive), expected, atol=1e-12)

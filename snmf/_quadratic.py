@@ -1,0 +1,401 @@
+"""Nonnegative quadratic programs: for every row a the w ≥ 0 that minimises ½ w B wᵀ − a wᵀ.
+
+Many rows at once, in float64, always from a cold start, and every row for itself.
+
+1. Block principal pivoting (Kim & Park, "Fast nonnegative matrix factorization: an
+   active-set-like method and comparisons", SIAM J. Sci. Comput. 33(6), 2011). Most rows end here.
+2. Rows in which it does not come nearer, and all rows if B is singular, take a start from the
+   alternating direction method of multipliers (Boyd et al., Found. Trends Mach. Learn. 3(1),
+   2011): an iteration is one product for all rows, however B is conditioned.
+3. From there proximal steps (Rockafellar, "Monotone operators and the proximal point algorithm",
+   SIAM J. Control Optim. 14(5), 1976) lead to a minimiser, each by pivoting on B + ridge · I.
+
+A row that none of them settles is named, and is left to an active-set method that always ends.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+import scipy.optimize
+
+Array = Any
+Gradient = Callable[[Array, Array], Array]
+
+DELICATE = 1e6  # condition of B, its diagonal at one, from which on rounding shows in W
+SINGULAR = 1e12  # and from which on B + RIDGE · I takes its place
+RIDGE = 1e-11
+RIDGES = (1e-5, 1e-7, 1e-8, 1e-9, 1e-10, *[RIDGE] * 10)  # of proximal steps, as far as needed
+STAGES = ((1e-2, 30), (1e-4, 40), (1e-5, 80))  # of multipliers: their penalties, and iterations
+RELAXATION = 1.7  # of these iterations
+SETTLED = 1e-10  # gradient, in units of the size of the row, at which multipliers have done all
+REFINEMENTS = 3  # of a W that pivoting found, at most
+EQUAL = 2.0**-40  # difference of objectives, in units of max |a| squared, that is rounding
+LEAST = (1e-6, 64)  # a ridge for about the least of several minimisers, up to so many components
+ALIKE = 1e-8  # the ridge from which on only steps in w H count, and not those in w
+NEGLIGIBLE = (1e-8, 1e-10)  # last step, of w / max w, and of w H / size of the row
+ROUNDING = (1e-15, 1e-12)  # what is zero of a weight while pivoting: / max w, and / max |step|
+SWEEPS = 8  # of coordinate descent, for the passive set to begin with
+FEW = 0.25  # share of zeros in a row up to which it is begun from the solution without bounds
+PATIENCE = 5  # exchanges that may pass without fewer wrong signs
+
+
+class System:
+    """A matrix of linear systems, (k, k) for all rows or (b, k, k), and what is known of it.
+
+    Parameters
+    ----------
+    ops : Backend
+    matrix : array
+        Symmetric and positive definite, with a diagonal of about one.
+    delicate : bool
+        Whether its solutions need to be refined before their signs are known.
+    """
+
+    def __init__(self, ops: Any, matrix: Array, delicate: bool) -> None:
+        self.ops, self.matrix, self.delicate = ops, matrix, delicate
+
+    @cached_property
+    def inverse(self) -> Array:
+        """Symmetric to the last digit: refinement by an inverse that is not may not converge."""
+        inverse = self.ops.xp.linalg.inv(self.matrix)
+        return (inverse + self.ops.xp.matrix_transpose(inverse)) / 2
+
+    def of(self, rows: Array) -> System:
+        """That of some of the rows."""
+        if self.matrix.ndim == 2:
+            return self
+        return System(self.ops, self.matrix[rows], self.delicate)
+
+    def times(self, W: Array) -> Array:
+        """The product of every row with its matrix."""
+        return times(self.ops, W, self.matrix)
+
+
+class Curvature:
+    """B, at unit diagonal, and the systems with it.
+
+    Parameters
+    ----------
+    ops : Backend
+        Does the arithmetic.
+    B : array of shape (k, k) or (b, k, k)
+        In float64, symmetric and positive semidefinite: one for all rows, or one for each.
+    """
+
+    def __init__(self, ops: Any, B: Array) -> None:
+        self.ops = ops
+        self.B, self.unit = _with_unit_diagonal(ops, B)
+        self._systems: dict[float, System] = {}
+
+    @cached_property
+    def condition(self) -> float:
+        """That of B; inf where every row has its own, which is not looked at."""
+        if self.B.ndim > 2:
+            return math.inf
+        spectrum = self.ops.xp.linalg.eigvalsh(self.B)
+        least = float(spectrum[0])
+        return float(spectrum[-1]) / least if least > 0 else math.inf
+
+    @property
+    def delicate(self) -> bool:
+        """Whether B is so near to singular that rounding shows in W."""
+        return self.condition > DELICATE
+
+    @property
+    def ridge(self) -> float:
+        """What is added to the diagonal so that systems have a solution."""
+        return 0.0 if self.condition < SINGULAR else RIDGE
+
+    def system(self, ridge: float) -> System:
+        """B + ridge · I."""
+        if ridge not in self._systems:
+            matrix = self.B + ridge * self.ops.identity_like(self.B)
+            delicate = self.condition > DELICATE and ridge < 1 / DELICATE
+            self._systems[ridge] = System(self.ops, matrix, delicate)
+        return self._systems[ridge]
+
+    def unit_of(self, rows: Array) -> Array:
+        return self.unit if self.unit.ndim == 1 else self.unit[rows]
+
+
+def nnls(
+    curvature: Curvature, A: Array, size: Array | None = None, gradient: Gradient | None = None
+) -> tuple[Array, Array]:
+    """The rows w ≥ 0 that minimise ½ w B wᵀ − a wᵀ.
+
+    Where B is singular there may be several: up to some number of components about the least of
+    them, by ‖w‖, is taken, beyond it the one that multipliers lead to.
+
+    Parameters
+    ----------
+    curvature : Curvature
+        That of B.
+    A : array of shape (b, k)
+        In float64.
+    size : array of shape (b,), default=None
+        What gradients and steps are measured by, such as the norms of the rows x of which A is
+        X Hᵀ. None is max |a|, at unit diagonal of B.
+    gradient : callable, default=None
+        Gives a − w B for some rows and their W, with fewer rounding errors than that product.
+
+    Returns
+    -------
+    W : array of shape (b, k)
+    left : array of int
+        The rows that are not settled: for `by_active_sets`.
+    """
+    ops = curvature.ops
+    A = A * curvature.unit
+    size = _size(ops, A) if size is None else size
+    W, left = ops.xp.zeros_like(A), ops.xp.zeros(A.shape[0], dtype=ops.xp.bool, device=ops.device)
+
+    def slope(rows: Array, W: Array) -> Array:
+        if gradient is None:
+            return A[rows] - times(ops, W, _of(curvature.B, rows))
+        unit = curvature.unit_of(rows)
+        return gradient(rows, W * unit) * unit
+
+    some = rest = ops.xp.nonzero(ops.xp.any(A > 0, axis=1))[0]  # elsewhere w = 0
+    if not some.shape[0]:
+        return W, some
+    if curvature.delicate:
+        W[some] = _by_multipliers(curvature, A, some, size)
+    singular = curvature.ridge > 0
+    if not singular or A.shape[1] <= LEAST[1]:
+        system, a = curvature.system(LEAST[0] if singular else 0.0).of(some), A[some]
+        first = W[some] > 0 if curvature.delicate else _passive_at_first(system, a)
+        found, settled = _pivot(system, a, None, first, size[some])
+        done, unsettled = (ops.xp.nonzero(which)[0] for which in (settled, ~settled))
+        W[some[done]] = found[done]
+        rest = some if singular else some[unsettled]
+    if rest.shape[0] and not curvature.delicate:
+        W[rest] = _by_multipliers(curvature, A, rest, size)
+    _by_proximal_steps(curvature, RIDGES, slope, W, rest, left, size)
+    if curvature.delicate and not singular:
+        _by_proximal_steps(curvature, (0.0,) * REFINEMENTS, slope, W, some, left, size)
+    return W * curvature.unit, ops.xp.nonzero(left)[0]
+
+
+def by_active_sets(curvature: Curvature, A: Array, W: Array, rows: Array) -> Array:
+    """W, and in those rows what Lawson & Hanson's method gives on a Cholesky factor of B, if better.
+
+    That is of B + RIDGE · I.
+    """
+    if not rows.shape[0]:
+        return W
+    ops, unit = curvature.ops, curvature.unit_of(rows)
+    B, a = _of(curvature.B, rows), A[rows] * unit
+    matrix = ops.to_host(curvature.system(RIDGE).of(rows).matrix)
+    found = ops.asarray(_by_cholesky(ops.to_host(a), matrix))
+    ours = W[rows] / ops.xp.where(unit > 0, unit, 1.0)
+
+    def objective(W: Array) -> Array:
+        return ops.xp.sum(W * (times(ops, W, B) / 2 - a), axis=1)
+
+    better = objective(found) < objective(ours) - EQUAL * _size(ops, a) ** 2
+    W[rows] = ops.xp.where(better[:, None], found, ours) * unit
+    return W
+
+
+def _by_cholesky(A: np.ndarray, B: np.ndarray) -> np.ndarray:
+    factors = [scipy.linalg.cholesky(b) for b in B.reshape(-1, *B.shape[-2:])]
+    return np.stack([
+        active_set(R, scipy.linalg.solve_triangular(R, a, trans="T"))
+        for a, R in zip(A, factors if B.ndim == 3 else factors * len(A), strict=True)
+    ])  # fmt: skip
+
+
+def active_set(R: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The w ≥ 0 that minimises ‖R w − target‖, by Lawson & Hanson's active sets."""
+    w: np.ndarray = scipy.optimize.nnls(R, target, maxiter=100 * R.shape[1])[0]
+    return w
+
+
+def times(ops: Any, W: Array, B: Array) -> Array:
+    """The products of rows of W with one B, or each with its own."""
+    return ops.matmul(W, B) if B.ndim == 2 else ops.matmul(W[:, None, :], B)[:, 0, :]
+
+
+def _of(B: Array, rows: Array) -> Array:
+    """What B is for those rows."""
+    return B if B.ndim == 2 else B[rows]
+
+
+def _size(ops: Any, A: Array) -> Array:
+    return ops.xp.max(ops.xp.abs(A), axis=1)
+
+
+def _with_unit_diagonal(ops: Any, B: Array) -> tuple[Array, Array]:
+    """B scaled to unit diagonal (an empty row becomes one of the identity), and the factors."""
+    xp = ops.xp
+    norm = xp.sqrt(ops.diagonal(B))
+    unit = xp.where(norm > 0, 1 / xp.where(norm > 0, norm, 1.0), 0.0)
+    empty = xp.astype(norm == 0, B.dtype)[..., None, :] * ops.identity_like(B)
+    return B * unit[..., :, None] * unit[..., None, :] + empty, unit
+
+
+def _passive_at_first(system: System, A: Array) -> Array:
+    """A guess: where a B⁻¹ > 0, if that is most of the row; elsewhere by coordinate descent."""
+    ops, B = system.ops, system.matrix
+    passive = ops.hals(A, B, ops.xp.zeros_like(A), 0.0, SWEEPS) > 0
+    free = ops.matmul(A, system.inverse) > 0
+    zeros = ops.xp.sum(ops.xp.astype(~free, A.dtype), axis=1)
+    return ops.xp.where((zeros <= FEW * B.shape[0])[:, None], free, passive)
+
+
+def _pivot(
+    system: System, G: Array, V: Array | None, passive: Array, size: Array
+) -> tuple[Array, Array]:
+    """Exchange components of the wrong sign between the passive set and its complement.
+
+    Parameters
+    ----------
+    system : System
+        Of the matrix M.
+    G, V : arrays of shape (b, k)
+        The minimiser asked for is that of ½ (u − v) M (u − v)ᵀ − g (u − v)ᵀ over u ≥ 0. V is 0
+        if None.
+    passive : array of bool, of shape (b, k)
+        Where u > 0, as far as is known.
+    size : array of shape (b,)
+
+    Returns
+    -------
+    U : array of shape (b, k)
+    settled : array of bool, of shape (b,)
+        Where it is the minimiser, and not what exchanges came to that got no nearer.
+    """
+    ops, xp = system.ops, system.ops.xp
+    U, settled = xp.zeros_like(G), xp.zeros(G.shape[0], dtype=xp.bool, device=ops.device)
+    fewest = xp.full(G.shape[0], G.shape[1] + 1, device=ops.device)
+    patience = xp.full(G.shape[0], PATIENCE, device=ops.device)
+    rows = xp.arange(G.shape[0], device=ops.device)
+    while rows.shape[0]:
+        M, right, terms, v = system.of(rows), G[rows], size[rows], 0.0
+        if V is not None:
+            v = V[rows]
+            right = right - M.times(xp.where(passive, 0.0, -v))  # what leaves goes to zero
+            terms = terms + xp.sum(v, axis=1)
+        D, R, rounding = _solved(M, right, passive, terms)
+        u = xp.where(passive, v + D, 0.0)
+        zero = ROUNDING[0] * _size(ops, u) + ROUNDING[1] * _size(ops, D)
+        wrong = xp.where(passive, u < -zero[:, None], rounding[:, None] < R)
+        count = xp.sum(wrong, axis=1)
+        U[rows], settled[rows] = xp.where(u > 0, u, 0.0), count == 0
+        fewer = count < fewest
+        fewest = xp.where(fewer, count, fewest)
+        patience = xp.where(fewer, PATIENCE, patience - 1)
+        left = xp.nonzero((count > 0) & (patience > 0))[0]
+        rows, passive = rows[left], passive[left] ^ wrong[left]
+        fewest, patience = fewest[left], patience[left]
+    return U, settled
+
+
+def _solved(system: System, A: Array, passive: Array, other: Array) -> tuple[Array, Array, Array]:
+    """For every row a: z with z M = a on its passive set and z = 0 elsewhere.
+
+    It is refined until its residual is one of rounding, as elimination leaves it. By Cauchy &
+    Schwarz the entries of |R|ᵀ|R|, R the Cholesky factor of a matrix with unit diagonal, are at
+    most 1, so that elimination leaves at most 3 k u Σ|z| (Higham, "Accuracy and Stability of
+    Numerical Algorithms", 2002, theorem 10.4), and to find the residual adds k u (|a| + Σ|z|).
+    Where z is a step, `other` (b,) is |a| + Σ|w| of what it is a step from. Where refinement ends
+    above that, the system is eliminated, unless what it leaves is nothing beside `other`.
+
+    Returns
+    -------
+    Z, R : arrays of shape (b, k)
+        The solution, and a − z M.
+    rounding : array of shape (b,)
+        What of R is rounding.
+    """
+    ops, xp = system.ops, system.ops.xp
+    Z = ops.solve_passive(A, system, passive)
+    R = A - system.times(Z)
+    rounding = xp.zeros_like(other)
+    rows = xp.arange(A.shape[0], device=ops.device)
+    before = xp.full(A.shape[0], math.inf, device=ops.device)
+    while rows.shape[0]:
+        residual = _size(ops, xp.where(passive[rows], R[rows], 0.0))
+        bound = 4 * A.shape[1] * 2.0**-53 * (other[rows] + xp.sum(xp.abs(Z[rows]), axis=1))
+        above, shrinks = residual > bound, residual < before / 2
+        rounding[rows] = xp.where(above, residual, bound)
+        stuck = rows[xp.nonzero(above & ~shrinks & (residual > SETTLED * other[rows]))[0]]
+        if stuck.shape[0]:
+            part = system.of(stuck)
+            Z[stuck] = ops.eliminate(A[stuck], part.matrix, passive[stuck])
+            R[stuck] = A[stuck] - part.times(Z[stuck])
+            rounding[stuck] = _size(ops, xp.where(passive[stuck], R[stuck], 0.0))
+        on = xp.nonzero(above & shrinks)[0]
+        rows, before = rows[on], residual[on]
+        if rows.shape[0]:
+            part, p = system.of(rows), passive[rows]
+            Z[rows] += ops.solve_passive(xp.where(p, R[rows], 0.0), part, p)
+            R[rows] = A[rows] - part.times(Z[rows])
+    return Z, R, rounding
+
+
+def _by_multipliers(curvature: Curvature, A: Array, rows: Array, size: Array) -> Array:
+    """Where the alternating direction method of multipliers comes to in a few iterations."""
+    ops, xp = curvature.ops, curvature.ops.xp
+    W = 0 * A[rows]
+    left = xp.arange(rows.shape[0], device=ops.device)
+    a, w, dual = A[rows], W, W
+    for penalty, iterations in STAGES:
+        inverse = _of(curvature.system(penalty).inverse, rows[left])
+        dual = dual / penalty
+
+        def free(w: Array, dual: Array) -> Array:
+            return times(ops, a + penalty * (w - dual), inverse)  # noqa: B023, called here alone
+
+        for _ in range(iterations):
+            dual = dual + (1 - RELAXATION) * w + RELAXATION * free(w, dual)
+            w = ops.positive_part(dual)
+            dual = dual - w
+        W[left] = w
+        dual = dual * penalty
+        B = _of(curvature.B, rows[left])
+        slope = a - times(ops, w, B)
+        slope = xp.where((w > 0) | (slope > 0), slope, 0.0)
+        on = xp.nonzero(_size(ops, slope) > SETTLED * size[rows[left]])[0]
+        left, a, w, dual = left[on], a[on], w[on], dual[on]
+        if not left.shape[0]:
+            break
+    return W
+
+
+def _by_proximal_steps(
+    curvature: Curvature,
+    ridges: tuple[float, ...],
+    slope: Gradient,
+    W: Array,
+    rows: Array,
+    left: Array,
+    size: Array,
+) -> None:
+    """Take those rows of W to their minimiser, and note in `left` which do not come there.
+
+    A step minimises the objective plus ½ ridge ‖w − w_before‖²: it never raises the objective.
+    """
+    ops, xp = curvature.ops, curvature.ops.xp
+    for ridge in ridges:
+        if not rows.shape[0]:
+            return
+        V = W[rows]
+        M = curvature.system(ridge).of(rows)
+        U, settled = _pivot(M, slope(rows, V), V, V > 0, size[rows])
+        D = U - V
+        W[rows] = xp.where(settled[:, None], U, V)
+        on = _size(ops, D) > NEGLIGIBLE[0] * _size(ops, U)
+        if ridge <= ALIKE:  # what still moves may be weights of components that are alike
+            step = xp.sqrt(ops.positive_part(xp.sum(D * (M.times(D) - ridge * D), axis=1)))
+            rounding = (D.shape[1] * 2.0**-52) ** 0.5 * _size(ops, D)
+            on = on & (step > NEGLIGIBLE[1] * size[rows] + rounding)
+        on = on | ~settled
+        left[rows] = on
+        rows = rows[xp.nonzero(on)[0]]
