@@ -35,7 +35,7 @@ STAGES = ((1e-2, 30), (1e-4, 40), (1e-5, 80))  # of multipliers: their penalties
 RELAXATION = 1.7  # of these iterations
 SETTLED = 1e-10  # gradient, in units of the size of the row, at which multipliers have done all
 REFINEMENTS = 3  # of a W that pivoting found, at most
-EQUAL = 2.0**-40  # difference of objectives, in units of max |a| squared, that is rounding
+EQUAL = 2.0**-48  # difference of objectives, in units of max |a| squared, that is rounding
 LEAST = (1e-6, 64)  # a ridge for about the least of several minimisers, up to so many components
 ALIKE = 1e-8  # the ridge from which on only steps in w H count, and not those in w
 NEGLIGIBLE = (1e-8, 1e-10)  # last step, of w / max w, and of w H / size of the row
@@ -183,9 +183,9 @@ def nnls(
 
 
 def by_active_sets(curvature: Curvature, A: Array, W: Array, rows: Array) -> Array:
-    """W, and in those rows what Lawson & Hanson's method gives on a Cholesky factor of B, if better.
+    """W, and in those rows what Lawson & Hanson's method gives, if that is better.
 
-    That is of B + RIDGE · I.
+    It works on a Cholesky factor of B + RIDGE · I.
     """
     if not rows.shape[0]:
         return W
