@@ -252,7 +252,8 @@ def _write_hdf5(path: Path, new: Path, W: np.ndarray, columns: Sequence[str], ro
     buffer = BytesIO()  # since HDF5 does not survive a disk that is full
     with _library(path).File(buffer, "w") as file:
         file.create_dataset("W", data=W).attrs["columns"] = list(columns)
-    new.write_bytes(buffer.getbuffer())
+    with buffer.getbuffer() as content, new.open("xb") as whole:  # let go of it, whatever happens
+        whole.write(content)
 
 
 def _write_zarr(path: Path, new: Path, W: np.ndarray, columns: Any, rows: Any) -> None:
