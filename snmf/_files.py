@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 import errno
+import math
 import os
-import zipfile
-import zlib
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse
 
+from snmf._npz import DAMAGE, Arrays
 from snmf._text import read_text
 from snmf._whole import check_replaceable, replacing
 
@@ -25,8 +25,6 @@ Array = Any
 
 SPARSE = {"format", "shape", "data"}
 MODEL = "snmf_model"  # the header of `snmf._model_file`
-DAMAGE = (ValueError, TypeError, KeyError, EOFError, NotImplementedError, RuntimeError,
-          zipfile.BadZipFile, zlib.error)  # fmt: skip
 
 
 class RefusedError(ValueError):
@@ -177,18 +175,17 @@ def _read_npy(path: Path, reading: Reading) -> Table:
 
 
 def _read_npz(path: Path, reading: Reading) -> Table:
-    with (
-        _whatever_is_raised(path, "arrays of NumPy"),
-        path.open("rb") as opened,  # which NumPy would leave open where it is damaged
-        np.load(opened, allow_pickle=False) as file,
-    ):
-        if MODEL in file.files:
+    with _whatever_is_raised(path, "arrays of NumPy"):
+        arrays = Arrays(path, inflation=math.inf)
+        if MODEL in arrays.names:
             raise RefusedError(f"{path}: a model; expected data")
-        if reading.key is None and {*file.files} >= SPARSE:
+        if reading.key is None and {*arrays.names} >= SPARSE:
+            for name in arrays.names:
+                arrays.claim(name)
             X = scipy.sparse.load_npz(path)
             return Table(X.tocsr(), kind=f"SciPy sparse matrix, {X.nnz} stored entries")
-        name = _chosen(path, reading.key, file.files, file.files)
-        return Table(file[name], kind=f"NumPy array {name!r}")
+        name = _chosen(path, reading.key, arrays.names, arrays.names)
+        return Table(arrays[name], kind=f"NumPy array {name!r}")
 
 
 def _read_hdf5(path: Path, reading: Reading) -> Table:

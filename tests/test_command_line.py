@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -366,6 +367,10 @@ def test_files_that_are_not_what_they_seem_are_refused(files, capsys):
         whole = Path(name).read_bytes()
         Path(f"cut-{name}").write_bytes(whole[: len(whole) // 2])
         assert "or damaged" in refused(capsys, "info", f"cut-{name}")
+    with zipfile.ZipFile("claims.npz", "w") as archive, archive.open("X.npy", "w") as entry:
+        header = {"descr": "<f8", "fortran_order": False, "shape": (3, 2**40)}
+        np.lib.format.write_array_header_1_0(entry, header)
+    assert "says that it is of shape (3, 1099511627776)" in refused(capsys, "info", "claims.npz")
     Path("empty.zarr").mkdir()
     assert "expected a Zarr array" in refused(capsys, "info", "empty.zarr")
 
