@@ -23,6 +23,7 @@ class Claim(NamedTuple):
     """What the header of an array says."""
 
     shape: tuple[int, ...]
+    by_columns: bool
     dtype: np.dtype[Any]
 
 
@@ -62,20 +63,20 @@ class Arrays:
 
     def claim(self, name: str) -> Claim:
         """The shape and the dtype that an array says it has, and has the bytes for."""
-        with self._stream(name) as (stream, size):
-            return _claim(name, stream, size)
+        with self.opened(name) as (_, claim):
+            return claim
 
     def __getitem__(self, name: str) -> np.ndarray:
-        self.claim(name)
-        with self._stream(name) as (stream, _):
+        with self.opened(name) as (stream, _):
+            stream.seek(0)
             return np.lib.format.read_array(stream, allow_pickle=False)
 
     @contextmanager
-    def _stream(self, name: str) -> Iterator[tuple[IO[bytes], int]]:
-        """An array's bytes, and how many they are."""
+    def opened(self, name: str) -> Iterator[tuple[IO[bytes], Claim]]:
+        """An array's bytes, behind its header, and what they are."""
         try:
             with zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as stream:
-                yield stream, archive.getinfo(f"{name}.npy").file_size
+                yield stream, _claim(name, stream, archive.getinfo(f"{name}.npy").file_size)
         except OSError as error:  # a seek to where nothing is
             raise ValueError(f"{name} cannot be read: {error}") from error
 
@@ -114,7 +115,7 @@ def _claim(name: str, stream: IO[bytes], size: int) -> Claim:
         version = np.lib.format.read_magic(stream)
         read = {(1, 0): np.lib.format.read_array_header_1_0,
                 (2, 0): np.lib.format.read_array_header_2_0}  # fmt: skip
-        shape, _, dtype = read[version](stream)
+        shape, by_columns, dtype = read[version](stream)
     except Exception as error:  # a parser of Python's is asked
         raise ValueError(f"the header of {name} cannot be read: {error}") from error
     if dtype.hasobject:
@@ -125,4 +126,4 @@ def _claim(name: str, stream: IO[bytes], size: int) -> Claim:
             f"{name} says that it is of shape {shape} and dtype {dtype}, of {claimed} bytes; "
             f"it has {there}"
         )
-    return Claim(shape, dtype)
+    return Claim(shape, by_columns, dtype)
