@@ -45,12 +45,18 @@ class Reading:
         Whether its first column names the rows. None: see for yourself.
     drop : sequence of str
         Columns of a text file to leave out, by name or by number from 1.
+    missing : bool, default=False
+        Whether cells of a text file that are empty, or say so, are missing values.
+    known : sequence of str, default=None
+        What the columns are expected to be called.
     """
 
     key: str | None = None
     header: bool | None = None
     row_names: bool | None = None
     drop: Sequence[str] = ()
+    missing: bool = False
+    known: Sequence[str] | None = None
 
 
 class Table(NamedTuple):
@@ -125,8 +131,11 @@ def check_writable(path: Path) -> None:
     _of_suffix(path, WRITERS)
     if path.suffix.lower() in LIBRARIES:
         _library(path)
-    if check_replaceable(path).is_dir() and not any((path / name).exists() for name in ZARR):
+    final, zarr = check_replaceable(path), path.suffix.lower() == ".zarr"
+    if final.is_dir() and not (zarr and any((path / name).exists() for name in ZARR)):
         raise IsADirectoryError(errno.EISDIR, "is a folder, and not one of Zarr", str(path))
+    if final.is_file() and zarr:
+        raise NotADirectoryError(errno.ENOTDIR, "is a file; Zarr writes a folder", str(path))
 
 
 def _of_suffix(path: Path, table: dict[str, Any]) -> Any:
@@ -221,7 +230,9 @@ def _an_array(path: Path, name: str, node: Any) -> Array:
 
 
 def _read_text(path: Path, reading: Reading) -> Table:
-    X, columns, rows = read_text(path, reading.header, reading.row_names, reading.drop)
+    X, columns, rows = read_text(
+        path, reading.header, reading.row_names, reading.drop, reading.missing, reading.known
+    )
     named = [
         *(["columns named by the first line"] if columns else []),
         *(["rows named by the first column"] if rows else []),
