@@ -154,7 +154,10 @@ class Checkpoint:
         """The number of the restart that is under way, and the best before; rng as it was then."""
         if not self._header:
             return 0, None
-        rng.set_state(self._header["random_state"])
+        try:
+            rng.set_state(self._header["random_state"])
+        except DAMAGE as error:
+            raise self._unreadable(error) from error
         best = self._header["best"]
         H = best and self._algebra.asarray(self._arrays["best_H"])
         return self._header["restart"], best and Run(**best, H=H)
@@ -259,9 +262,9 @@ def _check_header(header: dict[str, Any]) -> None:
         raise ValueError("its beta and its restart must be numbers")
     if best is not None:
         Run(**best, H=None)
-    np.random.RandomState().set_state(header["random_state"])
-    if not (isinstance(header["data"], dict) and isinstance(header["moved"], bool)):
-        raise ValueError("it does not say what it is of")
+    kinds = {"data": dict, "random_state": dict, "moved": bool}
+    if wrong := [name for name, kind in kinds.items() if not isinstance(header[name], kind)]:
+        raise ValueError(f"its {wrong[0]} is {header[wrong[0]]!r}")
 
 
 def _checked_arrays(

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from snmf import SNMF, load, plots, save, select_n_components
+from snmf import SNMF, MiniBatchSNMF, load, plots, save, select_n_components
 from snmf._files import Reading, Table, read, write
 from snmf._model_file import is_model, read_header
 from snmf._outputs import Output, check_outputs, picture_format
@@ -151,6 +151,11 @@ def _draw_weights(model: Any, table: Table | None, options: Namespace) -> Any:
 
 
 def _draw_convergence(model: Any, table: Table | None, options: Namespace) -> Any:
+    if not hasattr(model, "loss_curve_"):
+        raise ValueError(
+            f"{options.model}: {type(model).__name__} keeps no loss curve; draw --kind components, "
+            "or weights"
+        )
     return plots.ConvergenceDisplay.from_estimator(model, table and table.X)
 
 
@@ -303,6 +308,8 @@ def _of_missing_values(X: Array) -> Report:
 
 
 def _of_fit(model: Any, norm: float | None = None) -> Report:
+    if isinstance(model, MiniBatchSNMF):
+        return [_fact("batches", model.n_steps_), _fact("loss", model.loss_, f"{model.loss_:.6g}")]
     error, iterations = model.reconstruction_err_, model.n_iter_
     report = [_fact("iterations", iterations), _fact("error", error, f"{error:.6g}")]
     if norm is not None:

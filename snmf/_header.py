@@ -73,7 +73,7 @@ def judge(first: list[str], rest: list[list[str]]) -> Verdict:
     rest = [cells for cells in rest[:LINES] if len(cells) == len(first)]
     named = mostly(is_text, rest, 0)
     apart = named or not first[0].strip()  # the first column names the rows
-    columns = [j for j in range(apart, len(first)) if mostly(is_number, rest, j)]
+    columns = [j for j in range(apart, len(first)) if _holds_numbers(rest, j)]
     labels = [first[j].strip() for j in columns]
     names = {value for value in map(_value, labels) if not math.isnan(value)}
     if not rest or not labels or len(names) < len(labels):
@@ -88,6 +88,13 @@ def judge(first: list[str], rest: list[list[str]]) -> Verdict:
     counted = len(labels) >= LEAST and labels == [str(j) for j in range(len(labels))]
     doubtful = score or counted or (unlike and all(map(_is_whole, labels)))
     return Verdict.DOUBTFUL if doubtful else Verdict.DATA
+
+
+def _holds_numbers(rest: list[list[str]], j: int) -> bool:
+    try:  # most columns of most tables do, and some tables have many
+        return not all(math.isnan(float(line[j])) for line in rest)
+    except ValueError:
+        return mostly(is_number, rest, j)
 
 
 @np.errstate(over="ignore")

@@ -14,7 +14,7 @@ from typing import NamedTuple, TextIO
 
 import numpy as np
 
-from snmf._header import Verdict, is_missing, is_text, judge, mostly
+from snmf._header import Verdict, is_missing, is_number, is_text, judge, mostly
 
 Names = list[str] | None
 Record = tuple[int, list[str]]  # the line that it ends in, and its cells
@@ -186,7 +186,7 @@ def _parsed(
             numbers = [float(cells[j]) for j in layout.kept]
         except ValueError:
             numbers = [math.nan]
-        if math.isnan(sum(numbers)):  # so it is where one is missing
+        if math.isnan(sum(numbers)) or _has_underscore(cells, layout):  # so it is if one is missing
             numbers = [_number(path, line, cells, j, layout, missing) for j in layout.kept]
         values.extend(numbers)
         if layout.row_names:
@@ -198,12 +198,17 @@ def _parsed(
     return X, columns, rows or None
 
 
+def _has_underscore(cells: list[str], layout: Layout) -> bool:
+    """Whether a cell is such as 1_2, a number to Python alone."""
+    return "_" in "".join(cells) and any("_" in cells[j] for j in layout.kept)
+
+
 def _number(
     path: Path, line: int, cells: list[str], j: int, layout: Layout, missing: bool
 ) -> float:
     if missing and is_missing(cells[j]):
         return math.nan
-    if not is_missing(cells[j]) and _is_float(cells[j]):
+    if not is_missing(cells[j]) and is_number(cells[j]):
         return float(cells[j])
     raise ValueError(f"{path}, {_not_a_number(line, cells, j, layout)}")
 
@@ -216,17 +221,9 @@ def _not_a_number(line: int, cells: list[str], j: int, layout: Layout) -> str:
             f"{where} If such values are missing, fit with --missing; or leave out the row or "
             "(--drop) the column."
         )
-    if _is_float(cells[j].replace(",", ".")):
+    if is_number(cells[j].replace(",", ".")):
         return f"{where} Write decimals with a point."
     if j == 0:
         return f"{where} If these are names of rows, say --row-names."
     drop = layout.names[j] if layout.names else j + 1
     return f"{where} To leave the column out: --drop {shlex.quote(str(drop))}"
-
-
-def _is_float(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True

@@ -335,6 +335,7 @@ def test_long_tables_keep_what_their_beginning_says(folder):
             [],
             "line 3, column 1 ('a'): expected a number; got 'q'. If these",
         ),
+        ("a,b\n1,2\n3,1_2\n", [], "line 3, column 2 ('b'): expected a number; got '1_2'"),
         ('a,b\n"1\n",2\nx,"3\n"\n4,4\n', [], "line 5, column 1"),
         ("a,b\n1,2\n3\n", [], "line 3: expected 2 cells; got 1"),
         ("a,b\n1,2\n3,4,5\n", [], "line 3: expected 2 cells; got 3"),
@@ -756,6 +757,22 @@ def test_numbers_that_were_taken_for_names_are_a_note(folder, capsys):
     assert capsys.readouterr().err == ""
     assert run(*fit, "--no-header") == 0
     assert snmf.load("m.npz").n_features_in_ == 5
+
+
+def test_models_of_streams_are_read_too(folder, capsys):
+    model = snmf.MiniBatchSNMF(2, random_state=0).partial_fit(X)
+    snmf.save(model, "m.npz")
+    np.save("X.npy", X)
+    assert run("info", "m.npz") == 0
+    shown = capsys.readouterr().out
+    assert "class            MiniBatchSNMF" in shown
+    assert "batches          1" in shown
+    assert run("transform", "m.npz", "X.npy", "-o", "W.npy") == 0
+    np.testing.assert_array_equal(np.load("W.npy"), model.transform(X))
+    assert run("plot", "m.npz", "-o", "p.png") == 0
+    capsys.readouterr()
+    convergence = ("plot", "m.npz", "--kind", "convergence", "-o", "c.png")
+    assert "MiniBatchSNMF keeps no loss curve" in refused(capsys, *convergence)
 
 
 @posix

@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 import zarr
+from scipy import sparse
 
 import snmf
 from snmf import __main__
@@ -242,3 +243,27 @@ def test_the_help_says_it(capsys):
         run("--help")
     shown = " ".join(capsys.readouterr().out.split())
     assert "An output never replaces a file that the command reads" in shown
+
+
+# The library
+
+
+@pytest.mark.parametrize(
+    "view",
+    [lambda A: A, lambda A: A[3:], np.asarray, lambda A: np.asarray(A)[3:].reshape(27, 4)],
+)
+def test_the_weights_do_not_replace_the_data(folder, view):
+    model = snmf.load("m.npz")
+    mapped = view(np.load("X.npy", mmap_mode="r"))
+    for write in (model.transform, snmf.SNMF(2).fit_transform):
+        with pytest.raises(ValueError, match="out must not be the file of X"):
+            write(mapped, out="X.npy")
+    np.testing.assert_array_equal(np.load("X.npy"), X)
+
+
+def test_nor_do_they_replace_sparse_data(folder):
+    np.save("values.npy", np.ones(8))
+    indices = np.arange(8) % 4
+    A = sparse.csr_array((np.load("values.npy", mmap_mode="r"), indices, np.arange(9)), (8, 4))
+    with pytest.raises(ValueError, match="out must not be the file of X"):
+        snmf.load("m.npz").transform(A, out="values.npy")
