@@ -169,12 +169,20 @@ class Checkpoint:
             return None
         H = self._algebra.asarray(arrays["H"])
         before = self._algebra.asarray(arrays["before"]) if header["moved"] else H
-        try:
-            with Arrays(self.path).opened("W") as (stream, claim):
-                W = rows.made(partial(_next_rows, stream, claim))
-        except DAMAGE as error:
-            raise self._unreadable(error) from error
+        with Arrays(self.path).opened("W") as (stream, claim):
+            W = rows.made(partial(self._next_rows, stream, claim))
         return State(Point(W, H, header["curve"][-1]), before, header["beta"], header["curve"])
+
+    def _next_rows(self, stream: IO[bytes], claim: Claim, some: slice) -> np.ndarray:
+        """Rows of W, which are read one after the other."""
+        try:
+            shape = some.stop - some.start, claim.shape[1]
+            W = np.frombuffer(stream.read(math.prod(shape) * claim.dtype.itemsize), claim.dtype)
+            if not np.isfinite(W).all() or W.min(initial=0.0) < 0:
+                raise ValueError("W must be finite and nonnegative")
+            return W.reshape(shape)
+        except (*DAMAGE, OSError) as error:
+            raise self._unreadable(error) from error
 
     def remember(
         self, rows: Any, rng: np.random.RandomState, restart: int, best: Run | None, state: State
@@ -289,15 +297,6 @@ def _checked_arrays(
         if not np.isfinite(array).all():
             raise ValueError(f"{name} must be finite; it has NaN or infinity")
     return arrays
-
-
-def _next_rows(stream: IO[bytes], claim: Claim, some: slice) -> np.ndarray:
-    """Rows of W, which are read one after the other."""
-    shape = some.stop - some.start, claim.shape[1]
-    W = np.frombuffer(stream.read(math.prod(shape) * claim.dtype.itemsize), claim.dtype)
-    if not np.isfinite(W).all() or W.min(initial=0.0) < 0:
-        raise ValueError("W must be finite and nonnegative")
-    return W.reshape(shape)
 
 
 def _put(archive: zipfile.ZipFile, name: str, length: int, parts: Iterable[np.ndarray]) -> None:

@@ -7,7 +7,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -54,8 +54,8 @@ class Arrays:
             try:
                 with zipfile.ZipFile(file) as archive:
                     entries = archive.infolist()
-            except OSError as error:  # a seek to where nothing is
-                raise ValueError(f"it is cut short: {error}") from error
+            except OSError as error:
+                raise _beyond(error) from error
             _check_sizes(entries, os.fstat(file.fileno()).st_size, inflation)
         self.names = [entry.filename.removesuffix(".npy") for entry in entries]
         if len({*self.names}) < len(self.names):
@@ -68,17 +68,23 @@ class Arrays:
 
     def __getitem__(self, name: str) -> np.ndarray:
         with self.opened(name) as (stream, _):
-            stream.seek(0)
-            return np.lib.format.read_array(stream, allow_pickle=False)
+            try:
+                stream.seek(0)
+                return np.lib.format.read_array(stream, allow_pickle=False)
+            except OSError as error:
+                raise _beyond(error) from error
 
     @contextmanager
     def opened(self, name: str) -> Iterator[tuple[IO[bytes], Claim]]:
         """An array's bytes, behind its header, and what they are."""
-        try:
-            with zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as stream:
-                yield stream, _claim(name, stream, archive.getinfo(f"{name}.npy").file_size)
-        except OSError as error:  # a seek to where nothing is
-            raise ValueError(f"{name} cannot be read: {error}") from error
+        with ExitStack() as stack:
+            try:
+                archive = stack.enter_context(zipfile.ZipFile(self.path))
+                entry = archive.getinfo(f"{name}.npy")
+                stream = stack.enter_context(archive.open(entry))
+            except OSError as error:
+                raise _beyond(error) from error
+            yield stream, _claim(name, stream, entry.file_size)
 
     def check_sums(self) -> None:
         """Read all of it.
@@ -91,6 +97,11 @@ class Arrays:
         with zipfile.ZipFile(self.path) as archive:
             if broken := archive.testzip():
                 raise ValueError(f"its {broken} is not what was written")
+
+
+def _beyond(error: OSError) -> ValueError:
+    """What a seek to where nothing is means."""
+    return ValueError(f"it is cut short: {error}")
 
 
 def is_npz_with(path: str | os.PathLike[str], name: str) -> bool:

@@ -532,6 +532,17 @@ def test_arrays_that_no_fit_gives_are_refused(path, name):
         factorize(planted(), random_state=0, max_iter=12, checkpoint=path)
 
 
+def test_an_error_of_others_is_not_taken_for_damage(path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "no room for W")
+
+    monkeypatch.setattr(_rows.Rows, "made", full)
+    before = path.read_bytes()
+    with pytest.raises(OSError, match="no room for W"):
+        factorize(planted(), random_state=0, max_iter=12, checkpoint=path)
+    assert path.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
