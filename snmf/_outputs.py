@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Sequence
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,27 +41,23 @@ def check_outputs(outputs: Sequence[Output], inputs: Sequence[Path], force: bool
     ValueError, OSError, ImportError
         The message names the file, and says what to do.
     """
-    for output in outputs:
-        for path in inputs:
-            _keep_apart(output.path, path)
-    for one, other in combinations(outputs, 2):
-        if _are_one(one.path, other.path):
-            raise ValueError(f"{one.path}: two outputs would be this file; name two")
+    names = [output.path for output in outputs]
+    for one, other in product(names, inputs):
+        if _are_one(one, other):
+            raise ValueError(f"{one}: is read by this command; an output never replaces an input")
+    for one, other in combinations(names, 2):
+        if _are_one(one, other):
+            raise ValueError(f"{one}: two outputs would be this file; name two")
     for path, kind in outputs:
-        kinds = KINDS[kind]
-        kinds.check(path)
-        if not _is_there(path) or kinds.replaces(path) or (force and kind != "checkpoint"):
-            continue
-        raise FileExistsError(errno.EEXIST, f"is there already{kinds.refusal}", str(path))
-
-
-def _keep_apart(output: Path, path: Path) -> None:
-    if _are_one(output, path):
-        raise ValueError(f"{output}: is read by this command; an output never replaces an input")
-    if _lies_in(output, path) or _lies_in(path, output):
-        raise ValueError(
-            f"{output}: one of it and {path}, which is read, lies in the other; write elsewhere"
-        )
+        KINDS[kind].check(path)
+    for one, other in [*product(names, inputs), *combinations(names, 2)]:
+        if _lies_in(one, other) or _lies_in(other, one):
+            raise ValueError(f"{one}: of it and {other} one lies in the other; write elsewhere")
+    for path, kind in outputs:
+        if _is_there(path) and not KINDS[kind].replaces(path):
+            if force and kind != "checkpoint":
+                continue
+            raise FileExistsError(errno.EEXIST, f"is there already{KINDS[kind].refusal}", str(path))
 
 
 def _are_one(one: Path, other: Path) -> bool:

@@ -121,6 +121,8 @@ def test_nor_lies_in_it_or_around_it(refused):
     np.save("W.zarr/X.npy", X)
     command = ("transform", "m.npz", "W.zarr/X.npy", "-o", "W.zarr", "--force")
     assert "lies in the other" in refused(*command)
+    command = ("fit", "X.npy", *FIT, "-o", "W.zarr/m.npz", "--weights", "W.zarr", "--force")
+    assert "lies in the other" in refused(*command)
 
 
 @pytest.mark.parametrize(
@@ -201,6 +203,7 @@ def test_a_file_and_a_folder_do_not_replace_each_other(refused):
     Path("file.zarr").write_text("mine", encoding="utf-8")
     for more in ((), ("--force",)):
         assert "is a folder" in refused("fit", "X.npy", *FIT, "-o", "folder.npz", *more)
+        assert "is a folder" in refused("fit", "X.npy", *FIT, "-o", ".", *more)
         assert "is a folder" in refused("plot", "m.npz", "-o", "folder.png", *more)
         command = ("transform", "m.npz", "X.npy", "-o", "file.zarr")
         assert "Zarr writes a folder" in refused(*command, *more)
