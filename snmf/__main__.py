@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from threading import current_thread, main_thread
 from typing import Any
 
 from snmf._command_line import parse
 
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143  # as a shell says it: 128 and the number of the signal
+
+
+class TerminatedError(KeyboardInterrupt):
+    """The process was asked to end."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the return value is the exit code, and bad usage is a SystemExit of 2."""
     try:
         try:
-            _run(None if arguments is None else list(arguments))
+            with _ending_as_if_interrupted():
+                _run(None if arguments is None else list(arguments))
         finally:
             if sys.stdout is not None:
                 _flush()
-    except KeyboardInterrupt:
-        return _say("interrupted", INTERRUPTED)
+    except TerminatedError as stop:
+        return _say(": ".join(["terminated", *map(str, stop.args)]), TERMINATED)
+    except KeyboardInterrupt as stop:
+        return _say(": ".join(["interrupted", *map(str, stop.args)]), INTERRUPTED)
     except BrokenPipeError:
         return _say("nobody reads the output (broken pipe)", 1)
     except OSError as error:
@@ -40,6 +50,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+@contextmanager
+def _ending_as_if_interrupted() -> Iterator[None]:
+    """SIGTERM, too, is an exception, so that what was begun is put away."""
+
+    def end(*_: object) -> None:
+        raise TerminatedError
+
+    ours = current_thread() is main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def _run(arguments: list[str] | None) -> None:
     options = parse(arguments)
     with warnings.catch_warnings(record=True) as caught:
@@ -49,6 +76,7 @@ def _run(arguments: list[str] | None) -> None:
         from snmf import _commands
 
         try:
+            _commands.check(options)
             report = getattr(_commands, options.command)(options)
         finally:
             notes = list(dict.fromkeys(_one_line(str(warning.message)) for warning in caught))

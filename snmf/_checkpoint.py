@@ -13,15 +13,16 @@ import os
 import time
 import warnings
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable
+from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from scipy.sparse import coo_array
 
+from snmf._npz import DAMAGE, Arrays, Claim, is_npz_with
 from snmf._rows import Scale
 from snmf._solve import Point, Run, State
 from snmf._whole import check_replaceable, replacing
@@ -30,12 +31,27 @@ FORMAT = 1
 HEADER = "snmf_checkpoint"
 SOME_ROWS = 32  # are looked at again, to tell data of the same norm apart
 SAME_NORM = 1e-5
-DAMAGE = (ValueError, TypeError, KeyError, EOFError, NotImplementedError, RuntimeError,
-          zipfile.BadZipFile, zlib.error)  # fmt: skip
+
+
+class Stand(NamedTuple):
+    """Where a fit stands: what `Checkpoint.remember` is given, as it was then."""
+
+    rows: Any
+    random_state: dict[str, Any]
+    restart: int
+    best: Run | None
+    state: State
+
+
+def is_checkpoint(path: str | os.PathLike[str]) -> bool:
+    """Whether that is the name of a file that claims to be a checkpoint."""
+    return is_npz_with(path, HEADER)
 
 
 class Checkpoint:
     """The checkpoint of a fit: read if it is there, written while the fit goes on, then removed.
+
+    As a context it is written once more where the fit is stopped by an exception of any kind.
 
     Parameters
     ----------
@@ -63,30 +79,49 @@ class Checkpoint:
         self._parameters = {name: _plain(value) for name, value in parameters.items()}
         self._parameters |= {"shape of X": list(rows.shape), "precision": rows.dtype}
         self._data: dict[str, Any] = {}
-        self._header, self._arrays = self._read() if self.path.exists() else ({}, {})
+        self._unwritten: Stand | None = None
+        self._header, self._arrays = self._read(rows.shape) if self.path.exists() else ({}, {})
         self._coordinates: np.ndarray | None = self._arrays.get("coordinates")
 
-    def _read(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    def __enter__(self) -> Checkpoint:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._remove()
+        elif self._unwritten is not None:
+            self._save(Exception)  # which is not to take the place of what stopped the fit
+
+    def _read(self, shape: tuple[int, int]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         try:
-            with zipfile.ZipFile(self.path) as archive:
-                if broken := archive.testzip():
-                    raise ValueError(f"its {broken} is not what was written")
-            with np.load(self.path, allow_pickle=False) as file:
-                header = json.loads(file[HEADER].tobytes())
-                arrays = {name: file[name] for name in file if name not in (HEADER, "W")}
+            found = Arrays(self.path)
+            found.check_sums()
+            header = json.loads(found[HEADER].tobytes())
             if header["format"] != FORMAT:
                 raise ValueError(f"its format is {header['format']}, and not {FORMAT}")
             theirs = header["parameters"]
+            self._must_be_ours(theirs)
+            _check_header(header)
+            return header, _checked_arrays(found, header, shape)
+        except RefusedError:
+            raise
         except DAMAGE as error:
-            raise self._refused(f"cannot be read: {error}") from error
+            raise self._unreadable(error) from error
+
+    def _must_be_ours(self, theirs: dict[str, Any]) -> None:
         for name in sorted({*theirs, *self._parameters}):
             one, other = theirs.get(name), self._parameters.get(name)
             if one != other:
                 raise self._refused(f"is of a fit with another {name}: {one!r}, and here {other!r}")
-        return header, arrays
+
+    def _unreadable(self, error: Exception) -> ValueError:
+        return RefusedError(
+            f"The checkpoint {str(self.path)!r} cannot be read: {error}. Name another; or, if it "
+            "is a checkpoint, delete it to start anew."
+        )
 
     def _refused(self, what: str) -> ValueError:
-        return ValueError(
+        return RefusedError(
             f"The checkpoint {str(self.path)!r} {what}. Delete it to start anew, or name another."
         )
 
@@ -105,7 +140,7 @@ class Checkpoint:
         if not self._header:
             return
         theirs = self._header["data"]
-        near = math.isclose(theirs["square"], scale.square, rel_tol=SAME_NORM)
+        near = math.isclose(theirs.get("square", math.inf), scale.square, rel_tol=SAME_NORM)
         if not near or {**theirs, "square": scale.square} != self._data:
             raise self._refused("is of other data, of the same shape")
 
@@ -119,7 +154,10 @@ class Checkpoint:
         """The number of the restart that is under way, and the best before; rng as it was then."""
         if not self._header:
             return 0, None
-        rng.set_state(self._header["random_state"])
+        try:
+            rng.set_state(self._header["random_state"])
+        except DAMAGE as error:
+            raise self._unreadable(error) from error
         best = self._header["best"]
         H = best and self._algebra.asarray(self._arrays["best_H"])
         return self._header["restart"], best and Run(**best, H=H)
@@ -131,45 +169,58 @@ class Checkpoint:
             return None
         H = self._algebra.asarray(arrays["H"])
         before = self._algebra.asarray(arrays["before"]) if header["moved"] else H
-        with zipfile.ZipFile(self.path) as archive, archive.open("W.npy") as entry:
-            np.lib.format.read_magic(entry)
-            (_, columns), _, dtype = np.lib.format.read_array_header_2_0(entry)
-
-            def next_rows(some: slice) -> np.ndarray:
-                shape = some.stop - some.start, columns
-                data = entry.read(math.prod(shape) * dtype.itemsize)
-                return np.frombuffer(data, dtype).reshape(shape)
-
-            W = rows.made(next_rows)
+        with Arrays(self.path).opened("W") as (stream, claim):
+            W = rows.made(partial(self._next_rows, stream, claim))
         return State(Point(W, H, header["curve"][-1]), before, header["beta"], header["curve"])
 
-    def keep(
+    def _next_rows(self, stream: IO[bytes], claim: Claim, some: slice) -> np.ndarray:
+        """Rows of W, which are read one after the other."""
+        try:
+            shape = some.stop - some.start, claim.shape[1]
+            W = np.frombuffer(stream.read(math.prod(shape) * claim.dtype.itemsize), claim.dtype)
+            if not np.isfinite(W).all() or W.min(initial=0.0) < 0:
+                raise ValueError("W must be finite and nonnegative")
+            return W.reshape(shape)
+        except (*DAMAGE, OSError) as error:
+            raise self._unreadable(error) from error
+
+    def remember(
         self, rows: Any, rng: np.random.RandomState, restart: int, best: Run | None, state: State
     ) -> None:
-        """Write it, if it is time to.
+        """Take in where the fit stands, for when it is stopped: rng and the curve go on."""
+        state = state._replace(curve=[*state.curve])
+        self._unwritten = Stand(rows, rng.get_state(legacy=False), restart, best, state)
+
+    def keep(self, *stand: Any) -> None:
+        """Remember it, and write it if it is time to.
 
         A disk that is full does not end the fit: a RuntimeWarning tells of it, and the last
         checkpoint stays.
         """
-        if time.monotonic() - self._last < self._interval:
-            return
+        self.remember(*stand)
+        if time.monotonic() - self._last >= self._interval:
+            self._save(OSError)
+            self._last = time.monotonic()
+
+    def _save(self, endured: type[Exception]) -> None:
+        """Write what is remembered; an error of that kind is a warning."""
+        assert self._unwritten is not None
         try:
             with replacing(self.path, self._part.name) as new:
-                self._write(new, rows, rng, restart, best, state)
-        except OSError as error:
+                self._write(new, *self._unwritten)
+            self._unwritten = None
+        except endured as error:
             warnings.warn(
-                f"The checkpoint cannot be written: {error}. The fit goes on; what was written "
-                "before is as it was.",
+                f"The checkpoint cannot be written: {error}. What was written before is as it was.",
                 RuntimeWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
-        self._last = time.monotonic()
 
     def _write(
         self,
         new: Path,
         rows: Any,
-        rng: np.random.RandomState,
+        random_state: dict[str, Any],
         restart: int,
         best: Run | None,
         state: State,
@@ -181,7 +232,7 @@ class Checkpoint:
             "parameters": self._parameters,
             "data": self._data,
             "restart": restart,
-            "random_state": rng.get_state(legacy=False),
+            "random_state": random_state,
             "curve": curve,
             "beta": beta,
             "moved": before is not point.H,
@@ -200,10 +251,52 @@ class Checkpoint:
                 _put(archive, name, len(array), [array])
             _put(archive, "W", len(rows), rows.to_host(point.W))
 
-    def remove(self) -> None:
+    def _remove(self) -> None:
         """Remove the file, and what a process that was killed left beside it: the fit is done."""
         for path in (self.path, self._part):
             path.unlink(missing_ok=True)
+
+
+class RefusedError(ValueError):
+    """What was said of the file already."""
+
+
+def _check_header(header: dict[str, Any]) -> None:
+    """Refuse what `Checkpoint._write` does not write."""
+    curve, best = header["curve"], header["best"]
+    if not (isinstance(curve, list) and curve and np.isfinite(curve).all()):
+        raise ValueError(f"its objectives must be finite numbers; got {str(curve)[:100]}")
+    if not (math.isfinite(header["beta"]) and isinstance(header["restart"], int)):
+        raise ValueError("its beta and its restart must be numbers")
+    if best is not None:
+        Run(**best, H=None)
+    kinds = {"data": dict, "random_state": dict, "moved": bool}
+    if wrong := [name for name, kind in kinds.items() if not isinstance(header[name], kind)]:
+        raise ValueError(f"its {wrong[0]} is {header[wrong[0]]!r}")
+
+
+def _checked_arrays(
+    found: Arrays, header: dict[str, Any], shape: tuple[int, int]
+) -> dict[str, np.ndarray]:
+    """All arrays but W: of the shapes that go with the shape of X, before they are read."""
+    (n, p), k = shape, found.claim("H").shape[0]
+    q = found.claim("coordinates").shape[1] if "coordinates" in found.names else 0
+    wanted = {"H": (k, q or p), "before": (k, q or p), "best_H": (k, q or p),
+              "coordinates": (n, q), "W": (n, k)}  # fmt: skip
+    names = {"H", "before", "W"} | ({"best_H"} if header["best"] else set())
+    names |= {"coordinates"} & {*found.names}
+    for name in sorted(names):
+        claim = found.claim(name)
+        if claim.shape != wanted[name] or claim.dtype.kind != "f" or claim.by_columns:
+            raise ValueError(
+                f"{name} must be of shape {wanted[name]} and of floats; got {claim.shape} of "
+                f"{claim.dtype}"
+            )
+    arrays = {name: found[name] for name in names - {"W"}}
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} must be finite; it has NaN or infinity")
+    return arrays
 
 
 def _put(archive: zipfile.ZipFile, name: str, length: int, parts: Iterable[np.ndarray]) -> None:

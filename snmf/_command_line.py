@@ -9,6 +9,7 @@ import argparse
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from snmf import __version__
 
@@ -20,8 +21,12 @@ KINDS = ("components", "weights", "convergence")
 FILES = """
 Data FILEs are tables of numbers, a row for every sample: .npy (never loaded whole by the command
 line), .npz (one array, or a SciPy sparse matrix), .csv and .tsv, .h5 or .hdf5, .zarr.
+An output never replaces a file that the command reads. A model replaces a model, and a picture a
+picture; any other file that is there stays, unless you say --force.
 Exit codes: 0, all went well; 1, bad data or a file that cannot be read or written; 2, bad usage.
 """
+FORCE = """replace files that are there, whatever they are, but none that is read; without it a
+model replaces only a model, a picture only a picture, and a table nothing"""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -37,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     def command(name: str, help: str) -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=help, description=f"{help.capitalize()}.")
         made.add_argument("--json", action="store_true", help="print one JSON object")
-        made.set_defaults(refuse=made.error)
+        made.set_defaults(refuse=made.error, inputs=(), outputs={})
         return made
 
     _fit(command("fit", "learn the components of a data file, and save the model"))
@@ -45,12 +50,39 @@ def parser() -> argparse.ArgumentParser:
     _transform(command("transform", "compute the weights of data by a saved model"))
     _plot(command("plot", "draw a saved model"))
     info = command("info", "say what is in a model or a data file")
-    info.add_argument("file", type=Path, metavar="FILE")
+    _data(info, "a model or data")
     _reading(info)
     demo = command("demo", "factorise the handwritten digits of scikit-learn")
     demo.add_argument("-k", "--components", type=positive, default=16, help="default: 16")
-    demo.add_argument("-o", "--output", type=Path, default=Path("snmf-demo.npz"))
+    _output(
+        demo, "-o", "--output", kind="model", default=Path("snmf-demo.npz"), metavar="MODEL.npz",
+        help="where the model goes; default: snmf-demo.npz",
+    )  # fmt: skip
     return words
+
+
+def _data(command: argparse.ArgumentParser, help: str) -> None:
+    _input(command, "file", metavar="FILE", help=help)
+
+
+def _input(command: argparse.ArgumentParser, *flags: str, **words: Any) -> None:
+    """An argument that names a file which is read."""
+    name = command.add_argument(*flags, type=file_name, **words).dest
+    command.set_defaults(inputs=(*command.get_default("inputs"), name))
+
+
+def _output(
+    command: argparse.ArgumentParser,
+    *flags: str,
+    kind: str,
+    group: argparse._ArgumentGroup | None = None,
+    **words: Any,
+) -> None:
+    """An argument that names a file which is written, of a kind of `snmf._outputs`."""
+    if not command.get_default("outputs"):
+        command.add_argument("--force", action="store_true", help=FORCE)
+    name = (group or command).add_argument(*flags, type=file_name, **words).dest
+    command.set_defaults(outputs={**command.get_default("outputs"), name: kind})
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -67,46 +99,41 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _fit(command: argparse.ArgumentParser) -> None:
-    command.add_argument("file", type=Path, metavar="FILE", help="the data")
+    _data(command, "the data")
     command.add_argument(
         "-k",
         "--n-components",
         type=positive_or_auto,
         required=True,
         metavar="K",
-        help="the number of components, or auto",
+        help="the number of components, or auto: the report says which it was",
     )
-    command.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="MODEL.npz", help="where the model goes"
-    )
-    command.add_argument(
-        "--weights", type=Path, metavar="W", help="where W goes: .npy, .csv, .tsv, .h5 or .zarr"
-    )
+    _output(
+        command, "-o", "--output", kind="model", required=True, metavar="MODEL.npz",
+        help="where the model goes",
+    )  # fmt: skip
+    _output(
+        command, "--weights", kind="table", metavar="W",
+        help="where W goes: .npy, .csv, .tsv, .h5 or .zarr",
+    )  # fmt: skip
     fit = command.add_argument_group("the fit (the parameters of snmf.SNMF)")
     fit.add_argument("--n-init", type=positive, default=1, help="restarts; default: 1")
     fit.add_argument(
         "--locality", type=nonnegative, default=0.0, help="about 2 to tell classes apart"
     )
-    fit.add_argument(
-        "--missing",
-        dest="missing_values",
-        action="store_const",
-        const=math.nan,
-        help="NaN entries are not observed",
-    )
-    fit.add_argument(
-        "--checkpoint",
-        type=str,
-        metavar="FILE",
-        help="written now and then; the same command goes on from it if it was stopped",
-    )
+    _missing(fit)
+    _output(
+        command, "--checkpoint", kind="checkpoint", group=fit, metavar="FILE",
+        help="save the state of the fit there, every minute and on Ctrl-C; the same command goes "
+        "on from it",
+    )  # fmt: skip
     _model(fit)
     _where(fit)
     _reading(command)
 
 
 def _select(command: argparse.ArgumentParser) -> None:
-    command.add_argument("file", type=Path, metavar="FILE", help="the data, dense")
+    _data(command, "the data, dense")
     command.add_argument(
         "-k",
         "--n-components",
@@ -122,10 +149,21 @@ def _select(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--restarts", type=whole, default=0, help="from 2 on, stability is judged as well"
     )
-    command.add_argument("--plot", type=Path, metavar="PNG", help="draw it, too")
+    _output(command, "--plot", kind="picture", metavar="PNG", help="draw it, too")
+    _missing(command)
     command.add_argument("--n-jobs", type=threads, help="fits at a time; -1: all cores")
     _model(command.add_argument_group("the fits (the parameters of snmf.SNMF)"))
     _reading(command)
+
+
+def _missing(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--missing",
+        dest="missing_values",
+        action="store_const",
+        const=math.nan,
+        help="allow missing values: NaN; in .csv also empty cells, NA, N/A, null",
+    )
 
 
 def _model(group: argparse._ArgumentGroup) -> None:
@@ -143,24 +181,24 @@ def _model(group: argparse._ArgumentGroup) -> None:
 
 
 def _transform(command: argparse.ArgumentParser) -> None:
-    command.add_argument("model", type=Path, metavar="MODEL", help="a model that fit has saved")
-    command.add_argument("file", type=Path, metavar="FILE", help="the data")
-    command.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="W", help=".npy, .csv, .tsv, .h5, .zarr"
-    )
+    _input(command, "model", metavar="MODEL", help="a model that fit has saved")
+    _data(command, "the data")
+    _output(
+        command, "-o", "--output", kind="table", required=True, metavar="W",
+        help=".npy, .csv, .tsv, .h5, .zarr",
+    )  # fmt: skip
     _where(command.add_argument_group("where it is computed (by default, as the fit was)"))
     _reading(command)
 
 
 def _plot(command: argparse.ArgumentParser) -> None:
-    command.add_argument("model", type=Path, metavar="MODEL", help="a model that fit has saved")
+    _input(command, "model", metavar="MODEL", help="a model that fit has saved")
     command.add_argument("--kind", choices=KINDS, default="components", help="default: components")
-    command.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="PNG", help="or .pdf, .svg, …"
-    )
-    command.add_argument(
-        "--data", type=Path, metavar="FILE", help="for weights; for the SVD bound of convergence"
-    )
+    _output(
+        command, "-o", "--output", kind="picture", required=True, metavar="PNG",
+        help="or .pdf, .svg, …",
+    )  # fmt: skip
+    _input(command, "--data", metavar="FILE", help="for weights; for the SVD bound of convergence")
     command.add_argument(
         "--image-shape", type=image_shape, metavar="HxW", help="draw components as images"
     )
@@ -182,12 +220,23 @@ def _reading(command: argparse.ArgumentParser) -> None:
         help="the array, where .npz, .h5 or .zarr hold several",
     )
     yes_or_no = argparse.BooleanOptionalAction
-    group.add_argument("--header", action=yes_or_no, help=".csv: the first line names the columns")
     group.add_argument(
-        "--row-names", action=yes_or_no, help=".csv: the first column names the rows"
+        "--header",
+        action=yes_or_no,
+        help=".csv: whether the first line names the columns; by default snmf decides, and prints "
+        "a note where the names are numbers",
     )
     group.add_argument(
-        "--drop", action="append", default=[], metavar="COLUMN", help=".csv: leave that column out"
+        "--row-names",
+        action=yes_or_no,
+        help=".csv: whether the first column names the rows; by default snmf decides",
+    )
+    group.add_argument(
+        "--drop",
+        action="append",
+        default=[],
+        metavar="COLUMN",
+        help=".csv: leave that column out, by its name, or else by its number from 1",
     )
 
 
@@ -211,6 +260,14 @@ nonnegative = _number(float, lambda value: 0 <= value < math.inf, "a number from
 
 
 share = _number(float, lambda value: 0 < value < 1, "a share between 0 and 1")
+
+
+def file_name(text: str) -> Path:
+    """The name of a file: neither nothing nor "-"."""
+    if text in ("", "-"):
+        words = "the name of a file, as standard input and output are not used"
+        raise argparse.ArgumentTypeError(f"must be {words}; got {text!r}")
+    return Path(text)
 
 
 def positive_or_auto(text: str) -> int | str:

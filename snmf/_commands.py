@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
+import shlex
 import time
+import warnings
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from snmf import SNMF, factorize, load, plots, save, select_n_components
-from snmf._files import Reading, Table, check_writable, read, write
+from snmf import SNMF, MiniBatchSNMF, load, plots, save, select_n_components
+from snmf._files import Reading, Table, read, write
 from snmf._model_file import is_model, read_header
-from snmf._whole import check_replaceable, replacing
+from snmf._outputs import Output, check_outputs, picture_format
+from snmf._rows import NotFiniteError
+from snmf._whole import replacing
 
 Array = Any
 
@@ -36,21 +41,33 @@ class Fact(NamedTuple):
 Report = list[Fact]
 
 
+def check(options: Namespace) -> None:
+    """Refuse outputs that would destroy what is there, before any work is done."""
+    given = vars(options)
+    outputs = [Output(given[name], kind) for name, kind in options.outputs.items() if given[name]]
+    inputs = [given[name] for name in options.inputs if given[name]]
+    check_outputs(outputs, inputs, bool(outputs) and options.force)
+
+
 def fit(options: Namespace) -> Report:
     """Fit a model to a file, and save it and its weights."""
-    check_replaceable(options.output)
-    if options.weights is not None:
-        check_writable(options.weights)
-    table = _read(options.file, options)
+    table = _read(options.file, options, missing=options.missing_values is not None)
+    if options.n_components != "auto":
+        _tell_of_too_many([options.n_components], table.X.shape)
     model = SNMF(**_given(options, FITTED_BY))
     began = time.perf_counter()
-    W = model.fit_transform(table.X)
+    with _naming_missing_values(options.file), _telling_how_to_go_on(options.checkpoint):
+        W = model.fit_transform(table.X)
     seconds = time.perf_counter() - began
     if table.columns is not None:
         model.feature_names_in_ = np.array(table.columns, dtype=object)
     save(model, options.output)
+    k, automatic = model.n_components_, options.n_components == "auto"
     report = [
         *_of_table(table),
+        _fact("components", k, f"{k} (auto: the fit that says most of entries held out)")
+        if automatic
+        else _fact("components", k),
         *_of_fit(model, model.rms_ * table.X.shape[0] ** 0.5),
         _fact("seconds", seconds, f"{seconds:.2f}"),
         _fact("model", str(options.output)),
@@ -63,10 +80,10 @@ def fit(options: Namespace) -> Report:
 
 def select(options: Namespace) -> Report:
     """Compare numbers of components."""
-    kind = None if options.plot is None else _picture_format(options.plot)
-    table = _read(options.file, options)
+    table = _read(options.file, options, missing=options.missing_values is not None)
+    _tell_of_too_many(options.n_components, table.X.shape)
     result = select_n_components(
-        np.asarray(table.X),
+        _dense(table.X, options),
         options.n_components,
         held_out=options.held_out,
         repeats=options.repeats,
@@ -84,17 +101,28 @@ def select(options: Namespace) -> Report:
         _fact("best", result.best),
     ]
     if options.plot is not None:
-        with replacing(options.plot) as new:
-            result.plot().figure_.savefig(new, format=kind, dpi=150)
+        _save_picture(result.plot(), options.plot)
         report.append(_fact("picture", str(options.plot)))
     return report
 
 
+def _dense(X: Array, options: Namespace) -> Array:
+    """The data to hold entries out of."""
+    if hasattr(X, "nnz"):
+        raise ValueError(
+            f"{options.file}: select holds out entries of a dense table; got a sparse matrix, of "
+            "which it is not known what is held out"
+        )
+    X = np.asarray(X[:])
+    if options.missing_values is None and (missing := np.argwhere(np.isnan(X))).size:
+        raise _missing_value(options.file, *missing[0])
+    return X
+
+
 def transform(options: Namespace) -> Report:
     """Write the weights of a file."""
-    check_writable(options.output)
     model = load(options.model).set_params(**_given(options, WHERE))
-    table = _read(options.file, options)
+    table = _read_for(model, options.file, options)
     W = _transform(model, table, options.file)
     write(options.output, W, model.get_feature_names_out(), table.rows)
     return [*_of_table(table), _fact("weights", str(options.output))]
@@ -102,29 +130,15 @@ def transform(options: Namespace) -> Report:
 
 def plot(options: Namespace) -> Report:
     """Draw a model into a file."""
-    kind = _picture_format(options.output)
-    check_replaceable(options.output)
     model = load(options.model)
-    table = None if options.data is None else _read(options.data, options)
-    display = DRAWN[options.kind](model, table, options)
-    with replacing(options.output) as new:
-        display.figure_.savefig(new, format=kind, dpi=150)
+    table = None if options.data is None else _read_for(model, options.data, options)
+    _save_picture(DRAWN[options.kind](model, table, options), options.output)
     return [_fact("kind", options.kind), _fact("picture", str(options.output))]
 
 
-def _picture_format(path: Path) -> str:
-    try:
-        from matplotlib import use
-        from matplotlib.backend_bases import FigureCanvasBase
-    except ImportError as error:
-        raise ImportError("plots need matplotlib: pip install 'snmf[plots]'") from error
-    use("Agg")  # no window
-    kind = path.suffix.removeprefix(".").lower()
-    known = FigureCanvasBase.get_supported_filetypes()
-    if kind not in known:
-        names = ", ".join(f".{name}" for name in known)
-        raise ValueError(f"{path}: the name must end in one of {names}")
-    return kind
+def _save_picture(display: Any, path: Path) -> None:
+    with replacing(path) as new:
+        display.figure_.savefig(new, format=picture_format(path), dpi=150)
 
 
 def _draw_components(model: Any, table: Table | None, options: Namespace) -> Any:
@@ -137,6 +151,11 @@ def _draw_weights(model: Any, table: Table | None, options: Namespace) -> Any:
 
 
 def _draw_convergence(model: Any, table: Table | None, options: Namespace) -> Any:
+    if not hasattr(model, "loss_curve_"):
+        raise ValueError(
+            f"{options.model}: {type(model).__name__} keeps no loss curve; draw --kind components, "
+            "or weights"
+        )
     return plots.ConvergenceDisplay.from_estimator(model, table and table.X)
 
 
@@ -150,7 +169,7 @@ DRAWN: dict[str, Callable[[Any, Table | None, Namespace], Any]] = {
 def info(options: Namespace) -> Report:
     """What is in a file."""
     if not (options.file.is_file() and is_model(options.file)):
-        return _of_table(_read(options.file, options))
+        return _of_table(_read(options.file, options, missing=True))
     header, model = read_header(options.file), load(options.file)
     k, p = model.components_.shape
     parameters = {n: v for n, v in model.get_params().items() if n in FITTED_BY[1:]}
@@ -166,34 +185,79 @@ def info(options: Namespace) -> Report:
 
 
 def demo(options: Namespace) -> Report:
-    """Factorise the centred digits, and save W and H."""
+    """Factorise the centred digits, and save the model."""
     from sklearn.datasets import load_digits
 
-    check_replaceable(options.output)
     X = load_digits().data
     X = X - X.mean(axis=0)
-    k = options.components
+    (n, p), k = X.shape, options.components
+    _tell_of_too_many([k], X.shape)
+    model = SNMF(k, random_state=0)
     began = time.perf_counter()
-    result = factorize(X, k, random_state=0)
+    W = model.fit_transform(X)
     seconds = time.perf_counter() - began
-    relative = result.error / (result.rms * len(X) ** 0.5)
+    save(model, options.output)
+    relative = model.reconstruction_err_ / (model.rms_ * n**0.5)
     bound = math.sqrt(plots.svd_bound(X, k))
-    with replacing(options.output) as new, new.open("xb") as file:
-        np.savez(file, W=result.W, H=result.H)
-    n, p = X.shape
+    words = f"snmf plot {shlex.quote(str(options.output))} --image-shape 8x8 -o parts.png"
     return [
         _fact("digits", [n, p], f"{n} images of {p} pixels, centred, handwritten"),
-        _fact("components", k, f"{k}: X ≈ W H, W {result.W.shape} ≥ 0 and H {result.H.shape}"),
+        _fact("components", k, f"{k}: X ≈ W H, W {W.shape} ≥ 0 and H {model.components_.shape}"),
         _fact("relative error", relative, f"{relative:.4f}"),
         _fact("SVD bound", bound, f"{bound:.4f}   (no factorization of rank {k} is below)"),
-        _fact("iterations", result.n_iter, f"{result.n_iter} in {seconds:.2f} s"),
-        _fact("stopped because", result.reason),
-        _fact("saved", str(options.output), f"{options.output}   (W, H; numpy.load reads it)"),
+        _fact("iterations", model.n_iter_, f"{model.n_iter_} in {seconds:.2f} s"),
+        _fact("model", str(options.output), f"{options.output}   (to see it: {words})"),
     ]
 
 
-def _read(path: Path, options: Namespace) -> Table:
-    return read(path, Reading(options.key, options.header, options.row_names, options.drop))
+def _read(
+    path: Path, options: Namespace, missing: bool, known: Sequence[str] | None = None
+) -> Table:
+    how = options.key, options.header, options.row_names, options.drop
+    return read(path, Reading(*how, missing, known))
+
+
+def _read_for(model: Any, path: Path, options: Namespace) -> Table:
+    """Data that a model is to make something of: with missing values, if the fit had such."""
+    known = getattr(model, "feature_names_in_", None)
+    return _read(path, options, model.missing_values is not None, known)
+
+
+@contextmanager
+def _naming_missing_values(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except NotFiniteError as error:
+        if not math.isnan(error.value):
+            raise
+        raise _missing_value(path, error.row, error.column) from error
+
+
+def _missing_value(path: Path, row: int, column: int) -> ValueError:
+    return ValueError(
+        f"{path}: got NaN in row {row}, column {column} (from 0). If such values are missing, fit "
+        "with --missing."
+    )
+
+
+@contextmanager
+def _telling_how_to_go_on(checkpoint: Path | None) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        if checkpoint is None or not checkpoint.exists():
+            raise
+        raise type(stop)(f"the same command goes on from {checkpoint}") from stop
+
+
+def _tell_of_too_many(numbers: Sequence[int], shape: tuple[int, int]) -> None:
+    n, p = shape
+    if max(numbers) > min(n, p):
+        warnings.warn(
+            f"{max(numbers)} components of {n} rows and {p} columns: no more than {min(n, p)} are "
+            "told apart by least squares",
+            stacklevel=2,
+        )
 
 
 def _given(options: Namespace, names: tuple[str, ...]) -> dict[str, Any]:
@@ -208,7 +272,8 @@ def _transform(model: Any, table: Table, path: Path) -> np.ndarray:
             raise ValueError(f"{path}: {_difference(list(expected), table.columns)}")
     elif expected is not None:
         del model.feature_names_in_
-    return model.transform(table.X)  # type: ignore[no-any-return]
+    with _naming_missing_values(path):
+        return model.transform(table.X)  # type: ignore[no-any-return]
 
 
 def _difference(expected: list[str], columns: list[str]) -> str:
@@ -230,10 +295,21 @@ def _of_table(table: Table) -> Report:
         _fact("data", table.kind, f"{table.kind} ({table.X.dtype})"),
         _fact("samples", n, f"{n}{_some(table.rows)}"),
         _fact("features", p, f"{p}{_some(table.columns)}"),
+        *_of_missing_values(table.X),
     ]
 
 
+def _of_missing_values(X: Array) -> Report:
+    """Their number, where there are some, and X is in memory."""
+    if not isinstance(X, np.ndarray) or isinstance(X, np.memmap) or X.dtype.kind != "f":
+        return []
+    count = int(np.isnan(X).sum())
+    return [_fact("missing values", count, f"{count} ({count / X.size:.1%})")] if count else []
+
+
 def _of_fit(model: Any, norm: float | None = None) -> Report:
+    if isinstance(model, MiniBatchSNMF):
+        return [_fact("batches", model.n_steps_), _fact("loss", model.loss_, f"{model.loss_:.6g}")]
     error, iterations = model.reconstruction_err_, model.n_iter_
     report = [_fact("iterations", iterations), _fact("error", error, f"{error:.6g}")]
     if norm is not None:

@@ -221,7 +221,8 @@ class SNMF(CallbackSupportMixin, Components):  # type: ignore[misc]
         goes on from there to the same result. Of other data or parameters it is an error. It is
         removed when the fit is done.
     checkpoint_interval : float, default=60.0
-        It is written at most every so many seconds.
+        It is written at most every so many seconds, and once more where the fit is interrupted,
+        or ends in an error.
     warm_start : bool, default=False
         Another `fit` goes on from the components of the last.
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from functools import partial
 from operator import call
@@ -181,12 +183,16 @@ def factorize(
     W, H = check_start(options, W, H, fixed, X.shape, k, source)
     D, weight_exponent = check_weights(sample_weight, X.shape[0])
     check_output(out, X, (X.shape[0], k), dtype)
-    with backend.active(), source.rows(X, backend).threads(options.n_jobs) as rows:
+    with (
+        backend.active(),
+        source.rows(X, backend).threads(options.n_jobs) as rows,
+        ExitStack() as stack,
+    ):
         problem = Problem(rows, options, k, W, H, fixed, D)
         given = {"W": W, "H": H, "sample_weight": D, "fixed": fixed}
-        checkpoint = _checkpoint(options, rows, n_components=k, **given)
+        checkpoint = _checkpoint(options, rows, out, n_components=k, **given)
         if checkpoint:
-            checkpoint.is_of(rows, problem.scale)
+            stack.enter_context(checkpoint).is_of(rows, problem.scale)
         fitted, expand = problem.fitted(checkpoint.recall if checkpoint else call)
         rms, penalty = (
             math.ldexp(value, problem.scale.exponent) for value in (problem.rms, problem.l1)
@@ -217,8 +223,6 @@ def factorize(
             converged=run.converged,
             reason=run.reason,
         )
-        if checkpoint:
-            checkpoint.remove()
     for complaint in _all_complaints(problem, result, found.shares):
         warnings.warn(complaint, ConvergenceWarning, stacklevel=_complaints.callers_level())
     return result
@@ -269,10 +273,12 @@ def fit_transform(
     return factorize(X, n_components, **given, **parameters).W
 
 
-def _checkpoint(options: Options, rows: Rows, **given: Any) -> Checkpoint | None:
+def _checkpoint(options: Options, rows: Rows, out: Output, **given: Any) -> Checkpoint | None:
     """The checkpoint that the options ask for, of this fit."""
     if options.checkpoint is None:
         return None
+    if out and os.path.realpath(out) == os.path.realpath(options.checkpoint):
+        raise ValueError(f"out and checkpoint must be two files; got {os.fspath(out)!r} for both")
     parameters = {f.name: getattr(options, f.name) for f in fields(options)}
     numbers = {n: value for n, value in (parameters | given).items() if n not in ANY_OF}
     return Checkpoint(options.checkpoint, options.checkpoint_interval, rows, numbers)
@@ -292,7 +298,10 @@ def _best_run(
     def begin(number: int) -> State:
         if checkpoint and (saved := checkpoint.state(number, alternation.rows)):
             return saved
-        return State.of(alternation.start(*start(rng)))
+        state = State.of(alternation.start(*start(rng)))
+        if checkpoint:
+            checkpoint.remember(alternation.rows, rng, number, best, state)
+        return state
 
     for number in range(first, options.n_init if options.init in DRAWN else 1):
         keep = None

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 import errno
+import math
 import os
-import zipfile
-import zlib
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse
 
+from snmf._npz import DAMAGE, Arrays
 from snmf._text import read_text
 from snmf._whole import check_replaceable, replacing
 
@@ -25,8 +25,6 @@ Array = Any
 
 SPARSE = {"format", "shape", "data"}
 MODEL = "snmf_model"  # the header of `snmf._model_file`
-DAMAGE = (ValueError, TypeError, KeyError, EOFError, NotImplementedError, RuntimeError,
-          zipfile.BadZipFile, zlib.error)  # fmt: skip
 
 
 class RefusedError(ValueError):
@@ -47,12 +45,18 @@ class Reading:
         Whether its first column names the rows. None: see for yourself.
     drop : sequence of str
         Columns of a text file to leave out, by name or by number from 1.
+    missing : bool, default=False
+        Whether cells of a text file that are empty, or say so, are missing values.
+    known : sequence of str, default=None
+        What the columns are expected to be called.
     """
 
     key: str | None = None
     header: bool | None = None
     row_names: bool | None = None
     drop: Sequence[str] = ()
+    missing: bool = False
+    known: Sequence[str] | None = None
 
 
 class Table(NamedTuple):
@@ -127,8 +131,11 @@ def check_writable(path: Path) -> None:
     _of_suffix(path, WRITERS)
     if path.suffix.lower() in LIBRARIES:
         _library(path)
-    if check_replaceable(path).is_dir() and not any((path / name).exists() for name in ZARR):
+    final, zarr = check_replaceable(path), path.suffix.lower() == ".zarr"
+    if final.is_dir() and not (zarr and any((path / name).exists() for name in ZARR)):
         raise IsADirectoryError(errno.EISDIR, "is a folder, and not one of Zarr", str(path))
+    if final.is_file() and zarr:
+        raise NotADirectoryError(errno.ENOTDIR, "is a file; Zarr writes a folder", str(path))
 
 
 def _of_suffix(path: Path, table: dict[str, Any]) -> Any:
@@ -177,18 +184,17 @@ def _read_npy(path: Path, reading: Reading) -> Table:
 
 
 def _read_npz(path: Path, reading: Reading) -> Table:
-    with (
-        _whatever_is_raised(path, "arrays of NumPy"),
-        path.open("rb") as opened,  # which NumPy would leave open where it is damaged
-        np.load(opened, allow_pickle=False) as file,
-    ):
-        if MODEL in file.files:
+    with _whatever_is_raised(path, "arrays of NumPy"):
+        arrays = Arrays(path, inflation=math.inf)
+        if MODEL in arrays.names:
             raise RefusedError(f"{path}: a model; expected data")
-        if reading.key is None and {*file.files} >= SPARSE:
+        if reading.key is None and {*arrays.names} >= SPARSE:
+            for name in arrays.names:
+                arrays.claim(name)
             X = scipy.sparse.load_npz(path)
             return Table(X.tocsr(), kind=f"SciPy sparse matrix, {X.nnz} stored entries")
-        name = _chosen(path, reading.key, file.files, file.files)
-        return Table(file[name], kind=f"NumPy array {name!r}")
+        name = _chosen(path, reading.key, arrays.names, arrays.names)
+        return Table(arrays[name], kind=f"NumPy array {name!r}")
 
 
 def _read_hdf5(path: Path, reading: Reading) -> Table:
@@ -224,7 +230,9 @@ def _an_array(path: Path, name: str, node: Any) -> Array:
 
 
 def _read_text(path: Path, reading: Reading) -> Table:
-    X, columns, rows = read_text(path, reading.header, reading.row_names, reading.drop)
+    X, columns, rows = read_text(
+        path, reading.header, reading.row_names, reading.drop, reading.missing, reading.known
+    )
     named = [
         *(["columns named by the first line"] if columns else []),
         *(["rows named by the first column"] if rows else []),
@@ -252,7 +260,8 @@ def _write_hdf5(path: Path, new: Path, W: np.ndarray, columns: Sequence[str], ro
     buffer = BytesIO()  # since HDF5 does not survive a disk that is full
     with _library(path).File(buffer, "w") as file:
         file.create_dataset("W", data=W).attrs["columns"] = list(columns)
-    new.write_bytes(buffer.getbuffer())
+    with buffer.getbuffer() as content, new.open("xb") as whole:  # let go of it, whatever happens
+        whole.write(content)
 
 
 def _write_zarr(path: Path, new: Path, W: np.ndarray, columns: Any, rows: Any) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable
-from pathlib import Path
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from snmf import __version__
 from snmf._estimator import SNMF
 from snmf._minibatch import MiniBatchSNMF
+from snmf._npz import DAMAGE, Arrays, is_npz_with
 from snmf._whole import replacing
 from snmf.backends import Backend, owner
 
@@ -23,6 +23,8 @@ FORMAT = "snmf model"
 VERSION = 1  # of the format: raised where an older snmf could not read the file
 HEADER = "snmf_model"
 
+KINDS = "biuf"  # of arrays
+NUMBERS = ("penalty_", "rms_", "reconstruction_err_")
 CLASSES: dict[str, type] = {"SNMF": SNMF, "MiniBatchSNMF": MiniBatchSNMF, "Backend": Backend}
 
 
@@ -34,7 +36,8 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
     model : SNMF
         Fitted. Arrays on a device are saved as NumPy arrays.
     path : path-like
-        By custom it ends in ``.npz``. The file is written beside it, and takes its place whole.
+        By custom it ends in ``.npz``. As `numpy.save` does, this replaces a file of that name,
+        whatever it is; the new one is written beside it, and takes its place whole.
 
     Raises
     ------
@@ -42,6 +45,8 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
         If the model is not fitted.
     TypeError
         If a parameter or an attribute is neither an array nor anything that JSON holds.
+    ValueError
+        If fitted numbers are not finite, which `load` would refuse.
     OSError
         If the file cannot be written; what was there is as it was.
 
@@ -77,6 +82,7 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
         "parameters": {name: _pack(value, name, arrays) for name, value in parameters.items()},
         "attributes": {name: _pack(value, name, arrays) for name, value in attributes.items()},
     }
+    _check_values({**attributes, **arrays})
     text = np.frombuffer(json.dumps(header, ensure_ascii=False).encode(), np.uint8)
     with replacing(path) as new, new.open("xb") as file:
         np.savez(file, allow_pickle=False, **{HEADER: text}, **arrays)
@@ -100,13 +106,16 @@ def load(path: str | os.PathLike[str], *, classes: Iterable[type] = ()) -> Any:
     Raises
     ------
     ValueError
-        If the file is no model file, is damaged, or needs a newer snmf or a class not given.
+        If the file is no model file, is damaged, or needs a newer snmf or a class not given; if
+        its arrays are not what its header says, or not finite. Nothing is read before what
+        arrays claim of themselves agrees with the size of the file.
     OSError
         If it cannot be read.
     """
     known = CLASSES | {cls.__name__: cls for cls in classes}
-    header, arrays = read_header(path), _Arrays(path)
+    header, arrays = _opened(path)
     try:
+        _check_claims(header["attributes"], arrays)
         cls = _known_class(header["class"], known)
         parameters = {n: _unpack(v, arrays, known) for n, v in header["parameters"].items()}
         attributes = {n: _unpack(v, arrays, known) for n, v in header["attributes"].items()}
@@ -115,20 +124,17 @@ def load(path: str | os.PathLike[str], *, classes: Iterable[type] = ()) -> Any:
             raise ValueError(f"attributes that are not data: {taken}")
         vars(model).update(attributes)
         check_is_fitted(model)
-        _check_shapes(model)
+        _check_values(_flat(attributes))
     except RefusedError:
         raise
-    except (*DAMAGE, AttributeError) as error:
+    except DAMAGE as error:
         raise _refusal(path, f"got one that is damaged ({error})") from error
     return model
 
 
 def is_model(path: str | os.PathLike[str]) -> bool:
     """Whether that is the name of a file that claims to be a model."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as file:
-        return f"{HEADER}.npy" in file.namelist()
+    return is_npz_with(path, HEADER)
 
 
 def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -139,7 +145,15 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
     ValueError
         If it is no model file, or of a newer format.
     """
-    arrays = _Arrays(path)
+    return _opened(path)[0]
+
+
+def _opened(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Arrays]:
+    """The header of a model file, and its arrays."""
+    try:
+        arrays = Arrays(path)
+    except DAMAGE as error:
+        raise _refusal(path, f"got something else, or one that is damaged ({error})") from error
     if HEADER not in arrays.names:
         raise _refusal(path, f"got an .npz with the arrays {arrays.names[:10]}")
     try:
@@ -154,11 +168,7 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"up to version {VERSION} of the format; got version {header['version']}, "
             f"written by {header.get('written_by')}. Upgrade snmf.",
         )
-    return header  # type: ignore[no-any-return]
-
-
-DAMAGE = (ValueError, TypeError, KeyError, EOFError, NotImplementedError, RuntimeError,
-          zipfile.BadZipFile, zlib.error)  # fmt: skip
+    return header, arrays
 
 
 class RefusedError(ValueError):
@@ -167,27 +177,6 @@ class RefusedError(ValueError):
 
 def _refusal(path: str | os.PathLike[str], what: str) -> ValueError:
     return RefusedError(f"{os.fspath(path)}: expected a model file of snmf, {what}")
-
-
-class _Arrays:
-    """The arrays of an .npz by name, each read whole, so that its checksum is looked at."""
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        with self.path.open("rb"):  # an OSError is one, not damage
-            pass
-        try:
-            with zipfile.ZipFile(self.path) as file:
-                broken = file.testzip()
-                self.names = [name.removesuffix(".npy") for name in file.namelist()]
-        except (*DAMAGE, OSError) as error:  # a seek to nowhere, too
-            raise _refusal(path, f"got something else, or one cut short ({error})") from error
-        if broken:
-            raise _refusal(path, f"got one that is damaged (in {broken})")
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        with np.load(self.path, allow_pickle=False) as file:
-            return file[name]  # type: ignore[no-any-return]
 
 
 def _class_name(value: Any) -> str:
@@ -206,13 +195,46 @@ def _known_class(name: str, known: dict[str, type]) -> Any:
     return known[name]
 
 
-def _check_shapes(model: Any) -> None:
-    shape = (model.n_components_, model.n_features_in_)
-    if model.components_.shape != shape or model.components_.dtype.kind != "f":
-        raise ValueError(
-            f"components_ must be of shape {shape}; got {model.components_.shape} of dtype "
-            f"{model.components_.dtype}"
-        )
+def _check_claims(attributes: dict[str, Any], arrays: Arrays) -> None:
+    """Refuse components that are not of the shape of the model, before they are read."""
+    shape = tuple(attributes[name] for name in ("n_components_", "n_features_in_"))
+    if not all(isinstance(length, int) and length > 0 for length in shape):
+        raise ValueError(f"n_components_ and n_features_in_ must be positive; got {shape}")
+    claim = arrays.claim(attributes["components_"]["name"])
+    _check_array("components_", shape, claim.shape, claim.dtype)
+
+
+def _check_values(values: dict[str, Any]) -> None:
+    """Refuse fitted numbers and arrays, by their names, that no fit gives."""
+    k, p = values["n_components_"], values["n_features_in_"]
+    shapes: dict[str, tuple[int, ...]] = {
+        "components_": (k, p),
+        "_stream.H": (k, p),
+        "_stream.S": (k, p),
+        "_stream.T": (k, k),
+    }
+    if "loss_curve_" in values:
+        shapes["loss_curve_"] = (values["n_iter_"] + 1,)
+    for name in shapes.keys() & values.keys():
+        A = values[name]
+        _check_array(name, shapes[name], A.shape, A.dtype)
+        if not np.isfinite(A).all():
+            raise ValueError(f"{name} must be finite; it has NaN or infinity")
+    for name in values.keys() & NUMBERS:
+        value = values[name]
+        if not (isinstance(value, Real) and 0 <= float(value) < math.inf):
+            raise ValueError(f"{name} must be a finite number from 0; got {value!r}")
+
+
+def _check_array(name: str, wanted: tuple[int, ...], shape: tuple[int, ...], dtype: Any) -> None:
+    if shape != wanted or dtype.kind != "f":
+        raise ValueError(f"{name} must be of shape {wanted} and of floats; got {shape} of {dtype}")
+
+
+def _flat(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Attributes, and the items of those that are dictionaries, by the names of `_pack`."""
+    items = [(name, value) for name, value in attributes.items() if isinstance(value, dict)]
+    return attributes | {f"{name}.{key}": v for name, value in items for key, v in value.items()}
 
 
 def _pack(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
@@ -236,7 +258,7 @@ def _pack(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
         return {"is": "Backend", "class": _class_name(value), "state": state}
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         host = owner(value).to_host(value)
-        if host.dtype.kind in "biuf":
+        if host.dtype.kind in KINDS:
             arrays[name] = host
             return {"is": "array", "name": name}
         if host.dtype.kind in "OU" and all(isinstance(item, str) for item in host.flat):
@@ -247,12 +269,22 @@ def _pack(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
     )
 
 
-def _unpack(value: Any, arrays: _Arrays, known: dict[str, type]) -> Any:
+def _unpack(value: Any, arrays: Arrays, known: dict[str, type]) -> Any:
     if not isinstance(value, dict):
         return value
 
     def again(value: Any) -> Any:
         return _unpack(value, arrays, known)
+
+    def array() -> np.ndarray:
+        name = value["name"]
+        if (dtype := arrays.claim(name).dtype).kind not in KINDS:
+            raise ValueError(f"{name} must be of numbers; got dtype {dtype}")
+        return arrays[name]
+
+    def strings() -> np.ndarray:
+        kind = np.dtype(value["dtype"]).kind  # of what width the strings say themselves
+        return np.array(value["items"], dtype={"O": object, "U": str}[kind])
 
     def backend() -> Backend:
         cls = _known_class(value["class"], known)
@@ -268,8 +300,8 @@ def _unpack(value: Any, arrays: _Arrays, known: dict[str, type]) -> Any:
         return rng
 
     kinds: dict[str, Callable[[], Any]] = {
-        "array": lambda: arrays[value["name"]],
-        "strings": lambda: np.array(value["items"], dtype=value["dtype"]),
+        "array": array,
+        "strings": strings,
         "list": lambda: [again(item) for item in value["items"]],
         "tuple": lambda: tuple(again(item) for item in value["items"]),
         "dict": lambda: {key: again(item) for key, item in value["items"].items()},

@@ -115,7 +115,7 @@ def check_output(out: Any, X: Any, shape: tuple[int, int], dtype: str) -> None:
     if not isinstance(out, str | os.PathLike) or Path(out).suffix != ".npy":
         raise ValueError(f"out must be the path of a .npy file to write; got {out!r}")
     path = check_replaceable(out)
-    file = getattr(X, "file", None)
+    file = _file_below(X)
     if file and path.exists() and path.samefile(file):
         raise ValueError(f"out must not be the file of X; got {str(path)!r}")
     size, free = math.prod(shape) * np.dtype(dtype).itemsize, shutil.disk_usage(path.parent).free
@@ -123,3 +123,12 @@ def check_output(out: Any, X: Any, shape: tuple[int, int], dtype: str) -> None:
         raise OSError(
             errno.ENOSPC, f"W takes {size} bytes, and only {free} are free", str(path.parent)
         )
+
+
+def _file_below(X: Any) -> Any:
+    """The file that X lies in, if it is known; None if not: of a `Store`, of views of a map."""
+    file = getattr(X, "file", None)
+    X = X.data if hasattr(X, "nnz") else X
+    while file is None and isinstance(X, np.ndarray):
+        file, X = getattr(X, "filename", None), X.base
+    return file

@@ -1,9 +1,11 @@
 """Fits that are stopped go on as if they had not been; and fits that go on from the last."""
 
+import dataclasses
 import errno
 import functools
 import os
 import random
+import signal
 import subprocess
 import sys
 import textwrap
@@ -11,6 +13,7 @@ import time
 import tracemalloc
 import warnings
 import zipfile
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -90,6 +93,10 @@ FITS = {
     "wide": (planted(n=40, p=300), {"init": "random"}),
     "huge": (1e200 * planted(), {"n_jobs": 2}),
     "a generator": (planted(), {"random_state": lambda: np.random.RandomState(5), "n_init": 2}),
+    "another generator": (
+        planted(),
+        {"random_state": lambda: np.random.RandomState(np.random.PCG64(5)), "n_init": 2},
+    ),
     "strict": (planted(), {"backend": Backend("array_api_strict")}),
     "torch": (planted(), {"backend": "torch"}),
     "jax": (planted(dtype="float32"), {"backend": "jax"}),
@@ -201,6 +208,151 @@ def test_the_estimator_goes_on_too(tmp_path):
     snmf.save(model.fit(X), tmp_path / "model.npz")
     np.testing.assert_array_equal(snmf.load(tmp_path / "model.npz").components_, whole.components_)
     assert [file.name for file in tmp_path.iterdir()] == ["model.npz"]
+
+
+# Interrupted
+
+
+def _before_every_pass(patch, hook):
+    solve = snmf._factorize.solve
+
+    def watched(state, advance, **given):
+        return solve(state, lambda *point: hook() or advance(*point), **given)
+
+    patch.setattr(snmf._factorize, "solve", watched)
+
+
+def interrupted(fit, path, at, what=None, error=KeyboardInterrupt):
+    """Raise before the pass, or the call of a function, of that number."""
+    count = iter(range(1, 10_000))
+
+    def stop_there():
+        if next(count) == at:
+            raise error
+
+    with pytest.MonkeyPatch.context() as patch:
+        if what is None:
+            _before_every_pass(patch, stop_there)
+        else:
+            call = getattr(*what)
+            patch.setattr(*what, lambda *given, **named: stop_there() or call(*given, **named))
+        with pytest.raises(error):
+            fit(checkpoint=path)
+
+
+def passes(fit, **given):
+    """The result, and how many passes it took."""
+    made = []
+    with pytest.MonkeyPatch.context() as patch:
+        _before_every_pass(patch, lambda: made.append(1))
+        return fit(**given), len(made)
+
+
+@pytest.mark.parametrize("name", FITS)
+@pytest.mark.parametrize("at", [1, 6])
+def test_a_fit_that_is_interrupted_writes_where_it_stands(name, at, tmp_path):
+    fit, path = fit_of(name), tmp_path / "fit.checkpoint"
+    whole, in_all = passes(fit)
+    interrupted(fit, path, at)
+    with np.load(path) as file:
+        assert len(_header(file)["curve"]) > at / 2 - 1
+    result, rest = passes(fit, checkpoint=path)
+    assert_same(result, whole)
+    assert rest <= in_all - at + 2  # the pass in which it was, and one made again at H itself
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, MemoryError, Stop])
+@pytest.mark.parametrize(
+    ("what", "at"),
+    [
+        ((Backend, "pass_over_block"), 45),  # in the middle of a pass
+        ((snmf._problem.Problem, "canonical"), 1),  # in the last step
+        ((snmf._problem.Problem, "start"), 2),  # between two restarts
+        ((_checkpoint.Checkpoint, "keep"), 4),
+        ((snmf._parts, "_write"), 1),  # of W
+    ],
+)
+def test_whatever_stops_it_and_wherever(error, what, at, tmp_path):
+    def fit(**given):
+        return factorize(
+            planted(), random_state=0, init="random", n_init=2, max_iter=12,
+            out=tmp_path / "W.npy", **given,
+        )  # fmt: skip
+
+    whole = fit()
+    whole = dataclasses.replace(whole, W=np.array(whole.W))
+    path = tmp_path / "fit.checkpoint"
+    interrupted(fit, path, at, what, error)
+    assert path.exists()
+    assert_same(fit(checkpoint=path), whole)
+    assert [file.name for file in tmp_path.iterdir()] == ["W.npy"]
+
+
+def test_one_that_is_interrupted_while_it_is_written_is_written_again(tmp_path):
+    fit = functools.partial(factorize, planted(), random_state=0, max_iter=12)
+    path = tmp_path / "fit.checkpoint"
+    timed = functools.partial(fit, checkpoint_interval=0)
+    interrupted(timed, path, 14, (_checkpoint, "_put"))  # of four a time: the second of the fourth
+    with np.load(path) as file:
+        assert len(_header(file)["curve"]) == 5
+    assert_same(fit(checkpoint=path), fit())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_is_full_does_not_hide_what_stopped_it(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(_checkpoint, "_put", full)
+    fit = functools.partial(factorize, planted(), random_state=0, max_iter=12)
+    with pytest.warns(RuntimeWarning, match="The checkpoint cannot be written: .*No space left"):
+        interrupted(fit, tmp_path / "fit.checkpoint", 5)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_fails_before_the_first_pass_writes_nothing(tmp_path):
+    path = tmp_path / "fit.checkpoint"
+    with pytest.raises(ValueError, match="NaN in row 1"):
+        factorize(np.array([[1.0, 2.0], [np.nan, 1.0]]), checkpoint=path)
+    assert not path.exists()
+
+
+def test_the_checkpoint_is_no_file_of_weights(tmp_path):
+    path = tmp_path / "W.npy"
+    with pytest.raises(ValueError, match="out and checkpoint must be two files"):
+        factorize(planted(), out=path, checkpoint=tmp_path / "." / "W.npy")
+    assert not path.exists()
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer")
+def test_a_signal_at_any_moment(tmp_path):
+    X = planted(n=2000, p=30)
+    fit = functools.partial(
+        factorize, X, random_state=0, init="random", n_init=2, max_iter=15, n_jobs=1
+    )
+    began = time.perf_counter()
+    whole = fit()
+    took, dice, saved = time.perf_counter() - began, random.Random(0), 0
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        for number in range(20):
+            path = tmp_path / f"{number}.checkpoint"
+            with suppress(KeyboardInterrupt):
+                signal.setitimer(signal.ITIMER_REAL, dice.uniform(0.1, 0.9) * took)
+                fit(checkpoint=path, checkpoint_interval=number % 2 * 3600)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            saved += path.exists()
+            assert_same(fit(checkpoint=path), whole)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert saved > 10
+    assert not list(tmp_path.iterdir())
 
 
 # Killed
@@ -338,7 +490,7 @@ def test_a_damaged_file_is_refused_and_stays(path):
         other,
     ):
         path.write_bytes(bad)
-        with pytest.raises(ValueError, match=r"fit.npz' cannot be read: .* Delete it to start"):
+        with pytest.raises(ValueError, match=r"fit.npz' cannot be read: .* delete it to start"):
             factorize(planted(), random_state=0, max_iter=12, checkpoint=path)
         assert path.read_bytes() == bad
 
@@ -346,6 +498,86 @@ def test_a_damaged_file_is_refused_and_stays(path):
 def _saved_elsewhere(path):
     np.savez(path.with_name("other.npz"), W=np.ones(3), X=np.array([{}], dtype=object))
     return path.with_name("other.npz").read_bytes()
+
+
+def _rewritten(path, change, arrays):
+    with np.load(path) as file:
+        contents, header = dict(file), _header(file)
+    change(header)
+    text = np.frombuffer(_checkpoint.json.dumps(header).encode(), np.uint8)
+    W = contents.pop("W")
+    contents |= {_checkpoint.HEADER: text, **arrays, "W": arrays.get("W", W)}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in contents.items():
+            _checkpoint._put(archive, name, len(array), [array])
+
+
+BAD = {
+    "H": [{"H": np.full((4, 12), np.nan)}, "H must be finite"],
+    "before": [{"before": np.full((4, 12), np.inf)}, "before must be finite"],
+    "W": [{"W": np.full((207, 4), np.nan)}, "W must be finite and nonnegative"],
+    "negative": [{"W": -np.ones((207, 4))}, "W must be finite and nonnegative"],
+    "short": [{"W": np.ones((206, 4))}, r"W must be of shape \(207, 4\).*got \(206, 4\)"],
+    "narrow": [{"W": np.ones((207, 3))}, r"W must be of shape \(207, 4\)"],
+    "whole": [{"W": np.ones((207, 4), int)}, "of floats; got .* int64"],
+    "wide": [{"H": np.ones((4, 13)), "before": np.ones((4, 13))}, r"must be of shape \(4, 12\)"],
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_arrays_that_no_fit_gives_are_refused(path, name):
+    arrays, words = BAD[name]
+    _rewritten(path, lambda header: None, arrays)
+    with pytest.raises(ValueError, match=f"fit.npz' cannot be read: .*{words}"):
+        factorize(planted(), random_state=0, max_iter=12, checkpoint=path)
+
+
+def test_an_error_of_others_is_not_taken_for_damage(path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "no room for W")
+
+    monkeypatch.setattr(_rows.Rows, "made", full)
+    before = path.read_bytes()
+    with pytest.raises(OSError, match="no room for W"):
+        factorize(planted(), random_state=0, max_iter=12, checkpoint=path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda h: h.update(curve=[]), "objectives must be finite"),
+        (lambda h: h.update(curve=[1.0, float("nan")]), "objectives must be finite"),
+        (lambda h: h.update(beta=float("nan")), "beta"),
+        (lambda h: h.update(restart="0"), "restart"),
+        (lambda h: h.update(best={"converged": True}), "missing"),
+        (lambda h: h.update(random_state={"state": 1}), "state dictionary"),
+        (lambda h: h.update(data=None), "its data is None"),
+        (lambda h: h.update(random_state=3), "its random_state is 3"),
+        (lambda h: h.pop("moved"), "moved"),
+        (lambda h: h.update(format=7), "its format is 7"),
+    ],
+)
+def test_so_are_headers(path, change, words):
+    _rewritten(path, change, {})
+    with pytest.raises(ValueError, match=f"fit.npz' cannot be read: .*{words}"):
+        factorize(planted(), random_state=0, max_iter=12, checkpoint=path)
+
+
+def test_what_an_array_claims_is_checked_before_it_is_read(path):
+    with zipfile.ZipFile(path) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    for name, shape in (("H", (4, 2**40)), ("W", (2**40, 4))):
+        with zipfile.ZipFile(path, "w") as archive:
+            for entry, content in contents.items():
+                with archive.open(entry, "w") as stream:
+                    if entry == f"{name}.npy":
+                        header = {"descr": "<f8", "fortran_order": False, "shape": shape}
+                        np.lib.format.write_array_header_2_0(stream, header)
+                    else:
+                        stream.write(content)
+        with pytest.raises(ValueError, match=f"cannot be read: {name} says that it is of shape"):
+            factorize(planted(), random_state=0, max_iter=12, checkpoint=path)
 
 
 @pytest.mark.parametrize(
@@ -393,7 +625,7 @@ def test_a_full_disk_is_a_warning_and_the_last_checkpoint_stays(at, path, monkey
         put(archive, *given)
 
     monkeypatch.setattr(_checkpoint, "_put", full)
-    monkeypatch.setattr(_checkpoint.Checkpoint, "remove", lambda self: None)
+    monkeypatch.setattr(_checkpoint.Checkpoint, "_remove", lambda self: None)
     fit = functools.partial(factorize, planted(), random_state=0, max_iter=12)
     with pytest.warns(RuntimeWarning, match="The checkpoint cannot be written: .*No space left"):
         result = fit(checkpoint=path, checkpoint_interval=0)

@@ -2,9 +2,12 @@
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,28 +28,30 @@ from snmf.backends import ADAPTERS
 posix = pytest.mark.skipif(os.name != "posix", reason="signals, pipes and pseudo-terminals")
 
 
-def test_demo_prints_what_a_person_wants_to_see_and_saves_the_factors(tmp_path, capsys):
-    output = tmp_path / "factors.npz"
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_demo_prints_what_a_person_wants_to_see_and_saves_the_model(folder, capsys):
+    output = folder / "demo model.npz"
     assert __main__.main(["demo", "-o", str(output)]) == 0
     shown = capsys.readouterr().out
-    for words in (
-        "1797 images of 64 pixels",
-        "SVD bound",
-        "iterations",
-        "stopped because",
-        "saved",
-    ):
+    for words in ("1797 images of 64 pixels", "SVD bound", "iterations", "W (1797, 16) ≥ 0"):
         assert words in shown
     X = load_digits().data
     X = X - X.mean(axis=0)
-    with np.load(output, allow_pickle=False) as saved:
-        W, H = saved["W"], saved["H"]
-    assert W.shape == (1797, 16)
-    assert W.min() >= 0
-    error = np.linalg.norm(X - W @ H) / np.linalg.norm(X)
+    model = snmf.load(output)
+    error = np.linalg.norm(X - model.inverse_transform(model.transform(X))) / np.linalg.norm(X)
     assert f"relative error   {error:.4f}" in shown
     bound = np.linalg.norm(np.linalg.svd(X, compute_uv=False)[16:]) / np.linalg.norm(X)
     assert f"SVD bound        {bound:.4f}" in shown
+    command = shlex.split(re.search(r"to see it: snmf (.*)\)", shown)[1])
+    assert __main__.main(command) == 0
+    assert imread("parts.png").std() > 0
+    assert __main__.main(["info", str(output)]) == 0
+    assert "components       16" in capsys.readouterr().out
 
 
 def test_a_file_that_cannot_be_written_is_one_line(tmp_path, capsys):
@@ -66,12 +71,6 @@ def test_wrong_words_are_refused(arguments, capsys):
 
 X = np.random.default_rng(0).standard_normal((60, 5)).astype("float32")
 FIT = ("-k", "2", "--max-iter", "20", "--tol", "0")
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def run(*arguments):
@@ -282,16 +281,14 @@ def test_arrays_on_disk_are_not_loaded(files):
         ("a\tb\n1\t2\n3\t4", ["a", "b"], None, [[1, 2], [3, 4]]),
         ("\ufeffa, b\r\n1, 2\r\n\r\n3, 4\r\n", ["a", "b"], None, [[1, 2], [3, 4]]),
         (",a,b\n0,1,2\n1,3,4\n", ["a", "b"], ["0", "1"], [[1, 2], [3, 4]]),
-        (",0,1\nx,1,2\ny,3,4\n", ["0", "1"], ["x", "y"], [[1, 2], [3, 4]]),
         ("id,a,b\n7,1,2\n8,3,4\n", ["a", "b"], ["7", "8"], [[1, 2], [3, 4]]),
         ('"a","b"\n"x",1,2\n"y",3,4\n', ["a", "b"], ["x", "y"], [[1, 2], [3, 4]]),
         ('"x, or so",1,2\ny,3,4\n', None, ["x, or so", "y"], [[1, 2], [3, 4]]),
         ("1_1,1\n1_2,2\n", None, ["1_1", "1_2"], [[1], [2]]),
-        ("0,1,2\n5,6,7\n", ["0", "1", "2"], None, [[5, 6, 7]]),
         ("0,1\n5,6\n", None, None, [[0, 1], [5, 6]]),
         ("a\n1\n2\n", ["a"], None, [[1], [2]]),
         ("5\n", None, None, [[5]]),
-        ("1e-3,nan\n-2,.5\n", None, None, [[1e-3, np.nan], [-2, 0.5]]),
+        ("1e-3,4\n-2,.5\n", None, None, [[1e-3, 4], [-2, 0.5]]),
     ],
 )
 def test_tables_of_text(folder, text, columns, rows, values):
@@ -332,13 +329,13 @@ def test_long_tables_keep_what_their_beginning_says(folder):
         ),
         ("a,b c\n1,2\n3,x\n4,5\n", [], "--drop 'b c'"),
         ("1,2\n3,x\n4,5\n", [], "line 2, column 2: expected a number; got 'x'. To leave the col"),
-        ("a,b\n1,2\n3,\n", [], "line 3, column 2 ('b'): expected a number; got ''. Fill in"),
         ("a;b\n1,5;2\n3;4\n", [], "got '1,5'. Write decimals with a point"),
         (
             "a,b\n1,2\nq,3\n5,6\n",
             [],
             "line 3, column 1 ('a'): expected a number; got 'q'. If these",
         ),
+        ("a,b\n1,2\n3,1_2\n", [], "line 3, column 2 ('b'): expected a number; got '1_2'"),
         ('a,b\n"1\n",2\nx,"3\n"\n4,4\n', [], "line 5, column 1"),
         ("a,b\n1,2\n3\n", [], "line 3: expected 2 cells; got 1"),
         ("a,b\n1,2\n3,4,5\n", [], "line 3: expected 2 cells; got 3"),
@@ -366,6 +363,10 @@ def test_files_that_are_not_what_they_seem_are_refused(files, capsys):
         whole = Path(name).read_bytes()
         Path(f"cut-{name}").write_bytes(whole[: len(whole) // 2])
         assert "or damaged" in refused(capsys, "info", f"cut-{name}")
+    with zipfile.ZipFile("claims.npz", "w") as archive, archive.open("X.npy", "w") as entry:
+        header = {"descr": "<f8", "fortran_order": False, "shape": (3, 2**40)}
+        np.lib.format.write_array_header_1_0(entry, header)
+    assert "says that it is of shape (3, 1099511627776)" in refused(capsys, "info", "claims.npz")
     Path("empty.zarr").mkdir()
     assert "expected a Zarr array" in refused(capsys, "info", "empty.zarr")
 
@@ -412,8 +413,8 @@ def test_a_library_that_is_missing_is_named(files, capsys, monkeypatch):
 @pytest.mark.parametrize("name", ["W.npy", "W.csv", "W.tsv", "W.h5", "W.hdf5", "W.zarr"])
 def test_weights_are_written_to_the_bit(folder, capsys, name, dtype):
     np.save("X.npy", X.astype(dtype))
-    for _ in range(2):  # what is there is replaced
-        assert run("fit", "X.npy", *FIT, "-o", "m.npz", "--weights", name) == 0
+    for more in ([], ["--force"]):  # what is there is replaced
+        assert run("fit", "X.npy", *FIT, "-o", "m.npz", "--weights", name, *more) == 0
         W = read(Path(name)).X[:]
         wanted = snmf.SNMF(2, max_iter=20, tol=0, random_state=0).fit_transform(X.astype(dtype))
         np.testing.assert_array_equal(W.astype(dtype), wanted)
@@ -449,7 +450,7 @@ def test_models_and_data_that_do_not_fit_are_refused(files, capsys):
     csv("b,a,c,d,e\n1,2,3,4,5\n", "turned.csv")
     csv("a,b,c,d,f\n1,2,3,4,5\n", "other.csv")
     csv("a,b,c,d,e,f\n1,2,3,4,5,6\n", "more.csv")
-    csv("1,2,3,4,5\n6,7,8,9,1\n", "bare.csv")
+    csv("1,9,3,4,5\n6,7,8,9,1\n", "bare.csv")
     csv("1,2\n3,4\n", "narrow.csv")
     assert run("fit", "named.csv", "-k", "1", "-o", "m.npz") == 0
     capsys.readouterr()
@@ -458,11 +459,11 @@ def test_models_and_data_that_do_not_fit_are_refused(files, capsys):
     assert "that are not here: e" in refused(capsys, *go, "other.csv", "-o", "W.csv")
     assert "leave them out: --drop 'f'" in refused(capsys, *go, "more.csv", "-o", "W.csv")
     assert run(*go, "more.csv", "--drop", "f", "-o", "W.csv") == 0
-    assert run(*go, "bare.csv", "-o", "W.csv") == 0
+    assert run(*go, "bare.csv", "-o", "V.csv") == 0
     assert capsys.readouterr().err == ""
-    assert "expecting 5 features" in refused(capsys, *go, "narrow.csv", "-o", "W.csv")
-    assert "a model; expected data" in refused(capsys, *go, "m.npz", "-o", "W.csv")
-    assert "expected a model file" in refused(capsys, "transform", "a.npz", "a.npy", "-o", "W.csv")
+    assert "expecting 5 features" in refused(capsys, *go, "narrow.csv", "-o", "U.csv")
+    assert "a model; expected data" in refused(capsys, *go, "m.npz", "-o", "U.csv")
+    assert "expected a model file" in refused(capsys, "transform", "a.npz", "a.npy", "-o", "U.csv")
     assert "of 5 pixels" in refused(capsys, "plot", "m.npz", "-o", "p.png", "--image-shape", "2x3")
     X[3, 2], kept = np.nan, X[3, 2]
     np.save("nan.npy", X)
@@ -647,23 +648,157 @@ def test_numbers_of_components_are_compared(tmp_path, capsys):
     np.testing.assert_allclose(report["errors"], expected.errors)
     with pytest.raises(SystemExit, match="2"):
         __main__.main(["select", str(data), "-k", "3-2"])
-    assert __main__.main(["fit", str(data), "-k", "auto", "-o", str(tmp_path / "m.npz")]) == 0
+    fit = ["fit", str(data), "-k", "auto", "-o", str(tmp_path / "m.npz")]
+    assert __main__.main(fit) == 0
     assert snmf.load(tmp_path / "m.npz").n_components_ == 3
+    assert "components       3 (auto: " in capsys.readouterr().out
+    assert __main__.main([*fit, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["components"] == 3
 
 
-def test_missing_values_and_locality_reach_the_fit(tmp_path, capsys):
-    X = np.random.default_rng(0).standard_normal((40, 6))
-    np.save(tmp_path / "X.npy", X)
-    X[3, 2] = np.nan
-    np.save(tmp_path / "holes.npy", X)
-    model = str(tmp_path / "m.npz")
-    assert __main__.main(["fit", str(tmp_path / "holes.npy"), "-k", "2", "-o", model]) == 1
-    assert "got NaN in row 3, column 2" in capsys.readouterr().err
-    missing = ["fit", str(tmp_path / "holes.npy"), "-k", "2", "-o", model, "--missing"]
-    assert __main__.main(missing) == 0
-    assert np.isfinite(snmf.load(model).transform(X)).all()
-    assert (
-        __main__.main(["fit", str(tmp_path / "X.npy"), "-k", "2", "-o", model, "--locality", "2"])
-        == 0
+@pytest.fixture
+def holes(folder):
+    """A table with missing values, as .npy and as .csv in many spellings."""
+    A = np.random.default_rng(0).standard_normal((40, 6))
+    np.save("whole.npy", A)
+    spellings = ["", "NA", "n/a", "null", " NaN ", "None", "-nan", "?", "#N/A", "<NA>"]
+    text = [[f"{v:.6g}" for v in a] for a in A]
+    for i, spelling in enumerate(spellings):
+        A[3 * i, i % 6], text[3 * i][i % 6] = np.nan, spelling
+    np.save("holes.npy", A)
+    csv("\n".join([",".join("abcdef"), *(",".join([*line]) for line in text)]), "holes.csv")
+    return A
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_missing_values_are_read_where_it_is_said(holes, capsys):
+    fit = ("fit", "-k", "2", "-o", "m.npz", "--tol", 0, "--max-iter", 20)
+    assert run(*fit, "holes.csv", "--missing") == 0
+    said = capsys.readouterr()
+    assert "missing values   10 (4.2%)" in said.out
+    assert said.err == ""
+    of_text = snmf.load("m.npz").components_
+    assert run(*fit, "holes.npy", "--missing") == 0
+    np.testing.assert_allclose(snmf.load("m.npz").components_, of_text, atol=1e-4)
+    assert run("transform", "m.npz", "holes.csv", "-o", "W.csv") == 0  # as the fit was
+    assert run("plot", "m.npz", "--kind", "weights", "--data", "holes.csv", "-o", "p.png") == 0
+    assert np.isfinite(read(Path("W.csv")).X).all()
+    assert np.isnan(read(Path("holes.csv"), Reading(missing=True)).X[0, 0])
+    capsys.readouterr()
+    assert run("info", "holes.csv", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["missing_values"] == 10
+    assert run("select", "holes.csv", "-k", "1,2", "--missing", "--json") == 0
+    errors = json.loads(capsys.readouterr().out)["errors"]
+    expected = snmf.select_n_components(holes, [1, 2], random_state=0).errors
+    np.testing.assert_allclose(errors, expected, rtol=1e-3)
+
+
+def test_missing_values_are_named_where_it_is_not_said(holes, capsys):
+    words = "holes.csv, line 2, column 1 ('a'): expected a number; got ''. If such values are "
+    fit = ("fit", "-k", "2", "-o", "n.npz")
+    assert f"{words}missing, fit with --missing" in refused(capsys, *fit, "holes.csv")
+    assert words in refused(capsys, "select", "holes.csv", "-k", "1,2")
+    words = "holes.npy: got NaN in row 0, column 0 (from 0). If such values are missing, fit with "
+    assert f"{words}--missing" in refused(capsys, *fit, "holes.npy")
+    assert words in refused(capsys, "select", "holes.npy", "-k", "1,2")
+    assert run(*fit, "whole.npy") == 0
+    capsys.readouterr()
+    assert words in refused(capsys, "transform", "n.npz", "holes.npy", "-o", "W.npy")
+    assert "line 2, column 1" in refused(capsys, "transform", "n.npz", "holes.csv", "-o", "W.npy")
+    csv("a,b\n1,2\n3,NaN\n4,inf\n", "other.csv")
+    assert "line 3, column 2 ('b'): expected a number; got 'NaN'. If" in refused(
+        capsys, *fit, "other.csv", "--force"
     )
-    assert snmf.load(model).locality == 2
+    csv("a,b\n1,2\n3,-inf\n4,inf\n", "other.csv")
+    assert "got infinity in row 1, column 1" in refused(capsys, *fit, "other.csv", "--force")
+    csv("a,b\n1,2\n3,x\n", "other.csv")
+    assert "got 'x'. To leave" in refused(capsys, *fit, "other.csv", "--missing", "--force")
+
+
+def test_sparse_data_hold_nothing_out(files, capsys):
+    assert "of a dense table; got a sparse" in refused(capsys, "select", "sparse.npz", "-k", "1,2")
+
+
+def test_locality_reaches_the_fit(folder):
+    np.save("X.npy", X)
+    assert run("fit", "X.npy", "-k", "2", "-o", "m.npz", "--locality", "2") == 0
+    assert snmf.load("m.npz").locality == 2
+
+
+def test_more_components_than_can_be_told_apart_are_noted(folder, capsys):
+    np.save("X.npy", np.random.default_rng(0).standard_normal((200, 7)))
+    note = "note: 9 components of 200 rows and 7 columns: no more than 7 are told apart by least"
+    fit = ("fit", "X.npy", "-o", "m.npz", "-k")
+    assert run(*fit, 9) == 0
+    assert note in capsys.readouterr().err
+    assert run(*fit, 7) == 0
+    assert "told apart" not in capsys.readouterr().err
+    assert run("select", "X.npy", "-k", "2,9", "--repeats", 1) == 0
+    assert note in capsys.readouterr().err
+    assert run(*fit, 9, "--json") == 0
+    assert note.removeprefix("note: ") in json.loads(capsys.readouterr().out)["notes"][0]
+
+
+def test_numbers_that_were_taken_for_names_are_a_note(folder, capsys):
+    A = np.random.default_rng(0).random((30, 5))
+    lines = [",".join([f"s{i}", *(f"{v:.4f}" for v in a)]) for i, a in enumerate(A)]
+    csv("\n".join(["sample,400,405,410,415,420", *lines]))
+    fit = ("fit", "table.csv", *FIT, "-o", "m.npz")
+    assert run(*fit) == 0
+    said = capsys.readouterr()
+    note = "line 1 was taken for column names: sample, 400, 405, 410, …; --no-header if it is data"
+    assert said.err == f"note: table.csv: {note}\n"
+    assert "samples          30 (s0, s1" in said.out
+    assert "features         5 (400, 405" in said.out
+    assert list(snmf.load("m.npz").feature_names_in_) == ["400", "405", "410", "415", "420"]
+    assert run(*fit, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["notes"] == [f"table.csv: {note}"]
+    assert run(*fit, "--header") == 0
+    assert capsys.readouterr().err == ""
+    assert run(*fit, "--no-header") == 0
+    assert snmf.load("m.npz").n_features_in_ == 5
+
+
+def test_models_of_streams_are_read_too(folder, capsys):
+    model = snmf.MiniBatchSNMF(2, random_state=0).partial_fit(X)
+    snmf.save(model, "m.npz")
+    np.save("X.npy", X)
+    assert run("info", "m.npz") == 0
+    shown = capsys.readouterr().out
+    assert "class            MiniBatchSNMF" in shown
+    assert "batches          1" in shown
+    assert run("transform", "m.npz", "X.npy", "-o", "W.npy") == 0
+    np.testing.assert_array_equal(np.load("W.npy"), model.transform(X))
+    assert run("plot", "m.npz", "-o", "p.png") == 0
+    capsys.readouterr()
+    convergence = ("plot", "m.npz", "--kind", "convergence", "-o", "c.png")
+    assert "MiniBatchSNMF keeps no loss curve" in refused(capsys, *convergence)
+
+
+@posix
+@pytest.mark.usefixtures("_interruptible")
+@pytest.mark.parametrize(("number", "code", "word"), [
+    (signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated"),
+])  # fmt: skip
+def test_a_fit_that_is_ended_within_the_first_minute_goes_on(folder, number, code, word):
+    np.save("X.npy", np.random.default_rng(0).standard_normal((20_000, 50)))
+    fit = ("fit", "X.npy", "-k", "10", "--tol", "0", "--max-iter", "100000", "-o", "m.npz")
+    checkpoint = ("--checkpoint", "fit.checkpoint")
+    code_of_it = (
+        "import sys, snmf._solve as s\nadvance = s.Alternation.advance\n"
+        "def told(*a): print('pass', file=sys.stderr, flush=True); return advance(*a)\n"
+        "s.Alternation.advance = told\nfrom snmf.__main__ import main\nsys.exit(main())"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(snmf.__file__).parents[1])}
+    command = [sys.executable, "-c", code_of_it, *fit, *checkpoint]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as running:
+        for _ in range(5):
+            assert running.stderr.readline() == "pass\n"
+        running.send_signal(number)
+        _, err = running.communicate()
+        assert running.returncode == code
+    assert err.splitlines()[-1] == f"snmf: {word}: the same command goes on from fit.checkpoint"
+    assert {path.name for path in folder.iterdir()} == {"X.npy", "fit.checkpoint"}
+    with np.load("fit.checkpoint") as file:
+        header = json.loads(file[_checkpoint.HEADER].tobytes())
+    assert len(header["curve"]) >= 4

@@ -24,9 +24,12 @@ MAY_IMPORT = {
     "snmf/__main__.py": {"snmf._command_line", "snmf._commands"},
     "snmf/_callbacks.py": {"snmf._factorize"},
     "snmf/_canonical.py": {"snmf._nnls", "snmf._rows"},
-    "snmf/_checkpoint.py": {"snmf._rows", "snmf._solve", "snmf._whole"},
+    "snmf/_checkpoint.py": {"snmf._npz", "snmf._rows", "snmf._solve", "snmf._whole"},
     "snmf/_command_line.py": {"snmf"},
-    "snmf/_commands.py": {"snmf", "snmf._files", "snmf._model_file", "snmf._whole", "snmf.plots"},
+    "snmf/_commands.py": {
+        "snmf", "snmf._files", "snmf._model_file", "snmf._outputs", "snmf._rows", "snmf._whole",
+        "snmf.plots",
+    },
     "snmf/_complaints.py": {"snmf._missing"},
     "snmf/_estimator.py": {
         "snmf._callbacks", "snmf._factorize", "snmf._rows", "snmf._selection", "snmf._transform",
@@ -37,8 +40,9 @@ MAY_IMPORT = {
         "snmf._problem", "snmf._progress", "snmf._rows", "snmf._solve", "snmf._transform",
         "snmf.backends",
     },
-    "snmf/_files.py": {"snmf._text", "snmf._whole"},
+    "snmf/_files.py": {"snmf._npz", "snmf._text", "snmf._whole"},
     "snmf/_given.py": {"snmf._options", "snmf.backends"},
+    "snmf/_header.py": set(),
     "snmf/_init.py": {"snmf._updates", "snmf._nnls", "snmf._svd"},
     "snmf/_local.py": {"snmf._nnls", "snmf._quadratic", "snmf._solve", "snmf._updates"},
     "snmf/_minibatch.py": {
@@ -47,10 +51,14 @@ MAY_IMPORT = {
     },
     "snmf/_missing.py": {"snmf._nnls", "snmf._quadratic", "snmf._solve"},
     "snmf/_model_file.py": {
-        "snmf", "snmf._estimator", "snmf._minibatch", "snmf._whole", "snmf.backends",
+        "snmf", "snmf._estimator", "snmf._minibatch", "snmf._npz", "snmf._whole", "snmf.backends",
     },
     "snmf/_nnls.py": {"snmf._quadratic"},
+    "snmf/_npz.py": set(),
     "snmf/_options.py": {"snmf._init", "snmf.backends"},
+    "snmf/_outputs.py": {
+        "snmf._checkpoint", "snmf._files", "snmf._model_file", "snmf._whole",
+    },
     "snmf/_parts.py": {"snmf._whole"},
     "snmf/_passive.py": set(),
     "snmf/_problem.py": {
@@ -65,7 +73,7 @@ MAY_IMPORT = {
     "snmf/_stored.py": {"snmf._parts", "snmf._rows"},
     "snmf/_stream.py": {"snmf._init", "snmf._rows", "snmf._solve", "snmf._updates"},
     "snmf/_svd.py": set(),
-    "snmf/_text.py": set(),
+    "snmf/_text.py": {"snmf._header"},
     "snmf/_transform.py": {
         "snmf._given", "snmf._local", "snmf._missing", "snmf._nnls", "snmf._parts", "snmf._rows",
         "snmf.backends",

@@ -1,9 +1,13 @@
 """Saved models: what comes back is what was saved, to the bit, or an error that says why not."""
 
+import copy
+import io
 import json
 import os
 import subprocess
 import sys
+import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -183,6 +187,20 @@ def rewritten(path, change=lambda header: None, **arrays):
         (lambda h: h["attributes"].update(n_components_=4), {}, r"shape \(4, 6\)"),
         (lambda h: h["attributes"].update(penalty_={"is": "code"}), {}, "damaged .'code'"),
         (lambda h: h.pop("attributes"), {}, "damaged .'attributes'"),
+        (lambda h: h["attributes"].update(n_components_=-3, n_features_in_=-6), {}, "be positive"),
+        (lambda h: h["attributes"].update(n_components_=True), {}, r"shape \(True, 6\)"),
+        (lambda h: h["attributes"].update(n_iter_=7), {}, r"loss_curve_ must be of shape \(8,\)"),
+        (lambda h: h["attributes"].update(penalty_=float("nan")), {}, "penalty_ must be a finite"),
+        (lambda h: h["attributes"].update(penalty_=-1.0), {}, "penalty_ must be a finite"),
+        (lambda h: h["attributes"].update(rms_=float("inf")), {}, "rms_ must be a finite .* inf"),
+        (lambda h: h["attributes"].update(rms_="1"), {}, "rms_ must be a finite .* '1'"),
+        (lambda h: h["attributes"].update(reconstruction_err_=None), {}, "err_ must be a finite"),
+        (lambda h: None, {"components_": np.full((3, 6), np.nan)}, "components_ must be finite"),
+        (lambda h: None, {"components_": np.full((3, 6), np.inf)}, "components_ must be finite"),
+        (lambda h: None, {"components_": np.ones((3, 6), int)}, "of floats; got .* of int64"),
+        (lambda h: None, {"components_": np.ones((3, 5))}, r"of shape \(3, 6\) and of floats; got"),
+        (lambda h: None, {"loss_curve_": np.full(31, np.nan)}, "loss_curve_ must be finite"),
+        (lambda h: None, {"loss_curve_": np.array(["a"] * 31)}, "loss_curve_ must be of numbers"),
         (lambda h: None, {"components_": np.array(["a"])}, "shape"),
         (lambda h: None, {"components_": np.array([{}])}, "damaged .*allow_pickle=False"),
         (lambda h: None, {"snmf_model": np.zeros(3)}, "damaged"),
@@ -196,6 +214,117 @@ def test_a_file_that_says_otherwise_is_refused(tmp_path, change, arrays, words):
     with pytest.raises(ValueError, match=words) as refusal:
         snmf.load(path)
     assert "class '" in str(refusal.value) or str(path) in str(refusal.value)
+
+
+def entries(path):
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def archived(path, contents, compression=zipfile.ZIP_STORED):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of names that are there twice
+        with zipfile.ZipFile(path, "w", compression) as archive:
+            for name, content in contents:
+                archive.writestr(name, content)
+
+
+def claiming(shape, descr="<f8", data=b"", version=(1, 0)):
+    """A .npy that says so of itself."""
+    file = io.BytesIO()
+    header = {"descr": descr, "fortran_order": False, "shape": shape}
+    getattr(np.lib.format, f"write_array_header_{version[0]}_0")(file, header)
+    return file.getvalue() + data
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (claiming((3, 2**40)), r"components_ says that it is of shape \(3, 1099511627776\)"),
+        (claiming((3, 2**40), version=(2, 0)), "of 26388279066624 bytes; it has 0"),
+        (claiming((3, 6), data=bytes(3 * 6 * 8 + 1)), "of 144 bytes; it has 145"),
+        (claiming((3, 6), data=bytes(3 * 6 * 8 - 1)), "of 144 bytes; it has 143"),
+        (claiming((-3, -6), data=bytes(3 * 6 * 8)), r"shape \(-3, -6\)"),
+        (claiming((2**62, 6), "|V0"), "must be of shape"),
+        (claiming((3, 6), "|O", bytes(3 * 6 * 8)), "allow_pickle=False"),
+        (b"\x93NUMPY\x03\x00" + bytes(200), "header of components_ cannot be read"),
+        (b"\x93NUMPY\x01\x00\x08\x00{'descr'" + bytes(200), "header of components_ cannot be"),
+        (b"", "header of components_ cannot be read"),
+    ],
+)
+def test_what_an_array_claims_is_checked_before_it_is_read(tmp_path, content, words):
+    path = tmp_path / "model.npz"
+    snmf.save(fitted(), path)
+    archived(path, {**entries(path), "components_.npy": content}.items())
+    with pytest.raises(ValueError, match=words) as refusal:
+        snmf.load(path)
+    assert f"{path}: expected a model file of snmf" in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ["components_", "loss_curve_", "snmf_model", "more"])
+def test_what_is_compressed_beyond_belief_is_not_read(tmp_path, name, monkeypatch):
+    path = tmp_path / "model.npz"
+    snmf.save(fitted(), path)
+    bomb = claiming((2**21, 3), data=bytes(3 * 8 * 2**21))
+    archived(path, {**entries(path), f"{name}.npy": bomb}.items(), zipfile.ZIP_DEFLATED)
+    monkeypatch.setattr(np.lib.format, "read_array", None)
+    with pytest.raises(ValueError, match=r"compressed from 503.* bytes to .*, beyond belief"):
+        snmf.load(path)
+
+
+def test_a_model_that_was_compressed_by_other_means_is_read(tmp_path):
+    path = tmp_path / "model.npz"
+    model = fitted()
+    snmf.save(model, path)
+    archived(path, entries(path).items(), zipfile.ZIP_DEFLATED)
+    same(model, snmf.load(path), X)
+
+
+def test_arrays_that_lie_over_one_another_or_are_there_twice_are_refused(tmp_path):
+    path = tmp_path / "model.npz"
+    snmf.save(fitted(), path)
+    archived(path, [*entries(path).items(), *entries(path).items()])
+    with pytest.raises(ValueError, match="two arrays of one name"):
+        snmf.load(path)
+    inner = claiming((2**17, 8), data=bytes(8 * 8 * 2**17))
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.npy", inner)
+        for i in range(1000):  # the same bytes, of a thousand names
+            entry = copy.copy(archive.infolist()[0])
+            entry.filename = entry.orig_filename = f"a{i}.npy"
+            archive.filelist.append(entry)
+    with pytest.raises(ValueError, match="lie over one another"):
+        snmf.load(path)
+
+
+def test_what_load_refuses_is_not_saved(tmp_path):
+    for change in (
+        {"components_": np.full((3, 6), np.nan)},
+        {"components_": np.ones((3, 5))},
+        {"penalty_": float("inf")},
+    ):
+        model = fitted()
+        vars(model).update(change)
+        with pytest.raises(ValueError, match=next(iter(change))):
+            snmf.save(model, tmp_path / "model.npz")
+    stream = snmf.MiniBatchSNMF(2, random_state=0).fit(X)
+    stream._stream["S"][0, 0] = np.nan
+    with pytest.raises(ValueError, match=r"_stream.S must be finite"):
+        snmf.save(stream, tmp_path / "model.npz")
+    assert not any(tmp_path.iterdir())
+
+
+def test_strings_take_the_room_that_they_need(tmp_path):
+    path = tmp_path / "model.npz"
+    model = fitted()
+    model.note_ = np.array([["a", "bc"]])
+    snmf.save(model, path)
+
+    def change(header):
+        header["attributes"]["note_"]["dtype"] = "<U100000000"
+
+    rewritten(path, change)
+    np.testing.assert_array_equal(snmf.load(path).note_, model.note_)
 
 
 def test_any_byte_that_is_damaged_is_noticed_or_harmless(tmp_path):
