@@ -29,6 +29,7 @@ from dask.base import get_scheduler
 from scipy.sparse import issparse, vstack
 from threadpoolctl import threadpool_limits
 
+from snmf._entries import numbers, refuse_others
 from snmf._rows import NotFiniteError, Rows, RowWise, working_dtype
 from snmf.backends import Backend, adapter
 
@@ -73,9 +74,13 @@ class Adapter(Backend):
             raise ValueError(f"Expected 2D array, got an array of {X.ndim} dimensions instead")
         if X.dtype.kind == "c":
             raise ValueError("Complex data not supported")
-        if X.dtype.kind not in "biuf":
-            raise ValueError(f"X must hold real numbers; got dtype {X.dtype}")
+        if X.dtype.kind == "O":
+            X = X.map_blocks(_numbers, dtype="float64", meta=np.empty((0, 0)))
+        refuse_others(X)
         return X if len(X.chunks[1]) == 1 else X.rechunk({1: -1})
+
+    def outline(self, X: Any) -> Any:
+        return X._meta if hasattr(X, "to_dask_array") else X
 
     def sized(self, X: Any) -> Any:
         if np.isnan(X.shape[0]):
@@ -118,6 +123,11 @@ class Adapter(Backend):
         return A.map_blocks(
             _product, self.chunks, B, chunks=(A.chunks[0], (B.shape[1],)), meta=A._meta
         )
+
+
+def _numbers(chunk: Array, block_info: Any = None) -> np.ndarray:
+    start = block_info[0]["array-location"][0][0]
+    return numbers(np.asarray(chunk), 0 if np.isnan(start) else int(start))
 
 
 def _of_chunk(

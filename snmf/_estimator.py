@@ -60,7 +60,7 @@ class Components(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
                 f"and device as those passed to fit(), {fitted.place}; got {source.place}"
             )
         data = owner(X).check(X)
-        validate_data(self, X, reset=False, skip_check_array=True)
+        validate_data(self, owner(X).outline(X), reset=False, skip_check_array=True)
         return data
 
     def _fitted(self) -> dict[str, Any]:
@@ -414,7 +414,7 @@ class SNMF(CallbackSupportMixin, Components):  # type: ignore[misc]
     @with_callbacks  # type: ignore[untyped-decorator]
     def _fit(self, X: Any, y: Any, **given: Any) -> Factorization:
         data, fitted = owner(X).sized(owner(X).check(X)), copy(self)
-        validate_data(fitted, X, skip_check_array=True)
+        validate_data(fitted, owner(X).outline(X), skip_check_array=True)
         features = ("n_features_in_", "feature_names_in_")
         seen = {name: value for name, value in vars(fitted).items() if name in features}
         callback = reporter(self, X, y, seen)

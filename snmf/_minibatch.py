@@ -363,12 +363,12 @@ class MiniBatchSNMF(Components):
 
     def _checked(self, X: Any) -> tuple[Backend, Array]:
         """The backend that does the arithmetic, and X as an array of it."""
-        if hasattr(X, "__dask_graph__"):
+        source = owner(X)
+        if source.namespace == "dask.array":
             raise ValueError(
                 "MiniBatchSNMF takes rows of this process; got a Dask collection. Give its blocks "
                 "to partial_fit, computed one by one, or all of it to SNMF"
             )
-        source = owner(X)
         data = source.check(X)
         validate_data(self, X, reset=not hasattr(self, "_stream"), skip_check_array=True)
         ops = choose(self.backend, source, self.device)
