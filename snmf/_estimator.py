@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from snmf._callbacks import CallbackSupportMixin, reporter, with_callbacks
 from snmf._factorize import Factorization, factorize
+from snmf._options import check_random_state
 from snmf._rows import working_dtype
 from snmf._selection import automatic, sampled_rows
 from snmf._transform import Explained, exact_transform, exact_weights
@@ -177,7 +177,7 @@ class SNMF(CallbackSupportMixin, Components):  # type: ignore[misc]
         The most iterations. One is one pass over the rows of X.
     progress_bar : bool, default=True
         Show a bar on a terminal or in a notebook.
-    random_state : int, RandomState instance or None, default=None
+    random_state : int, RandomState or Generator instance, or None, default=None
         The seed of the start. The same seed gives the same bits; on a device, to rounding.
     sparsity : float, default=0.0
         How much a weight costs: λ = sparsity × the root-mean-square norm of the rows of X.

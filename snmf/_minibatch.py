@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse, vstack
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 from sklearn.utils.validation import validate_data
 
 from snmf import _complaints, _init
 from snmf._estimator import Components
 from snmf._given import check_factor
-from snmf._options import ALL_ZERO, PARAMETERS, UPDATES
+from snmf._options import ALL_ZERO, PARAMETERS, UPDATES, check_random_state
 from snmf._progress import progress
 from snmf._rows import Rows, cut, measure, working_dtype
 from snmf._stream import Stream, start, step
@@ -61,7 +60,7 @@ class MiniBatchSNMF(Components):
         The most epochs. One is one pass over the rows of X.
     progress_bar : bool, default=True
         Show a bar on a terminal or in a notebook.
-    random_state : int, RandomState instance or None, default=None
+    random_state : int, RandomState or Generator instance, or None, default=None
         The seed of the start and of the order of the rows.
     sparsity : float, default=0.0
         How much a weight costs: λ = sparsity × the root-mean-square norm of the rows seen so far.

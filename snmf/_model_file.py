@@ -23,6 +23,7 @@ FORMAT = "snmf model"
 VERSION = 1  # of the format: raised where an older snmf could not read the file
 HEADER = "snmf_model"
 
+BIT_GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")  # of a random_state
 CLASSES: dict[str, type] = {"SNMF": SNMF, "MiniBatchSNMF": MiniBatchSNMF, "Backend": Backend}
 
 
@@ -229,11 +230,16 @@ def _pack(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
         named = {key: _pack(item, f"{name}.{key}", arrays) for key, item in value.items()}
         return {"is": "dict", "items": named}
-    if isinstance(value, np.random.RandomState):
-        return {"is": "RandomState", "state": _pack(value.get_state(), name, arrays)}
+    if isinstance(value, np.random.RandomState | np.random.Generator):
+        if isinstance(value, np.random.RandomState):
+            state = dict(value.get_state(legacy=False))
+        else:
+            state = dict(value.bit_generator.state)
+        if state["bit_generator"] in BIT_GENERATORS:
+            return {"is": type(value).__name__, "state": _pack(state, name, arrays)}
     if isinstance(value, Backend):
-        state = _pack(vars(value), name, arrays)
-        return {"is": "Backend", "class": _class_name(value), "state": state}
+        packed = _pack(vars(value), name, arrays)
+        return {"is": "Backend", "class": _class_name(value), "state": packed}
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         host = owner(value).to_host(value)
         if host.dtype.kind in "biuf":
@@ -263,8 +269,15 @@ def _unpack(value: Any, arrays: _Arrays, known: dict[str, type]) -> Any:
         return made
 
     def random_state() -> np.random.RandomState:
-        rng = np.random.RandomState()
-        rng.set_state(again(value["state"]))
+        state = again(value["state"])
+        rng = np.random.RandomState(_bit_generator(state))
+        rng.set_state(state)
+        return rng
+
+    def generator() -> np.random.Generator:
+        state = again(value["state"])
+        rng = np.random.Generator(_bit_generator(state))
+        rng.bit_generator.state = state
         return rng
 
     kinds: dict[str, Callable[[], Any]] = {
@@ -275,5 +288,14 @@ def _unpack(value: Any, arrays: _Arrays, known: dict[str, type]) -> Any:
         "dict": lambda: {key: again(item) for key, item in value["items"].items()},
         "Backend": backend,
         "RandomState": random_state,
+        "Generator": generator,
     }
     return kinds[value["is"]]()
+
+
+def _bit_generator(state: Any) -> Any:
+    """One of NumPy's, that the state is of; its own state is not set."""
+    name = state["bit_generator"] if isinstance(state, dict) else state[0]
+    if name not in BIT_GENERATORS:
+        raise ValueError(f"{name!r} is none of {BIT_GENERATORS}")
+    return getattr(np.random, name)()

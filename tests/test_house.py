@@ -30,8 +30,8 @@ MAY_IMPORT = {
     "snmf/_complaints.py": {"snmf._missing"},
     "snmf/_entries.py": set(),
     "snmf/_estimator.py": {
-        "snmf._callbacks", "snmf._factorize", "snmf._rows", "snmf._selection", "snmf._transform",
-        "snmf.backends",
+        "snmf._callbacks", "snmf._factorize", "snmf._options", "snmf._rows", "snmf._selection",
+        "snmf._transform", "snmf.backends",
     },
     "snmf/_factorize.py": {
         "snmf._checkpoint", "snmf._complaints", "snmf._given", "snmf._options", "snmf._parts",
@@ -60,7 +60,7 @@ MAY_IMPORT = {
     },
     "snmf/_progress.py": set(),
     "snmf/_rows.py": set(),
-    "snmf/_selection.py": {"snmf._factorize", "snmf.plots"},
+    "snmf/_selection.py": {"snmf._factorize", "snmf._options", "snmf.plots"},
     "snmf/_solve.py": {"snmf._updates", "snmf._nnls", "snmf._rows"},
     "snmf/_stored.py": {"snmf._entries", "snmf._parts", "snmf._rows"},
     "snmf/_stream.py": {"snmf._init", "snmf._rows", "snmf._solve", "snmf._updates"},
