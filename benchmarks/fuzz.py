@@ -436,8 +436,9 @@ def same_rows(name: str, W: np.ndarray, V: np.ndarray, case: Case) -> Iterator[F
     size = np.max(W, axis=1, initial=0.0).astype("float64")
     with np.errstate(over="ignore"):
         apart = np.max(np.abs(W.astype("float64") - V), axis=1)
-    eps = float(np.finfo(W.dtype).eps)
-    allowed = size * max(1e-7, ROUNDINGS * eps) + float(np.finfo(W.dtype).tiny)
+    eps, least = (float(getattr(np.finfo(W.dtype), name)) for name in ("eps", "tiny"))
+    norms = np.ones(len(W)) if case.locality else np.abs(np.nan_to_num(case.X)).max(axis=1)
+    allowed = size * max(1e-7, ROUNDINGS * eps) + ROUNDINGS * eps * norms.astype("float64") + least
     if not np.all(apart <= allowed):
         rows = np.flatnonzero(~(apart <= allowed))
         yield name, f"rows {rows}: {np.max((apart / np.maximum(size, 1e-300))[rows]):.3g} of a row"
@@ -452,7 +453,7 @@ def alone(case: Case, result: snmf.Factorization) -> Iterator[Failure]:
     W = model.transform(CONTAINERS[case.container](case.X))
     i = int(case.rng.integers(len(W)))
     row = model.transform(CONTAINERS[case.container](case.X[i : i + 1]))
-    yield from same_rows("a row alone", W[i : i + 1], row, case)
+    yield from same_rows("a row alone", W[i : i + 1], row, replace(case, X=case.X[i : i + 1]))
 
 
 def permuted(case: Case, result: snmf.Factorization) -> Iterator[Failure]:
@@ -567,12 +568,15 @@ def streamed(case: Case, result: snmf.Factorization) -> Iterator[Failure]:
         progress_bar=False, max_iter=2, tol=0, batch_size=int(case.rng.integers(1, 9)),
         forget_factor=float(case.rng.choice([0, 0.5, 1])), **options,
     )  # fmt: skip
-    make = CONTAINERS[case.container]
+    make, D = CONTAINERS[case.container], case.weights
     if case.rng.random() < 0.5:
-        model.fit(make(case.X), H=H)
+        model.fit(make(case.X), sample_weight=D, H=H)
     else:
         for i in range(0, len(case.X), step := int(case.rng.integers(1, 9))):
-            model.partial_fit(make(case.X[i : i + step]), H=None if i else H)
+            some = None if D is None else D[i : i + step]
+            if some is None or some.any():
+                model.partial_fit(make(case.X[i : i + step]), sample_weight=some, H=H)
+                H = None
     W = model.transform(make(case.X))
     n_iter = case.options["max_iter"]
     stands = snmf.Factorization(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_array, issparse
 from sklearn.utils.validation import check_is_fitted
 
 from snmf import __version__
@@ -240,6 +241,9 @@ def _pack(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(value, Backend):
         packed = _pack(vars(value), name, arrays)
         return {"is": "Backend", "class": _class_name(value), "state": packed}
+    if issparse(value):
+        parts = _pack([value.data, value.indices, value.indptr], name, arrays)
+        return {"is": "CSR", "shape": list(value.shape), "parts": parts}
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         host = owner(value).to_host(value)
         if host.dtype.kind in "biuf":
@@ -280,6 +284,11 @@ def _unpack(value: Any, arrays: _Arrays, known: dict[str, type]) -> Any:
         rng.bit_generator.state = state
         return rng
 
+    def rows() -> Any:
+        A = csr_array(tuple(again(value["parts"])), shape=tuple(value["shape"]))
+        A.check_format()  # not left to what looks for entries where there are none
+        return A
+
     kinds: dict[str, Callable[[], Any]] = {
         "array": lambda: arrays[value["name"]],
         "strings": lambda: np.array(value["items"], dtype=value["dtype"]),
@@ -287,6 +296,7 @@ def _unpack(value: Any, arrays: _Arrays, known: dict[str, type]) -> Any:
         "tuple": lambda: tuple(again(item) for item in value["items"]),
         "dict": lambda: {key: again(item) for key, item in value["items"].items()},
         "Backend": backend,
+        "CSR": rows,
         "RandomState": random_state,
         "Generator": generator,
     }

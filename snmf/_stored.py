@@ -30,7 +30,7 @@ AHEAD = 1  # reads that are made before they are asked for
 MOST_READ = 2**27  # bytes of a read that takes whole chunks, where these are larger than a block
 SCRATCH = 2**28  # bytes from which on what is row-wise, as W, lies in a temporary file
 SOME_ROWS = 32  # tell how many entries a sparse row has, where the store does not
-NEAR = 2**18  # bytes of sparse rows that are read for some of them: each read takes its time
+GATHERED = 2**18  # bytes of sparse rows that are read for some of them: each read takes its time
 
 
 def is_stored(X: Any) -> bool:
@@ -110,7 +110,7 @@ class Store:
         if not self.sparse:
             return self.chunk
         entry = self.dtype.itemsize + np.dtype(np.int32).itemsize
-        return max(self.chunk, NEAR * len(self) // max(1, self.nnz * entry))
+        return max(self.chunk, GATHERED * len(self) // max(1, self.nnz * entry))
 
     def read(self, rows: slice, dtype: Any = None) -> Array:
         """Rows side by side: in memory, or where they are mapped, if they need no change there.
@@ -236,18 +236,21 @@ class StoredRows(Rows):
         self.slices = [rows for read in self._reads for rows in read]
 
     def _raw(self, rows: slice) -> Array:
-        return self.X.read(rows, self.dtype)
+        if self.members is None:
+            return self.X.read(rows, self.dtype)
+        return self.X.take(self.members[rows], self.dtype)
 
     def some(self, indices: np.ndarray) -> Rows:
-        return self.over(self.X.take(indices, self.dtype))
+        return self.over(self.X.take(self.places(indices), self.dtype))
 
-    def shuffled(self, size: int, rng: np.random.RandomState) -> Iterator[Rows]:
+    def shuffled(self, size: int, rng: np.random.RandomState) -> Iterator[tuple[Rows, Any]]:
         """Rows that lie side by side, and these in another order each time."""
         places = cut(0, len(self), whole_chunks(size, self.X.chunk, size))
-        return (self.part(places[i]) for i in rng.permutation(len(places)))
+        return ((self.part(places[i]), places[i]) for i in rng.permutation(len(places)))
 
     def take(self, indices: np.ndarray) -> Any:
-        return self.backend.to_host(self._prepared(self.X.take(indices, self.dtype)))
+        block = self.X.take(self.places(indices), self.dtype)
+        return self.backend.to_host(self._prepared(block))
 
     def kept(self, parts: Iterable[Any]) -> RowWise:
         parts = iter(parts)

@@ -174,7 +174,7 @@ def sliced(kind, X):
 @pytest.fixture
 def small_blocks(monkeypatch):
     monkeypatch.setattr(_rows, "BLOCK_ROWS", (1, 20))
-    monkeypatch.setattr(_stored, "NEAR", 1)
+    monkeypatch.setattr(_stored, "GATHERED", 1)
 
 
 def close(ours, theirs):
