@@ -13,7 +13,8 @@ from cupyx.scipy import sparse
 from scipy.sparse import issparse
 
 from snmf import _passive
-from snmf.backends import Backend, SparseBackend, canonical, portable
+from snmf._entries import canonical
+from snmf.backends import Backend, SparseBackend, portable
 
 Array = Any
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from copy import copy, deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 from uuid import uuid4
 from weakref import WeakValueDictionary
@@ -29,6 +30,7 @@ from dask.base import get_scheduler
 from scipy.sparse import issparse, vstack
 from threadpoolctl import threadpool_limits
 
+from snmf._entries import numbers, refuse_others
 from snmf._rows import NotFiniteError, Rows, RowWise, working_dtype
 from snmf.backends import Backend, adapter
 
@@ -73,9 +75,13 @@ class Adapter(Backend):
             raise ValueError(f"Expected 2D array, got an array of {X.ndim} dimensions instead")
         if X.dtype.kind == "c":
             raise ValueError("Complex data not supported")
-        if X.dtype.kind not in "biuf":
-            raise ValueError(f"X must hold real numbers; got dtype {X.dtype}")
+        if X.dtype.kind == "O":
+            X = X.map_blocks(_numbers, dtype="float64", meta=np.empty((0, 0)))
+        refuse_others(X)
         return X if len(X.chunks[1]) == 1 else X.rechunk({1: -1})
+
+    def outline(self, X: Any) -> Any:
+        return X._meta if hasattr(X, "to_dask_array") else X
 
     def sized(self, X: Any) -> Any:
         if np.isnan(X.shape[0]):
@@ -120,6 +126,11 @@ class Adapter(Backend):
         )
 
 
+def _numbers(chunk: Array, block_info: Any = None) -> np.ndarray:
+    start = block_info[0]["array-location"][0][0]
+    return numbers(np.asarray(chunk), 0 if np.isnan(start) else int(start))
+
+
 def _of_chunk(
     chunk: Array, function: Callable[[Array], Array], empty: Array, block_info: Any = None
 ) -> Array:
@@ -132,6 +143,10 @@ def _of_chunk(
         if np.isnan(start):  # then the row is that of the chunk
             raise
         raise NotFiniteError(int(start) + error.row, error.column, error.value) from None
+
+
+def _chosen(source: Backend, chunk: Array, chosen: np.ndarray) -> Array:
+    return source.take(source.check(chunk), np.flatnonzero(chosen))
 
 
 def _product(chunk: Array, ops: Backend, B: np.ndarray) -> Array:
@@ -321,10 +336,20 @@ class ChunkedRows:
         Of known chunk sizes, and one chunk wide.
     site : Site
         What is done with a chunk.
+    chunks : list of Delayed, default=None
+        Those of X that have rows, as they are given to tasks.
+    members : ndarray of int, default=None
+        Which rows of another array these were.
     """
 
-    def __init__(self, X: Any, site: Site, chunks: list[Delayed] | None = None) -> None:
-        self.X, self.site, self.backend = X, site, site.backend
+    def __init__(
+        self,
+        X: Any,
+        site: Site,
+        chunks: list[Delayed] | None = None,
+        members: np.ndarray | None = None,
+    ) -> None:
+        self.X, self.site, self.backend, self.members = X, site, site.backend, members
         self.shape: tuple[int, int] = X.shape
         self.dtype = min(working_dtype(X.dtype), self.backend.widest)
         self.stored = X.shape[0] * X.shape[1]
@@ -364,10 +389,30 @@ class ChunkedRows:
             delayed(Factored)(chunk, factors[place])
             for chunk, place in zip(self._chunks, self.slices, strict=True)
         ]
-        return ChunkedRows(self.X, self.site, chunks)
+        return ChunkedRows(self.X, self.site, chunks, self.members)
+
+    def only(self, members: np.ndarray) -> ChunkedRows:
+        """Some of these rows, in their order, taken from every chunk where it lies."""
+        chosen = np.zeros((len(self), 1), dtype=bool)
+        chosen[members] = True
+        sizes = self.X.chunks[0]
+        each = np.split(chosen, np.cumsum(sizes)[:-1])
+        X = da.map_blocks(
+            partial(_chosen, self.site.source),
+            self.X,
+            da.from_array(chosen, chunks=(sizes, 1)),
+            chunks=(tuple(int(part.sum()) for part in each), self.X.chunks[1]),
+            dtype=self.X.dtype,
+            meta=self.X._meta,
+        )
+        return ChunkedRows(X, self.site, members=self.places(members))
+
+    def places(self, indices: np.ndarray) -> np.ndarray:
+        """Where these rows are in the array that they were chosen from."""
+        return indices if self.members is None else self.members[indices]
 
     def _at(self, **changes: Any) -> ChunkedRows:
-        return ChunkedRows(self.X, replace(self.site, **changes), self._chunks)
+        return ChunkedRows(self.X, replace(self.site, **changes), self._chunks, self.members)
 
     def over(self, A: np.ndarray) -> Rows:
         """The rows of an array of the host, in this process."""

@@ -10,8 +10,9 @@ from sklearn.utils import check_array
 from threadpoolctl import ThreadpoolController
 
 from snmf import _passive
+from snmf._entries import canonical, numbers, refuse_others
 from snmf._stored import Store, is_stored
-from snmf.backends import Backend, SparseBackend, canonical
+from snmf.backends import Backend, SparseBackend
 
 Array = Any
 
@@ -38,6 +39,8 @@ class Adapter(SparseBackend):
         return bool(issparse(A))
 
     def asarray(self, A: Any, dtype: str | None = None) -> Array:
+        if isinstance(A, Store):
+            A = A.read(slice(0, len(A)))
         return A.astype(dtype or A.dtype, copy=False) if issparse(A) else np.asarray(A, dtype)
 
     def to_host(self, A: Array) -> np.ndarray:
@@ -47,15 +50,15 @@ class Adapter(SparseBackend):
         if is_stored(X):
             X = Store(X)
         if isinstance(X, Store):
-            return _real(super().check(X))
+            return refuse_others(super().check(X))
         if np.ma.is_masked(X):
             raise ValueError("X must not be masked: fill or drop its masked entries")
-        X = check_array(
-            X, accept_sparse="csr", dtype="numeric", ensure_all_finite=False, input_name="X"
-        )
-        if issparse(X):
-            X = canonical(X.astype(X.dtype.newbyteorder("="), copy=False))
-        return _real(X)
+        X = _checked(_with_products(X) if issparse(X) else X)
+        X = canonical(X) if issparse(X) else X
+        return numbers(X) if X.dtype.kind == "O" else refuse_others(X)
+
+    def is_complex(self, dtype: Any) -> bool:
+        return bool(dtype.kind == "c")  # NumPy's isdtype refuses the dtypes of others
 
     def slice(self, A: Array, rows: slice) -> Array:
         if not issparse(A):
@@ -66,7 +69,7 @@ class Adapter(SparseBackend):
         return _sharing(type(A), shape, A.data[stored], A.indices[stored], pointers - pointers[0])
 
     def take(self, A: Array, indices: np.ndarray) -> Array:
-        return A.take(indices) if isinstance(A, Store) else A[indices]
+        return A[indices]
 
     def matmul(self, A: Array, B: Array) -> Array:
         if not issparse(B) or B.format != "csr":
@@ -143,7 +146,18 @@ def _sharing(kind: Any, shape: tuple[int, int], data: Array, indices: Array, ind
     return A
 
 
-def _real(X: Array) -> Array:
-    if X.dtype.kind not in "biuf":
-        raise ValueError(f"X must hold real numbers; got dtype {X.dtype}")
-    return X
+def _with_products(X: Any) -> Any:
+    """A sparse matrix in a dtype that SciPy computes with."""
+    half = X.dtype.kind == "f" and X.dtype.itemsize == 2
+    return X.astype("float32" if half else X.dtype.newbyteorder("="), copy=False)
+
+
+def _checked(X: Any) -> Array:
+    try:
+        return check_array(X, accept_sparse="csr", dtype=None, ensure_all_finite=False)
+    except (TypeError, ValueError) as error:
+        if hasattr(X, "dtypes"):
+            error.add_note(
+                f"The columns of X are of dtype {', '.join(sorted({*map(str, X.dtypes)}))}"
+            )
+        raise

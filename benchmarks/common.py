@@ -108,7 +108,8 @@ def a_pass(
     """A call that makes one pass over X, from the same point every time.
 
     It is on one thread, and so are NumPy's products while the context lasts. With ``holes`` the
-    NaN of X are not observed. No benchmark but by this function uses what is private to snmf.
+    NaN of X are not observed. No benchmark uses what is private to snmf, but by this function and
+    the next.
     """
     from snmf._missing import Incomplete, observed
     from snmf._options import UPDATES
@@ -130,6 +131,18 @@ def a_pass(
         W = rng.random((X.shape[0], k))
         point = alternation.start(rows.split(W), None)
         yield lambda: alternation.advance(point, point.H)
+
+
+@contextmanager
+def small_blocks(rows: int = 4) -> Iterator[None]:
+    """Blocks of at most so many rows, so that small data have several."""
+    from snmf import _rows
+
+    before, _rows.BLOCK_ROWS = _rows.BLOCK_ROWS, (1, rows)
+    try:
+        yield
+    finally:
+        _rows.BLOCK_ROWS = before
 
 
 def timed(call: Call) -> tuple[Any, float]:

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from snmf._callbacks import CallbackSupportMixin, reporter, with_callbacks
 from snmf._factorize import Factorization, factorize
+from snmf._options import check_random_state
 from snmf._rows import working_dtype
 from snmf._selection import automatic, sampled_rows
 from snmf._transform import Explained, exact_transform, exact_weights
@@ -60,7 +60,7 @@ class Components(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
                 f"and device as those passed to fit(), {fitted.place}; got {source.place}"
             )
         data = owner(X).check(X)
-        validate_data(self, X, reset=False, skip_check_array=True)
+        validate_data(self, owner(X).outline(X), reset=False, skip_check_array=True)
         return data
 
     def _fitted(self) -> dict[str, Any]:
@@ -177,7 +177,7 @@ class SNMF(CallbackSupportMixin, Components):  # type: ignore[misc]
         The most iterations. One is one pass over the rows of X.
     progress_bar : bool, default=True
         Show a bar on a terminal or in a notebook.
-    random_state : int, RandomState instance or None, default=None
+    random_state : int, RandomState or Generator instance, or None, default=None
         The seed of the start. The same seed gives the same bits; on a device, to rounding.
     sparsity : float, default=0.0
         How much a weight costs: λ = sparsity × the root-mean-square norm of the rows of X.
@@ -415,7 +415,7 @@ class SNMF(CallbackSupportMixin, Components):  # type: ignore[misc]
     @with_callbacks  # type: ignore[untyped-decorator]
     def _fit(self, X: Any, y: Any, **given: Any) -> Factorization:
         data, fitted = owner(X).sized(owner(X).check(X)), copy(self)
-        validate_data(fitted, X, skip_check_array=True)
+        validate_data(fitted, owner(X).outline(X), skip_check_array=True)
         features = ("n_features_in_", "feature_names_in_")
         seen = {name: value for name, value in vars(fitted).items() if name in features}
         callback = reporter(self, X, y, seen)

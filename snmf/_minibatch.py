@@ -13,22 +13,22 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse, vstack
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 from sklearn.utils.validation import validate_data
 
 from snmf import _complaints, _init
 from snmf._estimator import Components
-from snmf._given import check_factor
-from snmf._options import ALL_ZERO, PARAMETERS, UPDATES
+from snmf._given import check_factor, check_weights
+from snmf._options import ALL_ZERO, PARAMETERS, UPDATES, check_random_state
 from snmf._progress import progress
-from snmf._rows import Rows, cut, measure, working_dtype
-from snmf._stream import Stream, start, step
+from snmf._rows import Rows, cut, taking_part, working_dtype
+from snmf._stream import Batch, Stream, start, step
 from snmf.backends import Backend, adapter, choose, owner
 
 Array = Any
 
 ENOUGH = 10  # rows for every component: a stream starts anew until it has seen so many
+HEAVIEST = 2.0**500  # and its inverse: a weight in a stream, the sums of which are to be numbers
 
 NOT_HERE = (
     "accelerate", "n_init", "missing_values", "locality", "checkpoint", "checkpoint_interval",
@@ -61,7 +61,7 @@ class MiniBatchSNMF(Components):
         The most epochs. One is one pass over the rows of X.
     progress_bar : bool, default=True
         Show a bar on a terminal or in a notebook.
-    random_state : int, RandomState instance or None, default=None
+    random_state : int, RandomState or Generator instance, or None, default=None
         The seed of the start and of the order of the rows.
     sparsity : float, default=0.0
         How much a weight costs: λ = sparsity × the root-mean-square norm of the rows seen so far.
@@ -77,7 +77,8 @@ class MiniBatchSNMF(Components):
     forget_factor : float, default=0.7
         How much of the sums is kept, between 0 and 1: over an epoch in `fit`; over `batch_size`
         rows in `partial_fit` and with batches from an iterator. At the beginning less is
-        kept, since the first components were poor: batch t weighs t³.
+        kept, since the first components were poor: batch t weighs t³. Rows are counted with
+        their weights.
     max_no_improvement : int, default=10
         `fit` stops when so many mini-batches in a row did not lower the smoothed objective. None
         is never.
@@ -131,7 +132,7 @@ class MiniBatchSNMF(Components):
     """
 
     _stream: dict[str, Any]  # a Stream on the host
-    _first_rows: list[Any] | None  # on the host, while they are too few to start from
+    _first_rows: list[Any] | None  # and weights, on the host, while they are too few to start from
 
     def __init__(
         self,
@@ -168,7 +169,9 @@ class MiniBatchSNMF(Components):
         self.device = device
         self.n_jobs = n_jobs
 
-    def fit(self, X: Any, y: Any = None, *, H: Any = None) -> MiniBatchSNMF:
+    def fit(
+        self, X: Any, y: Any = None, sample_weight: Any = None, *, H: Any = None
+    ) -> MiniBatchSNMF:
         """Learn components anew: from X in shuffled mini-batches, or from batches in their order.
 
         Parameters
@@ -178,6 +181,9 @@ class MiniBatchSNMF(Components):
             each batch as by `partial_fit`.
         y : None
             Ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How much each row counts, ≥ 0: 2 is the row twice, 0 its absence. None is 1 for each.
+            Not with an iterator: there, call `partial_fit` for every batch and its weights.
         H : array-like of shape (n_components, n_features), default=None
             Components to start from, with ``init="custom"``.
 
@@ -186,10 +192,12 @@ class MiniBatchSNMF(Components):
         self : MiniBatchSNMF
             The fitted estimator.
         """
-        self._fit(X, H)
+        self._fit(X, sample_weight, H)
         return self
 
-    def fit_transform(self, X: Any, y: Any = None, *, H: Any = None) -> Array:
+    def fit_transform(
+        self, X: Any, y: Any = None, sample_weight: Any = None, *, H: Any = None
+    ) -> Array:
         """Learn the components of X, and return its weights: ``fit(X).transform(X)``.
 
         Parameters
@@ -198,6 +206,8 @@ class MiniBatchSNMF(Components):
             The data, of any sign.
         y : None
             Ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How much each row counts, ≥ 0: 2 is the row twice, 0 its absence. None is 1 for each.
         H : array-like of shape (n_components, n_features), default=None
             Components to start from, with ``init="custom"``.
 
@@ -211,14 +221,16 @@ class MiniBatchSNMF(Components):
                 "X must be an array for fit_transform, which reads it twice; got an iterator of "
                 "batches. Call fit, then transform every batch."
             )
-        self._fit(X, H)
+        self._fit(X, sample_weight, H)
         return self._explained(X, "transform").W
 
-    def partial_fit(self, X: Any, y: Any = None, *, H: Any = None) -> MiniBatchSNMF:
+    def partial_fit(
+        self, X: Any, y: Any = None, sample_weight: Any = None, *, H: Any = None
+    ) -> MiniBatchSNMF:
         """Go on learning, from more rows.
 
         The first rows make the start: calls with fewer than ten rows for every component are
-        collected, and the start made anew, until so many have come.
+        collected, and the start made anew, until so many (of weight above zero) have come.
 
         Parameters
         ----------
@@ -226,6 +238,8 @@ class MiniBatchSNMF(Components):
             The rows: a mini-batch, or more, which is taken in `batch_size` rows at a time.
         y : None
             Ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How much each row counts, ≥ 0: 2 is the row twice, 0 its absence. None is 1 for each.
         H : array-like of shape (n_components, n_features), default=None
             Components to start from, in the first call, with ``init="custom"``.
 
@@ -236,19 +250,24 @@ class MiniBatchSNMF(Components):
         """
         self._check_parameters()
         fitted = copy(self)  # so that a call which fails or is interrupted leaves nothing behind
-        fitted._take(X, H)
+        fitted._take(X, sample_weight, H)
         fitted._warn()
         self.__dict__ = fitted.__dict__
         return self
 
-    def _fit(self, X: Any, H: Any) -> None:
+    def _fit(self, X: Any, sample_weight: Any, H: Any) -> None:
         self._check_parameters()
         fitted, unfinished = copy(self), None
         fitted.__dict__.pop("_stream", None)
-        if _is_stream(X):
+        if not _is_stream(X):
+            unfinished = fitted._learn_in_epochs(X, sample_weight, H)
+        elif sample_weight is None:
             fitted._go_through(X, H)
         else:
-            unfinished = fitted._learn_in_epochs(X, H)
+            raise ValueError(
+                "sample_weight goes with an array X; got an iterator of batches. Call partial_fit "
+                "for every batch, with its weights."
+            )
         fitted._warn(unfinished)
         self.__dict__ = fitted.__dict__
 
@@ -272,7 +291,7 @@ class MiniBatchSNMF(Components):
         number = -1
         for number, X in enumerate(batches):
             try:
-                self._take(X, None if number else H)
+                self._take(X, None, None if number else H)
             except Exception as error:
                 error.add_note(f"in batch {number} of the iterator")
                 raise
@@ -282,9 +301,10 @@ class MiniBatchSNMF(Components):
         self._settle(self._in_order(Stream(**self._stream)), owner(components), components.dtype)
         self.n_iter_ = 1
 
-    def _take(self, X: Any, H: Any) -> None:
+    def _take(self, X: Any, sample_weight: Any, H: Any) -> None:
         """Go on with these rows."""
         ops, data = self._checked(X)
+        weights = _checked_weights(sample_weight, data.shape[0])
         if not hasattr(self, "_stream"):
             self._begin(int(self.n_components or data.shape[1]), data.shape[1], H, owner(X))
         elif H is not None:
@@ -296,51 +316,58 @@ class MiniBatchSNMF(Components):
             )
         with ops.active():
             with ops.rows(data).threads(self.n_jobs) as rows:
-                scale = measure(rows)
-            stream = Stream(**self._stream).saw(len(rows), scale).moved(ops.algebra.asarray)
-            if scale.square:  # rows of zeros say nothing but their number
-                if self._first_rows is not None:
-                    data = self._collected(ops, data, self._first_rows)
-                with ops.rows(data).threads(self.n_jobs) as rows:
-                    stream = self._learn(stream, rows)
+                batch = _taking_part(rows, weights)
+                stream = Stream(**self._stream).saw(batch).moved(ops.algebra.asarray)
+                alone = self._first_rows is None or self._are_enough(batch, self._first_rows)
+                if batch.scale.square and alone:  # rows of zeros say nothing but their number
+                    stream = self._learn(stream, batch)
+            if batch.scale.square and not alone:
+                collected, D = self._collected(batch)
+                with ops.rows(ops.asarray(collected)).threads(self.n_jobs) as rows:
+                    stream = self._learn(stream, Batch(rows, D))
         self._settle(stream.moved(ops.algebra.to_host), owner(X), data.dtype)
 
-    def _learn(self, stream: Stream, rows: Rows) -> Stream:
+    def _learn(self, stream: Stream, batch: Batch) -> Stream:
         if self._first_rows is not None:
-            stream = self._started(stream, rows, check_random_state(self.random_state))
-            if len(rows) >= self._enough(stream):
+            stream = self._started(stream, batch, check_random_state(self.random_state))
+            if len(batch.rows) >= self._enough(stream):
                 self._first_rows = None
-        for batch in map(rows.part, cut(0, len(rows), self.batch_size)):
-            keep = self.forget_factor ** (len(batch) / self.batch_size)
-            stream, _ = self._step(stream, batch, keep)
+        for part in map(batch.part, cut(0, len(batch.rows), self.batch_size)):
+            stream, _ = self._step(
+                stream, part, self.forget_factor ** (part.count / self.batch_size)
+            )
         return stream
 
-    def _learn_in_epochs(self, X: Any, H: Any) -> str | None:
+    def _learn_in_epochs(self, X: Any, sample_weight: Any, H: Any) -> str | None:
         """Fit X, and say what is unfinished."""
         ops, data = self._checked(X)
-        self._begin(int(self.n_components or min(data.shape)), data.shape[1], H, owner(X))
+        weights = _checked_weights(sample_weight, data.shape[0])
+        size = (data.shape[0] if weights is None else np.count_nonzero(weights), data.shape[1])
+        self._begin(int(self.n_components or min(size)), data.shape[1], H, owner(X))
         rng = check_random_state(self.random_state)
         with ops.active(), ops.rows(data).threads(self.n_jobs) as rows:
-            stream = Stream(**self._stream).saw(len(rows), measure(rows)).moved(ops.algebra.asarray)
+            batch = _taking_part(rows, weights)
+            stream = Stream(**self._stream).saw(batch).moved(ops.algebra.asarray)
             if self._first_rows is not None:
-                some = rng.permutation(len(rows))[: max(self.batch_size, self._enough(stream))]
-                stream = self._started(stream, rows.some(np.sort(some)), rng)
+                order = rng.permutation(len(batch.rows))
+                some = order[: max(self.batch_size, self._enough(stream))]
+                stream = self._started(stream, batch.some(np.sort(some)), rng)
                 self._first_rows = None
-            stream, unfinished = self._epochs(stream, rows, rng)
+            stream, unfinished = self._epochs(stream, batch, rng)
             stream = stream.moved(ops.algebra.to_host)
         self._settle(self._in_order(stream), owner(X), data.dtype)
         return unfinished
 
     def _epochs(
-        self, stream: Stream, rows: Rows, rng: np.random.RandomState
+        self, stream: Stream, rows: Batch, rng: np.random.RandomState
     ) -> tuple[Stream, str | None]:
-        n, idle = len(rows), 0
+        n, idle = rows.count, 0
         lowest = before = smoothed = math.inf
         with progress(self.max_iter, self.progress_bar, self.verbose) as watch:
             for epoch in range(1, self.max_iter + 1):
                 self.n_iter_ = epoch
                 for batch in rows.shuffled(self.batch_size, rng):
-                    share = len(batch) / n
+                    share = batch.count / n
                     stream, loss = self._step(stream, batch, self.forget_factor**share)
                     smoothed = (
                         loss if smoothed == math.inf else smoothed + share * (loss - smoothed)
@@ -363,12 +390,12 @@ class MiniBatchSNMF(Components):
 
     def _checked(self, X: Any) -> tuple[Backend, Array]:
         """The backend that does the arithmetic, and X as an array of it."""
-        if hasattr(X, "__dask_graph__"):
+        source = owner(X)
+        if source.namespace == "dask.array":
             raise ValueError(
                 "MiniBatchSNMF takes rows of this process; got a Dask collection. Give its blocks "
                 "to partial_fit, computed one by one, or all of it to SNMF"
             )
-        source = owner(X)
         data = source.check(X)
         validate_data(self, X, reset=not hasattr(self, "_stream"), skip_check_array=True)
         ops = choose(self.backend, source, self.device)
@@ -386,24 +413,29 @@ class MiniBatchSNMF(Components):
             stream, self._first_rows = replace(stream, H=_init.unit_rows(H)[0]), None
         self._stream = vars(stream)
 
-    def _collected(self, ops: Backend, data: Array, before: list[Any]) -> Array:
-        """The rows to start from: these, and while they are few those that came before."""
-        if not before and data.shape[0] >= self._enough(Stream(**self._stream)):
-            return data
-        host = ops.rows(data).take(np.arange(data.shape[0]))
-        host = host[np.flatnonzero(adapter("numpy").row_maxima(host))]  # the others say nothing
-        self._first_rows = parts = [*before, host]
+    def _are_enough(self, batch: Batch, before: list[Any]) -> bool:
+        """Whether a stream can start from these rows alone."""
+        return not before and len(batch.rows) >= self._enough(Stream(**self._stream))
+
+    def _collected(self, batch: Batch) -> tuple[Any, np.ndarray | None]:
+        """The rows to start from: these, and those that came before; and their weights."""
+        host = batch.rows.take(np.arange(len(batch.rows)))
+        some = np.flatnonzero(adapter("numpy").row_maxima(host))  # the others say nothing
+        weights = np.ones((len(batch.rows), 1)) if batch.weights is None else batch.weights
+        self._first_rows = pairs = [*(self._first_rows or []), [host[some], weights[some]]]
+        parts, D = [rows for rows, _ in pairs], np.concatenate([of_rows for _, of_rows in pairs])
         sparse = any(issparse(part) for part in parts)
-        return ops.asarray(vstack(parts, format="csr") if sparse else np.concatenate(parts))
+        rows = vstack(parts, format="csr") if sparse else np.concatenate(parts)
+        return rows, None if np.all(D == 1) else D
 
     def _enough(self, stream: Stream) -> int:
         return ENOUGH * len(stream.H)
 
-    def _started(self, stream: Stream, rows: Rows, rng: np.random.RandomState) -> Stream:
-        H = start(stream.at(rows), len(stream.H), self.init, rng)
-        return stream.restarted(rows.backend.algebra, H)
+    def _started(self, stream: Stream, batch: Batch, rng: np.random.RandomState) -> Stream:
+        H = start(stream.at(batch), len(stream.H), self.init, rng)
+        return stream.restarted(batch.rows.backend.algebra, H)
 
-    def _step(self, stream: Stream, batch: Rows, keep: float) -> tuple[Stream, float]:
+    def _step(self, stream: Stream, batch: Batch, keep: float) -> tuple[Stream, float]:
         return step(stream, stream.at(batch), self._l1(stream), UPDATES[self.solver], keep)
 
     def _l1(self, stream: Stream) -> float:
@@ -429,3 +461,22 @@ class MiniBatchSNMF(Components):
 
 def _is_stream(X: Any) -> bool:
     return hasattr(X, "__next__")
+
+
+def _checked_weights(sample_weight: Any, n_samples: int) -> np.ndarray | None:
+    """The weights, (n, 1)."""
+    scaled, exponent = check_weights(sample_weight, n_samples)
+    if scaled is None:
+        return None
+    D: np.ndarray = np.ldexp(scaled, exponent)
+    if not 1 / HEAVIEST <= D.max() <= HEAVIEST:
+        raise ValueError(
+            f"the largest sample_weight must be from {1 / HEAVIEST:.3g} to {HEAVIEST:.3g}, since 1 "
+            f"is a row of the stream; got {D.max():.3g}"
+        )
+    return D
+
+
+def _taking_part(rows: Rows, weights: np.ndarray | None) -> Batch:
+    some, D, _ = taking_part(rows, weights, missing=False)
+    return Batch(some, D)

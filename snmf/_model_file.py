@@ -10,6 +10,7 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_array, issparse
 from sklearn.utils.validation import check_is_fitted
 
 from snmf import __version__
@@ -25,6 +26,7 @@ HEADER = "snmf_model"
 
 KINDS = "biuf"  # of arrays
 NUMBERS = ("penalty_", "rms_", "reconstruction_err_")
+BIT_GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")  # of a random_state
 CLASSES: dict[str, type] = {"SNMF": SNMF, "MiniBatchSNMF": MiniBatchSNMF, "Backend": Backend}
 
 
@@ -251,11 +253,19 @@ def _pack(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
         named = {key: _pack(item, f"{name}.{key}", arrays) for key, item in value.items()}
         return {"is": "dict", "items": named}
-    if isinstance(value, np.random.RandomState):
-        return {"is": "RandomState", "state": _pack(value.get_state(), name, arrays)}
+    if isinstance(value, np.random.RandomState | np.random.Generator):
+        if isinstance(value, np.random.RandomState):
+            state = dict(value.get_state(legacy=False))
+        else:
+            state = dict(value.bit_generator.state)
+        if state["bit_generator"] in BIT_GENERATORS:
+            return {"is": type(value).__name__, "state": _pack(state, name, arrays)}
     if isinstance(value, Backend):
-        state = _pack(vars(value), name, arrays)
-        return {"is": "Backend", "class": _class_name(value), "state": state}
+        packed = _pack(vars(value), name, arrays)
+        return {"is": "Backend", "class": _class_name(value), "state": packed}
+    if issparse(value):
+        parts = _pack([value.data, value.indices, value.indptr], name, arrays)
+        return {"is": "CSR", "shape": list(value.shape), "parts": parts}
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         host = owner(value).to_host(value)
         if host.dtype.kind in KINDS:
@@ -295,9 +305,21 @@ def _unpack(value: Any, arrays: Arrays, known: dict[str, type]) -> Any:
         return made
 
     def random_state() -> np.random.RandomState:
-        rng = np.random.RandomState()
-        rng.set_state(again(value["state"]))
+        state = again(value["state"])
+        rng = np.random.RandomState(_bit_generator(state))
+        rng.set_state(state)
         return rng
+
+    def generator() -> np.random.Generator:
+        state = again(value["state"])
+        rng = np.random.Generator(_bit_generator(state))
+        rng.bit_generator.state = state
+        return rng
+
+    def rows() -> Any:
+        A = csr_array(tuple(again(value["parts"])), shape=tuple(value["shape"]))
+        A.check_format()  # not left to what looks for entries where there are none
+        return A
 
     kinds: dict[str, Callable[[], Any]] = {
         "array": array,
@@ -306,6 +328,16 @@ def _unpack(value: Any, arrays: Arrays, known: dict[str, type]) -> Any:
         "tuple": lambda: tuple(again(item) for item in value["items"]),
         "dict": lambda: {key: again(item) for key, item in value["items"].items()},
         "Backend": backend,
+        "CSR": rows,
         "RandomState": random_state,
+        "Generator": generator,
     }
     return kinds[value["is"]]()
+
+
+def _bit_generator(state: Any) -> Any:
+    """One of NumPy's, that the state is of; its own state is not set."""
+    name = state["bit_generator"] if isinstance(state, dict) else state[0]
+    if name not in BIT_GENERATORS:
+        raise ValueError(f"{name!r} is none of {BIT_GENERATORS}")
+    return getattr(np.random, name)()

@@ -7,6 +7,8 @@ from numbers import Integral, Real
 from os import PathLike
 from typing import Any
 
+import numpy as np
+from sklearn.utils import check_random_state as of_scikit_learn
 from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 
 from snmf._init import STARTS
@@ -20,7 +22,7 @@ PARAMETERS: dict[str, list[Any]] = {
     "tol": [Interval(Real, 0, None, closed="left")],
     "max_iter": [Interval(Integral, 0, None, closed="left")],
     "progress_bar": ["boolean"],
-    "random_state": ["random_state"],
+    "random_state": ["random_state", np.random.Generator],
     "sparsity": [Interval(Real, 0, None, closed="left")],
     "verbose": ["verbose"],
     "solver": [StrOptions(set(UPDATES))],
@@ -40,6 +42,13 @@ PARAMETERS: dict[str, list[Any]] = {
         None,
     ],
 }
+
+
+def check_random_state(random_state: Any) -> np.random.RandomState:
+    """As scikit-learn's, but for a Generator of NumPy too, from which is then drawn."""
+    if isinstance(random_state, np.random.Generator):
+        return np.random.RandomState(random_state.bit_generator)
+    return of_scikit_learn(random_state)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,8 @@ class Options:
     def __post_init__(self) -> None:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         validate_parameter_constraints(PARAMETERS, values, caller_name="SNMF")
+        if isinstance(self.random_state, np.random.Generator):
+            object.__setattr__(self, "random_state", check_random_state(self.random_state))
         if self.locality and self.missing_values is not None:
             raise ValueError(
                 "locality asks for distances, which rows with missing values do not have: "

@@ -2,10 +2,55 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any
 
 from tqdm.auto import tqdm
+
+
+class Output:
+    """A stream of the process, written to while that can be done: a fit needs no one to watch it.
+
+    Where there is none, as in a service or a windowed program, or where it is closed or fails,
+    nothing is written and nothing is raised.
+
+    Parameters
+    ----------
+    stream : file-like or None
+        `sys.stdout` or `sys.stderr`.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def __eq__(self, other: object) -> bool:  # tqdm asks which bars share a stream with a line
+        return bool(self._stream == getattr(other, "_stream", other))
+
+    def __hash__(self) -> int:
+        return hash(self._stream)
+
+    def write(self, text: str) -> None:
+        """Write the text, if that can be done."""
+        with suppress(Exception):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        """Flush the stream, if that can be done."""
+        with suppress(Exception):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal that can be written to."""
+        with suppress(Exception):
+            self._stream.write("")
+            self._stream.flush()  # tqdm does so too, past `flush`
+            return bool(self._stream.isatty())
+        return False
 
 
 @contextmanager
@@ -24,12 +69,15 @@ def progress(
         Print a line for every iteration.
     """
     hidden = None if progress_bar else True  # None: unless this is a terminal or a notebook
-    with tqdm(total=max_iter, desc="SNMF", unit="pass", leave=False, disable=hidden) as bar:
+    where, lines = Output(sys.stderr), Output(sys.stdout)
+    with tqdm(
+        total=max_iter, desc="SNMF", unit="pass", leave=False, disable=hidden, file=where
+    ) as bar:
 
         def watch(iteration: int, loss: float) -> None:
             bar.update(iteration - bar.n)  # the first may be a later one
             bar.set_postfix(loss=f"{loss:.6f}", refresh=False)
             if verbose:
-                tqdm.write(f"iteration {iteration}: loss {loss:.8f}")
+                tqdm.write(f"iteration {iteration}: loss {loss:.8f}", file=lines)
 
         yield watch

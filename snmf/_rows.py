@@ -46,6 +46,8 @@ class Rows:
         What stands in blocks for NaN, column by column.
     run : callable, default=map
         How a function is mapped over the blocks.
+    members : ndarray of int, default=None
+        Which rows of X these are, in ascending order. None is all.
     """
 
     def __init__(
@@ -56,12 +58,14 @@ class Rows:
         factors: np.ndarray | None = None,
         fill: np.ndarray | None = None,
         run: Callable[..., Iterator[Any]] = map,
+        members: np.ndarray | None = None,
     ) -> None:
         self.X, self.backend, self._run = X, backend, run
-        self.exponent, self.factors, self.fill = exponent, factors, fill
-        self.shape: tuple[int, int] = X.shape
+        self.exponent, self.factors, self.fill, self.members = exponent, factors, fill, members
+        self.shape: tuple[int, int] = (X.shape[0] if members is None else len(members), X.shape[1])
         self.dtype = min(working_dtype(X.dtype), backend.widest)
-        self.stored = int(X.nnz if hasattr(X, "nnz") else X.shape[0] * X.shape[1])  # entries
+        stored = int(X.nnz if hasattr(X, "nnz") else X.shape[0] * X.shape[1])  # entries
+        self.stored = stored * self.shape[0] // X.shape[0]
         step = block_rows(self.shape, self.stored, np.dtype(self.dtype).itemsize, backend.on_host)
         self.slices = cut(0, len(self), step)
 
@@ -104,6 +108,14 @@ class Rows:
         """The same rows, with one number a column in place of NaN, block by block."""
         return self._with(fill=fill)
 
+    def only(self, members: np.ndarray) -> Rows:
+        """Some of these rows, in their order, taken block by block."""
+        return self._with(members=self.places(members))
+
+    def places(self, indices: np.ndarray) -> np.ndarray:
+        """Where in X these rows are."""
+        return indices if self.members is None else self.members[indices]
+
     def over(self, A: np.ndarray) -> Rows:
         """The rows of an array of the host, in the precision and on the threads of these."""
         return Rows(self.backend.asarray(A, self.dtype), self.backend, run=self._run)
@@ -114,16 +126,17 @@ class Rows:
 
     def some(self, indices: np.ndarray) -> Rows:
         """Likewise any others."""
-        return self.over(self.backend.take(self.X, indices))
+        return self.over(self.backend.take(self.X, self.places(indices)))
 
-    def shuffled(self, size: int, rng: np.random.RandomState) -> Iterator[Rows]:
-        """All of them, so many at a time, each time others."""
+    def shuffled(self, size: int, rng: np.random.RandomState) -> Iterator[tuple[Rows, Any]]:
+        """All of them, so many at a time, each time others, and which they are."""
         order = rng.permutation(len(self))
-        return (self.some(np.sort(order[at])) for at in cut(0, len(self), size))
+        places = (np.sort(order[at]) for at in cut(0, len(self), size))
+        return ((self.some(place), place) for place in places)
 
     def _with(self, **changes: Any) -> Rows:
         kept: dict[str, Any] = {
-            name: getattr(self, name) for name in ("exponent", "factors", "fill")
+            name: getattr(self, name) for name in ("exponent", "factors", "fill", "members")
         }
         kept["run"] = self._run
         return type(self)(self.X, self.backend, **{**kept, **changes})
@@ -180,11 +193,18 @@ class Rows:
         return self._times_factors(self._prepared(self._raw(rows)), rows)
 
     def _raw(self, rows: slice) -> Array:
-        return self.backend.slice(self.X, rows)
+        if self.members is None:
+            return self.backend.slice(self.X, rows)
+        chosen = self.members[rows]
+        span = slice(int(chosen[0]), int(chosen[-1]) + 1)
+        if span.stop - span.start == len(chosen):  # they lie side by side: no copy
+            return self.backend.slice(self.X, span)
+        return self.backend.take(self.X, chosen)
 
     def take(self, indices: np.ndarray) -> Any:
         """Some rows, prepared likewise, on the host (NumPy, or SciPy sparse)."""
-        return self.backend.to_host(self._prepared(self.backend.take(self.X, indices)))
+        block = self.backend.take(self.X, self.places(indices))
+        return self.backend.to_host(self._prepared(block))
 
     def _prepared(self, block: Array) -> Array:
         block = self.backend.asarray(block, self.dtype)
@@ -330,6 +350,43 @@ class NotFiniteError(ValueError):
         )
 
 
+def taking_part(
+    rows: Rows, weights: np.ndarray | None, missing: bool
+) -> tuple[Rows, np.ndarray | None, np.ndarray | None]:
+    """The rows that a fit, or a score, sums over: those of a weight above zero.
+
+    Parameters
+    ----------
+    rows : Rows of shape (n, p)
+    weights : ndarray of shape (n, 1) or None
+        None is 1 for each.
+    missing : bool
+        Whether NaN is an entry that is not observed.
+
+    Returns
+    -------
+    rows : Rows of shape (m, p)
+        Whatever looks at them knows nothing of the others.
+    weights : ndarray of shape (m, 1) or None
+    members : ndarray of shape (m,) or None
+        Which rows they are. None is all.
+
+    Raises
+    ------
+    ValueError
+        If an entry of another row is NaN or infinite: such a row has weights W all the same.
+    """
+    if weights is None or np.all(weights):
+        return rows, weights, None
+    members = np.flatnonzero(weights)
+    others = rows.only(np.flatnonzero(weights == 0))
+    others = others.filled(np.zeros(rows.shape[1]) if missing else None)
+    largest, (square,) = others.map_sum(partial(_largest_and_square, rows.backend))
+    if math.isnan(float(square)) or not np.all(np.isfinite(list(rows.to_host(largest)))):
+        raise _not_finite(others)
+    return rows.only(members), weights[members], members
+
+
 def measure(rows: Rows, weights: RowWise | None = None) -> Scale:
     """Look at every entry once, and again where the squares leave the range of the dtype.
 
@@ -337,7 +394,8 @@ def measure(rows: Rows, weights: RowWise | None = None) -> Scale:
     ----------
     rows : Rows
     weights : sequence of arrays of shape (b, 1), default=None
-        Row-wise, the weights with which the squares are summed. None is 1 for each.
+        Row-wise, the weights, all above zero, with which the squares are summed. None is 1 for
+        each.
 
     Raises
     ------
@@ -386,13 +444,18 @@ def _largest(ops: Any, X: Array) -> tuple[Array, tuple[()]]:
     return ops.xp.max(ops.row_maxima(X)), ()
 
 
+def _largest_and_square(ops: Any, X: Array) -> tuple[Array, tuple[Array]]:
+    return ops.xp.max(ops.row_maxima(X)), (ops.xp.sum(ops.row_squares(X)),)
+
+
 def _not_finite(rows: Rows) -> NotFiniteError:
     """What to say of the first NaN or infinity."""
     parts, _ = rows.map_sum(partial(_first_not_finite, rows.backend))
     start = 0
     for count, row, column, value in rows.to_host(parts):
         if not math.isfinite(value):
-            return NotFiniteError(start + int(row), int(column), float(value))
+            place = rows.places(np.asarray([start + int(row)]))
+            return NotFiniteError(int(place[0]), int(column), float(value))
         start += int(count)
     raise AssertionError("X changed while it was read")
 

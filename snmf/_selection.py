@@ -12,9 +12,10 @@ import numpy as np
 from joblib import Parallel, delayed
 from scipy.cluster.hierarchy import cophenet, linkage
 from scipy.spatial.distance import squareform
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_array
 
 from snmf._factorize import factorize
+from snmf._options import check_random_state
 
 Array = Any
 
@@ -105,7 +106,7 @@ def select_n_components(
         From 2 on, stability is judged as well [2]_: the share of restarts in which two rows have
         their largest weight in the same component, over at most 1000 rows, as a distance, and how
         well a tree of average linkage keeps it.
-    random_state : int, RandomState instance or None, default=None
+    random_state : int, RandomState or Generator instance, or None, default=None
         Of the draws and the fits.
     n_jobs : int, default=None
         How many fits are made at a time, in processes of their own. −1 takes all cores.

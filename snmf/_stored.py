@@ -1,6 +1,7 @@
 """Rows that are read when they are asked for: memory maps, HDF5, Zarr, and what slices likewise.
 
-One thread reads, a block ahead of the one that is computed with; what was used is dropped.
+One thread reads, a block ahead of the one that is computed with; what was used is dropped.  Slices
+are NumPy arrays, or SciPy sparse matrices, as those of a sparse matrix that AnnData left on disk.
 """
 
 from __future__ import annotations
@@ -9,14 +10,17 @@ import math
 import mmap
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from contextlib import suppress
+from functools import cached_property, partial
 from itertools import chain
 from numbers import Integral
+from operator import index
 from typing import Any
 
 import numpy as np
-from scipy.sparse import issparse
+from scipy.sparse import issparse, vstack
 
+from snmf._entries import canonical, refuse_others
 from snmf._parts import Filed, scratch
 from snmf._rows import Rows, RowWise, ahead, cut
 
@@ -25,6 +29,8 @@ Array = Any
 AHEAD = 1  # reads that are made before they are asked for
 MOST_READ = 2**27  # bytes of a read that takes whole chunks, where these are larger than a block
 SCRATCH = 2**28  # bytes from which on what is row-wise, as W, lies in a temporary file
+SOME_ROWS = 32  # tell how many entries a sparse row has, where the store does not
+GATHERED = 2**18  # bytes of sparse rows that are read for some of them: each read takes its time
 
 
 def is_stored(X: Any) -> bool:
@@ -36,7 +42,16 @@ def is_stored(X: Any) -> bool:
         return isinstance(X, np.memmap)
     slices = hasattr(X, "shape") and hasattr(X, "__getitem__")
     known = isinstance(X, np.generic) or issparse(X)
-    return slices and not known and isinstance(getattr(X, "dtype", None), np.dtype)
+    return slices and not known and _dtype(X) is not None
+
+
+def _dtype(X: Any) -> np.dtype[Any] | None:
+    """The dtype of X, if it is one of NumPy, or the name or the type of one."""
+    dtype = getattr(X, "dtype", None)
+    if isinstance(dtype, str) or (isinstance(dtype, type) and issubclass(dtype, np.generic)):
+        with suppress(TypeError):  # a name that NumPy does not know
+            return np.dtype(dtype)
+    return dtype if isinstance(dtype, np.dtype) else None
 
 
 class Store:
@@ -46,13 +61,18 @@ class Store:
     ----------
     X : object
         For which `is_stored` holds.
+
+    Raises
+    ------
+    ValueError
+        If its shape is none.
     """
 
     def __init__(self, X: Any) -> None:
         self.X = X
-        self.shape: tuple[int, ...] = tuple(X.shape)
+        self.shape = _shape(X)
         self.ndim = len(self.shape)
-        self.dtype: np.dtype[Any] = X.dtype
+        self.dtype = np.dtype(_dtype(X))
         self.chunk = _chunk_rows(X)
         self.file = getattr(X, "filename", None)
         self._map = _map_below(X)
@@ -60,15 +80,75 @@ class Store:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def read(self, rows: slice, dtype: Any = None) -> np.ndarray:
+    @cached_property
+    def sparse(self) -> bool:
+        """Whether slices are sparse: told by one without rows, for which nothing is read."""
+        try:
+            found = self.X[0:0]
+        except Exception:  # not every store has such slices
+            found = self._found(slice(0, 1))
+        return bool(issparse(found))
+
+    @cached_property
+    def nnz(self) -> int:
+        """How many entries are stored: as the store says, or estimated from some of its rows.
+
+        Dense ones have no such attribute, as dense arrays have none.
+        """
+        if not self.sparse:
+            raise AttributeError("nnz")
+        if isinstance(count := getattr(self.X, "nnz", None), Integral):
+            return int(count)
+        some = np.unique(np.linspace(0, len(self) - 1, SOME_ROWS).astype(int)).tolist()
+        return int(
+            sum(self.read(slice(i, i + 1), "float64").nnz for i in some) * len(self) // len(some)
+        )
+
+    @cached_property
+    def _near(self) -> int:
+        """How many rows side by side are read at once for some of them."""
+        if not self.sparse:
+            return self.chunk
+        entry = self.dtype.itemsize + np.dtype(np.int32).itemsize
+        return max(self.chunk, GATHERED * len(self) // max(1, self.nnz * entry))
+
+    def read(self, rows: slice, dtype: Any = None) -> Array:
         """Rows side by side: in memory, or where they are mapped, if they need no change there.
+
+        Parameters
+        ----------
+        rows : slice
+        dtype : dtype, default=None
+            What they are to be in; None is as they come.
+
+        Returns
+        -------
+        block : ndarray or CSR matrix of shape (b, n_features)
+            A sparse one has its entries in order, and none twice.
 
         Raises
         ------
         OSError
-            If they cannot be read; the message names them.
+            If they cannot be read, or are not so many; the message names them.
+        ValueError
+            If they are no array of real numbers, or masked.
         """
-        place = f"rows {rows.start} to {rows.stop - 1} of X"
+        found, place = self._found(rows), _words(rows)
+        if found.shape != (expected := (rows.stop - rows.start, *self.shape[1:])):
+            raise OSError(f"{place} must have shape {expected}; reading gave {found.shape}")
+        refuse_others(found, place)
+        with np.errstate(over="ignore"):  # an infinity is found by who looks for it
+            if issparse(found):
+                native = np.dtype(dtype or found.dtype).newbyteorder("=")
+                return canonical(found.astype(native, copy=False))
+            block = np.asarray(found, dtype=dtype, order="C")
+        if self._map is not None and np.may_share_memory(block, found):
+            _touch(block)
+        return block
+
+    def _found(self, rows: slice) -> Array:
+        """What the store gives for a slice, as an array or a sparse matrix."""
+        place = _words(rows)
         try:
             if self._map is not None:
                 _refuse_short_file(self.X, self._map)  # reading it would end the process
@@ -77,27 +157,41 @@ class Store:
             raise OSError(f"{place} cannot be read: {error}") from error
         if np.ma.is_masked(found):
             raise ValueError(f"X must not be masked: {place} have masked entries")
-        with np.errstate(over="ignore"):  # an infinity is found by who looks for it
-            block = np.asarray(found, dtype=dtype, order="C")
-        if self._map is not None and np.may_share_memory(block, found):
-            _touch(block)
-        if block.shape != (expected := (rows.stop - rows.start, *self.shape[1:])):
-            raise OSError(f"{place} must have shape {expected}; reading gave {block.shape}")
-        return block
+        if issparse(found):
+            return found
+        try:
+            return np.asarray(found)
+        except Exception as error:  # of whatever library
+            raise ValueError(
+                f"{place} must come as NumPy arrays or SciPy sparse matrices do; reading gave "
+                f"{type(found).__module__}.{type(found).__qualname__}, and: {error}"
+            ) from error
 
-    def take(self, indices: np.ndarray, dtype: Any = None) -> np.ndarray:
+    def take(self, indices: np.ndarray, dtype: Any = None) -> Array:
         """Some rows, in memory: read one by one, or by the chunks that they lie in."""
         wanted, back = np.unique(indices, return_inverse=True)
-        apart = (np.diff(wanted) > 1) & (np.diff(wanted // self.chunk) > 0)
+        apart = (np.diff(wanted) > 1) & (np.diff(wanted // self._near) > 0)
         groups = np.split(wanted, np.flatnonzero(apart) + 1)
         parts = [
             self.read(slice(int(group[0]), int(group[-1]) + 1), dtype)[group - group[0]]
             for group in groups
         ]
-        return np.concatenate(parts)[back]
+        return (vstack(parts, "csr") if self.sparse else np.concatenate(parts))[back]
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return self.read(slice(0, self.shape[0]), dtype)
+
+def _words(rows: slice) -> str:
+    return f"rows {rows.start} to {rows.stop - 1} of X"
+
+
+def _shape(X: Any) -> tuple[int, ...]:
+    try:
+        shape = tuple(map(index, X.shape))
+    except TypeError:
+        shape = (-1,)
+    if min(shape, default=0) < 0:
+        kind = f"{type(X).__module__}.{type(X).__qualname__}"
+        raise ValueError(f"X.shape must be whole numbers, rows first; got {X.shape!r} of a {kind}")
+    return shape
 
 
 def _touch(A: np.ndarray) -> None:
@@ -134,7 +228,7 @@ class StoredRows(Rows):
 
     def __init__(self, X: Store, *args: Any, **kwargs: Any) -> None:
         super().__init__(X, *args, **kwargs)
-        size = self.shape[1] * np.dtype(self.dtype).itemsize
+        size = max(1, self.stored * np.dtype(self.dtype).itemsize // len(self))  # of a row
         step = self.slices[0].stop
         read = whole_chunks(step, X.chunk, MOST_READ // size)
         step = math.ceil(read / math.ceil(read / step))  # the blocks of a read are alike
@@ -142,18 +236,21 @@ class StoredRows(Rows):
         self.slices = [rows for read in self._reads for rows in read]
 
     def _raw(self, rows: slice) -> Array:
-        return self.X.read(rows, self.dtype)
+        if self.members is None:
+            return self.X.read(rows, self.dtype)
+        return self.X.take(self.members[rows], self.dtype)
 
     def some(self, indices: np.ndarray) -> Rows:
-        return self.over(self.X.take(indices, self.dtype))
+        return self.over(self.X.take(self.places(indices), self.dtype))
 
-    def shuffled(self, size: int, rng: np.random.RandomState) -> Iterator[Rows]:
+    def shuffled(self, size: int, rng: np.random.RandomState) -> Iterator[tuple[Rows, Any]]:
         """Rows that lie side by side, and these in another order each time."""
         places = cut(0, len(self), whole_chunks(size, self.X.chunk, size))
-        return (self.part(places[i]) for i in rng.permutation(len(places)))
+        return ((self.part(places[i]), places[i]) for i in rng.permutation(len(places)))
 
     def take(self, indices: np.ndarray) -> Any:
-        return self.backend.to_host(self._prepared(self.X.take(indices, self.dtype)))
+        block = self.X.take(self.places(indices), self.dtype)
+        return self.backend.to_host(self._prepared(block))
 
     def kept(self, parts: Iterable[Any]) -> RowWise:
         parts = iter(parts)
@@ -175,8 +272,9 @@ class StoredRows(Rows):
                 for rows in read:
                     yield partial(self._of_read, place, data, rows)
 
-    def _of_read(self, place: slice, data: np.ndarray, rows: slice) -> Array:
-        block = data[rows.start - place.start : rows.stop - place.start]
+    def _of_read(self, place: slice, data: Array, rows: slice) -> Array:
+        within = slice(rows.start - place.start, rows.stop - place.start)
+        block = data if rows == place else data[within]  # of sparse rows that is a copy
         return self._times_factors(self._prepared(block), rows)
 
 

@@ -9,14 +9,15 @@ JMLR 11, 2010, for unconstrained codes; the fading of a young stream is theirs t
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from snmf import _init, _updates
-from snmf._rows import Scale
+from snmf._rows import RowWise, Scale, measure
 from snmf._solve import BALL_SWEEPS
 
 Array = Any
@@ -26,6 +27,65 @@ STEPS = {"multiplicative": 5, "hals": 3}  # of W in a batch, after the cold star
 SWEEPS = 2  # of coordinate descent, before multiplicative steps
 LIFT = 0.05  # in means of a row: what these add to weights, which they cannot lift from zero
 INVERTIBLE = 1e-4  # share of the largest eigenvalue of H Hᵀ below which the cold start ignores one
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows that are learned from together, and how much each counts.
+
+    Parameters
+    ----------
+    rows : Rows of shape (b, p)
+    weights : ndarray of shape (b, 1), default=None
+        Above zero. 2 is the row twice; None is 1 for each.
+    """
+
+    rows: Any
+    weights: np.ndarray | None = None
+
+    @property
+    def count(self) -> float:
+        """How many rows there are, each as often as it counts."""
+        return len(self.rows) if self.weights is None else float(self.weights.sum())
+
+    @cached_property
+    def exponent(self) -> int:
+        """Row-wise weights are multiplied by 2 ** -exponent, to be about 1."""
+        return 0 if self.weights is None else math.frexp(self.weights.max())[1]
+
+    @cached_property
+    def scaled_weights(self) -> np.ndarray | None:
+        return None if self.weights is None else np.ldexp(self.weights, -self.exponent)
+
+    @property
+    def row_wise(self) -> tuple[RowWise, ...]:
+        """The weights so scaled, to go with the blocks of the rows; none where there are none."""
+        return () if self.weights is None else (self.rows.split(self.scaled_weights),)
+
+    @cached_property
+    def scale(self) -> Scale:
+        """What a first look at the rows tells, summed with their weights."""
+        found = measure(self.rows, *self.row_wise)
+        return found._replace(square=found.square * 2.0**self.exponent)
+
+    def at(self, exponent: int) -> Batch:
+        """The same, with rows multiplied by 2 ** -exponent."""
+        return replace(self, rows=self.rows.scaled(exponent))
+
+    def part(self, place: slice) -> Batch:
+        """Rows side by side."""
+        return self._of(self.rows.part(place), place)
+
+    def some(self, indices: np.ndarray) -> Batch:
+        """Any others."""
+        return self._of(self.rows.some(indices), indices)
+
+    def shuffled(self, size: int, rng: np.random.RandomState) -> Iterator[Batch]:
+        """All of them, so many at a time, each time others."""
+        return (self._of(rows, place) for rows, place in self.rows.shuffled(size, rng))
+
+    def _of(self, rows: Any, place: Any) -> Batch:
+        return Batch(rows, None if self.weights is None else self.weights[place])
 
 
 @dataclass(frozen=True)
@@ -45,8 +105,11 @@ class Stream:
         and T are.
     exponent : int
         Rows are multiplied by 2 ** -exponent before anything is done with them.
-    n_rows, n_taken, n_steps : int
-        Rows looked at; rows that went into the sums, in every epoch anew; batches.
+    n_rows, n_taken : float
+        Rows looked at; rows that went into the sums, in every epoch anew; each as often as it
+        counts.
+    n_steps : int
+        Batches.
     rows_square, longest : float
         ‖X‖² and the largest ‖x‖ of all the rows looked at, not faded.
     """
@@ -57,8 +120,8 @@ class Stream:
     square: float = 0.0
     objective: float = 0.0
     exponent: int | None = None
-    n_rows: int = 0
-    n_taken: int = 0
+    n_rows: float = 0
+    n_taken: float = 0
     n_steps: int = 0
     rows_square: float = 0.0
     longest: float = 0.0
@@ -72,12 +135,13 @@ class Stream:
     @property
     def rms(self) -> float:
         """The root-mean-square norm of the rows looked at."""
-        return math.sqrt(self.rows_square / max(1, self.n_rows))
+        return math.sqrt(self.rows_square / (self.n_rows or 1))
 
-    def saw(self, n_rows: int, scale: Scale) -> Stream:
+    def saw(self, batch: Batch) -> Stream:
         """With the norms of more rows, at the larger of the two scales."""
+        scale, n_rows = batch.scale, self.n_rows + batch.count
         if not scale.square:
-            return replace(self, n_rows=self.n_rows + n_rows)
+            return replace(self, n_rows=n_rows)
         ours = scale.exponent if self.exponent is None else self.exponent
         exponent = max(ours, scale.exponent)
         two, theirs = 2.0 ** (ours - exponent), 2.0 ** (scale.exponent - exponent)
@@ -88,7 +152,7 @@ class Stream:
             square=self.square * two * two,
             objective=self.objective * two * two,
             exponent=exponent,
-            n_rows=self.n_rows + n_rows,
+            n_rows=n_rows,
             rows_square=self.rows_square * two * two + scale.square * theirs * theirs,
             longest=max(self.longest * two, scale.longest * theirs),
         )
@@ -97,9 +161,9 @@ class Stream:
         """With H, S and T as the function `move` gives them: on the host, or from there."""
         return replace(self, H=move(self.H), S=move(self.S), T=move(self.T))
 
-    def at(self, rows: Any) -> Any:
+    def at(self, batch: Batch) -> Batch:
         """Those rows, at the scale of the stream."""
-        return rows.scaled(self.exponent or 0)
+        return batch.at(self.exponent or 0)
 
     def restarted(self, algebra: Any, H: np.ndarray) -> Stream:
         """Without sums, and with these components."""
@@ -122,27 +186,27 @@ class Stream:
         return self.objective / self.square if self.square else 0.0
 
 
-def start(rows: Any, k: int, init: str, rng: np.random.RandomState) -> np.ndarray:
+def start(batch: Batch, k: int, init: str, rng: np.random.RandomState) -> np.ndarray:
     """Components of unit rows to begin with, from the start of a fit of these rows."""
-    ops, algebra = rows.backend, rows.backend.algebra
-    W, H = _init.STARTS[init](rows, k, rng)
+    rows, ops, algebra = batch.rows, batch.rows.backend, batch.rows.backend.algebra
+    W, H = _init.STARTS[init](rows, k, rng, batch.scaled_weights)
     if H is not None:
         return H
     sums = partial(_updates.sums_of_block, ops)
-    _, (S, T, _) = rows.map_sum(lambda X, part: (None, sums(X, part)), W)
+    _, (S, T, _) = rows.map_sum(lambda *block: (None, sums(*block)), W, *batch.row_wise)
     H = _updates.least_squares(algebra, S, T, 0 * S, _rounding(rows.dtype, k))
     return _init.unit_rows(algebra.to_host(H))[0]
 
 
-def step(stream: Stream, rows: Any, l1: float, update: str, keep: float) -> tuple[Stream, float]:
+def step(stream: Stream, batch: Batch, l1: float, update: str, keep: float) -> tuple[Stream, float]:
     """One batch: its W, the sums, and the next H.
 
     Parameters
     ----------
     stream : Stream
         Its arrays those of ``rows.backend.algebra``.
-    rows : Rows of shape (b, p)
-        The batch, at the scale of the stream.
+    batch : Batch
+        Of b rows, at the scale of the stream.
     l1 : float
         The penalty λ, at that scale.
     update : {"multiplicative", "hals"}
@@ -157,12 +221,14 @@ def step(stream: Stream, rows: Any, l1: float, update: str, keep: float) -> tupl
     loss : float
         The objective of the batch over ½‖X‖², before H learned from it; 0 for X = 0.
     """
-    ops, algebra, n = rows.backend, rows.backend.algebra, len(rows)
+    rows, n = batch.rows, batch.count
+    ops, algebra = rows.backend, rows.backend.algebra
     B = algebra.matmul(stream.H, stream.H.T)
     inverse = algebra.pinv(B, INVERTIBLE)
     H, B, inverse = (ops.asarray(A, rows.dtype) for A in (stream.H, B, inverse))
     block = partial(_of_block, ops, update, H, B, inverse, l1)
-    _, (S, T, total, square) = rows.map_sum(block)
+    _, sums = rows.map_sum(block, *batch.row_wise)
+    S, T, total, square = (2.0**batch.exponent * term for term in sums)
     square = float(square)
     error = _updates.squared_error(algebra, square, S, T, stream.H)
     objective = error + 2 * l1 * float(total)
@@ -186,15 +252,23 @@ def step(stream: Stream, rows: Any, l1: float, update: str, keep: float) -> tupl
 
 
 def _of_block(
-    ops: Any, update: str, H: Array, B: Array, inverse: Array, l1: float, X: Array
+    ops: Any,
+    update: str,
+    H: Array,
+    B: Array,
+    inverse: Array,
+    l1: float,
+    X: Array,
+    D: Array | None = None,
 ) -> tuple[None, tuple[Array, ...]]:
     A = ops.matmul(X, H.T)
     W = ops.positive_part(ops.matmul(A, inverse))  # least squares, less what is negative
     if update == "multiplicative":  # which cannot leave a zero, and is slow to come to one
         W = ops.hals(A, B, W, l1, SWEEPS)
         W = W + LIFT * ops.xp.mean(W, axis=1)[:, None]
-    _, sums = ops.pass_over_block(update, X, W, H, B, l1, STEPS[update])
-    return None, (*sums, ops.xp.sum(ops.row_squares(X)))
+    _, sums = ops.pass_over_block(update, X, W, H, B, l1, STEPS[update], D)
+    squares = ops.row_squares(X)
+    return None, (*sums, ops.xp.sum(squares if D is None else squares * D[:, 0]))
 
 
 def _least_squares(

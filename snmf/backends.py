@@ -175,7 +175,7 @@ class Backend:
         """X, if it is a matrix of real numbers; whether they are finite is seen to later."""
         if self.dense(X).ndim != 2:
             raise ValueError(f"Expected 2D array, got an array of {X.ndim} dimensions instead")
-        if self.xp.isdtype(X.dtype, "complex floating"):
+        if self.is_complex(X.dtype):
             raise ValueError("Complex data not supported")
         for count, name in zip(X.shape, ("sample", "feature"), strict=True):
             if not count:
@@ -183,6 +183,14 @@ class Backend:
                     f"Found array with 0 {name}(s) (shape={tuple(X.shape)}) while a minimum of 1 "
                     "is required"
                 )
+        return X
+
+    def is_complex(self, dtype: Any) -> bool:
+        """Whether numbers of that dtype are complex."""
+        return bool(self.xp.isdtype(dtype, "complex floating"))
+
+    def outline(self, X: Any) -> Any:
+        """What shows the number of the features of X, and their names, to scikit-learn."""
         return X
 
     def sized(self, X: Array) -> Array:
@@ -386,22 +394,15 @@ class Shared:
                 self.entered.__exit__(None, None, None)
 
 
-def canonical(A: Any) -> Any:
-    """A sparse matrix as CSR, sorted and without duplicates: its methods would make it so in place.
-
-    Asked of all of it, once, and not of slices: it waits for a device, and they share its arrays.
-    """
-    A = A.tocsr()
-    if not A.has_canonical_format:
-        A = A.copy()
-        A.sum_duplicates()
-    return A
-
-
 def portable(A: Any) -> Any:
-    """A; if an array of the host in a dtype that NumPy alone knows, as longdouble, in float64."""
-    alone = isinstance(A, np.ndarray) and (not A.dtype.isnative or A.dtype.char == "g")
-    return A.astype("float64") if alone else A
+    """A; if an array of the host in a dtype that other libraries do not know, in float64.
+
+    Such are longdouble, other byte orders, and what extends NumPy, as bfloat16.
+    """
+    if not isinstance(A, np.ndarray):
+        return A
+    unknown = not A.dtype.isnative or A.dtype.char == "g" or A.dtype.kind == "V"
+    return A.astype("float64") if unknown else A
 
 
 def adapter(name: str, device: Any = None) -> Backend:

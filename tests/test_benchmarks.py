@@ -5,6 +5,8 @@ import importlib.util
 import os
 import subprocess
 import sys
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +90,58 @@ def test_scaling(tmp_path):
     assert float(found["n = 1200"][2]) > 0
     assert len(found["n from 300 to 1200"]) == 3
     assert file.exists() == draws
+
+
+def test_fuzz():
+    done = subprocess.run(
+        [sys.executable, str(FOLDER / "fuzz.py"), "--tiny", "--jobs", "1"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert done.stdout.split()[:2] == ["60", "cases"]
+
+
+@pytest.fixture
+def fuzz(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    yield importlib.import_module("fuzz")
+    for name in ("fuzz", "common"):
+        del sys.modules[name]
+
+
+def raising(result):
+    raise RuntimeError("of no parameter")
+
+
+def warning(result):
+    warnings.warn("divide by zero", RuntimeWarning, stacklevel=1)
+    return result
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [
+        ("shape", lambda r: replace(r, W=r.W[1:])),
+        ("dtype", lambda r: replace(r, H=r.H.astype("longdouble"))),
+        ("not finite", lambda r: replace(r, H=r.H * np.nan)),
+        ("negative weight", lambda r: replace(r, W=-r.W - 1)),
+        ("norm of components", lambda r: replace(r, H=1.001 * r.H)),
+        ("objective rises", lambda r: replace(r, loss_curve=np.arange(r.n_iter + 1.0))),
+        ("result above the curve", lambda r: replace(r, loss_curve=0.1 * r.loss_curve)),
+        ("length of the curve", lambda r: replace(r, n_iter=r.n_iter + 1)),
+        ("error", lambda r: replace(r, error=1.001 * r.error + 1)),
+        ("W not optimal", lambda r: replace(r, W=r.W + 1)),
+        ("RuntimeError in", raising),
+        ("RuntimeWarning in", warning),
+    ],
+)
+def test_fuzz_sees_what_is_wrong(kind, wrong, fuzz, monkeypatch):
+    """In one of the first cases whose data are those that a person would give."""
+    right = fuzz.snmf.factorize
+    monkeypatch.setattr(fuzz.snmf, "factorize", lambda *a, **k: wrong(right(*a, **k)))
+    plain = [n for n in range(60) if fuzz.drawn(0, n).kind in ("Gaussian", "planted")]
+    found = {found for number in plain[:5] for found, _ in fuzz.run(0, number)}
+    assert any(name.startswith(kind) for name in found), found
 
 
 def test_peers(tmp_path):

@@ -97,6 +97,7 @@ FITS = {
         planted(),
         {"random_state": lambda: np.random.RandomState(np.random.PCG64(5)), "n_init": 2},
     ),
+    "a new generator": (planted(), {"random_state": lambda: np.random.default_rng(5), "n_init": 2}),
     "strict": (planted(), {"backend": Backend("array_api_strict")}),
     "torch": (planted(), {"backend": "torch"}),
     "jax": (planted(dtype="float32"), {"backend": "jax"}),
@@ -158,16 +159,17 @@ def test_so_it_does_from_disk_with_w_in_files(solver, tmp_path, monkeypatch):
     np.testing.assert_allclose(np.load(tmp_path / "W.npy"), whole.W, atol=1e-10)
 
 
-def test_a_generator_is_left_as_by_a_fit_in_one_piece(tmp_path):
+@pytest.mark.parametrize("make", [np.random.RandomState, np.random.default_rng])
+def test_a_generator_is_left_as_by_a_fit_in_one_piece(tmp_path, make):
     fit = functools.partial(factorize, planted(), n_init=3, init="random", max_iter=5)
     states = []
     for stop in (False, True):
         if stop:
-            assert stopped(functools.partial(fit, random_state=np.random.RandomState(3)),
+            assert stopped(functools.partial(fit, random_state=make(3)),
                            tmp_path / "fit.npz", 7)  # fmt: skip
-        rng = np.random.RandomState(3)
+        rng = make(3)
         fit(random_state=rng, checkpoint=tmp_path / "fit.npz")
-        states.append(rng.random_sample())
+        states.append(rng.random())
     assert states[0] == states[1]
 
 

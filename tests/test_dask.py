@@ -182,6 +182,56 @@ def test_data_frames_are_taken_by_partition():
     np.testing.assert_allclose(model.transform(frame), expected.transform(X), atol=1e-7)
 
 
+def test_names_of_columns_are_those_of_the_features():
+    dd = pytest.importorskip("dask.dataframe")
+    pd = pytest.importorskip("pandas")
+    data = pd.DataFrame(planted(p=5), columns=list("abcde"))
+    frame = dd.from_pandas(data, npartitions=3)
+    options = dict(random_state=0, progress_bar=False, max_iter=5)
+    for model in (SNMF(2, **options).fit(frame), snmf.MiniBatchSNMF(2, **options).fit(data)):
+        assert list(model.feature_names_in_) == list("abcde")
+        assert model.n_features_in_ == 5
+        assert model.transform(frame).compute().shape == (240, 2)
+        for call in (model.transform, model.score):
+            with pytest.raises(ValueError, match="feature names should match"):
+                call(frame.rename(columns={"a": "other"}))
+            with pytest.raises(ValueError, match="must be in the same order"):
+                call(frame[list("bacde")])
+    numbered = dd.from_pandas(pd.DataFrame(planted(p=5)), npartitions=3)
+    assert not hasattr(SNMF(2, **options).fit(numbered), "feature_names_in_")
+    assert not hasattr(SNMF(2, **options).fit(chunked(planted())), "feature_names_in_")
+
+
+@pytest.mark.parametrize("kind", ["Float64", "Int64", "object", "boolean"])
+def test_columns_of_a_frame_are_numbers_whatever_they_come_as(kind):
+    dd = pytest.importorskip("dask.dataframe")
+    pd = pytest.importorskip("pandas")
+    data = pd.DataFrame(np.round(planted(p=5)), columns=list("abcde"))
+    data = (data > 0 if kind == "boolean" else data).astype(kind)
+    options = dict(random_state=0, progress_bar=False, max_iter=5)
+    theirs = SNMF(2, **options).fit(data)
+    ours = SNMF(2, **options).fit(dd.from_pandas(data, npartitions=3))
+    np.testing.assert_allclose(ours.components_, theirs.components_, atol=1e-8)
+    if kind == "boolean":
+        return
+    data.iloc[200, 1] = pd.NA if kind != "object" else None
+    frame = dd.from_pandas(data, npartitions=3)
+    with pytest.raises(ValueError, match="got NaN in row 200, column 1"):
+        SNMF(2, **options).fit(frame)
+    options["missing_values"] = np.nan
+    np.testing.assert_allclose(
+        SNMF(2, **options).fit(frame).components_, SNMF(2, **options).fit(data).components_,
+        atol=1e-8,
+    )  # fmt: skip
+
+
+def test_objects_that_are_no_numbers_are_named():
+    X = planted().astype(object)
+    X[205, 7] = "x"
+    with pytest.raises(ValueError, match="got 'x' in row 205, column 7"):
+        factorize(chunked(X), 3)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_what_is_not_finite_is_named(value):
     X = planted()

@@ -243,6 +243,52 @@ def test_what_is_no_matrix_of_real_numbers_is_refused_unread(data, words):
     assert not store.longest
 
 
+@pytest.mark.parametrize(
+    "shape", [None, (None, 12), (207.0, 12.0), (-1, 12), "no", lambda: (207, 12)]
+)
+def test_a_shape_that_is_none_is_refused_with_the_kind_of_the_store(shape):
+    store = Slices(planted())
+    store.shape = shape
+    for call in (SNMF(2).fit, SNMF(2).fit(planted()).transform, snmf.MiniBatchSNMF(2).fit):
+        with pytest.raises(ValueError, match=r"X.shape must be whole numbers.*test_disk\.Slices"):
+            call(store)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [([207, 12], "float64"), (np.array([207, 12]), np.float64), ((207, 12), "nope")],
+)
+def test_a_shape_may_be_a_list_and_a_dtype_a_name_that_numpy_knows(shape, dtype):
+    store = Slices(planted())
+    store.shape, store.dtype = shape, dtype
+    if dtype == "nope":
+        with pytest.raises(ValueError, match="Expected 2D array"):
+            factorize(store, 2)
+    else:
+        assert_same(factorize(store, 2), factorize(planted(), 2), True)
+
+
+def test_what_knows_of_dask_and_is_no_collection_is_read_as_others_are():
+    class Labelled(Slices):  # as a DataArray of xarray
+        def __dask_graph__(self):
+            return None
+
+    for cls in (SNMF, snmf.MiniBatchSNMF):
+        model = cls(3, random_state=0).fit(Labelled(planted()))
+        np.testing.assert_array_equal(
+            model.components_, cls(3, random_state=0).fit(Slices(planted())).components_
+        )
+
+
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize("make", [saved, in_hdf5, in_zarr, lambda X, folder: Slices(X)])
+def test_few_rows_may_be_stored(make, n, tmp_path):
+    X = planted(n=9)[:n]
+    data = make(X, tmp_path)
+    np.testing.assert_allclose(factorize(data, 1).W, factorize(X, 1).W, atol=1e-12)
+    assert snmf.MiniBatchSNMF(1, random_state=0).partial_fit(data).transform(data).shape == (n, 1)
+
+
 # What is read
 
 

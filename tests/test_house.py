@@ -31,9 +31,10 @@ MAY_IMPORT = {
         "snmf.plots",
     },
     "snmf/_complaints.py": {"snmf._missing"},
+    "snmf/_entries.py": set(),
     "snmf/_estimator.py": {
-        "snmf._callbacks", "snmf._factorize", "snmf._rows", "snmf._selection", "snmf._transform",
-        "snmf.backends",
+        "snmf._callbacks", "snmf._factorize", "snmf._options", "snmf._rows", "snmf._selection",
+        "snmf._transform", "snmf.backends",
     },
     "snmf/_factorize.py": {
         "snmf._checkpoint", "snmf._complaints", "snmf._given", "snmf._options", "snmf._parts",
@@ -68,9 +69,9 @@ MAY_IMPORT = {
     "snmf/_progress.py": set(),
     "snmf/_quadratic.py": set(),
     "snmf/_rows.py": set(),
-    "snmf/_selection.py": {"snmf._factorize", "snmf.plots"},
+    "snmf/_selection.py": {"snmf._factorize", "snmf._options", "snmf.plots"},
     "snmf/_solve.py": {"snmf._updates", "snmf._nnls", "snmf._rows"},
-    "snmf/_stored.py": {"snmf._parts", "snmf._rows"},
+    "snmf/_stored.py": {"snmf._entries", "snmf._parts", "snmf._rows"},
     "snmf/_stream.py": {"snmf._init", "snmf._rows", "snmf._solve", "snmf._updates"},
     "snmf/_svd.py": set(),
     "snmf/_text.py": {"snmf._header"},
@@ -83,10 +84,12 @@ MAY_IMPORT = {
     "snmf/_wide.py": {"snmf._svd"},
     "snmf/backends.py": {"snmf._updates", "snmf._rows", "snmf._stored"},
     "snmf/plots.py": set(),
-    "backends/_cupy.py": {"snmf._passive", "snmf.backends"},
-    "backends/_dask.py": {"snmf.backends", "snmf._rows"},
+    "backends/_cupy.py": {"snmf._entries", "snmf._passive", "snmf.backends"},
+    "backends/_dask.py": {"snmf._entries", "snmf._rows", "snmf.backends"},
     "backends/_jax.py": {"snmf.backends", "snmf._updates"},
-    "backends/_numpy.py": {"snmf._passive", "snmf._stored", "snmf.backends"},
+    "backends/_numpy.py": {
+        "snmf._entries", "snmf._passive", "snmf._stored", "snmf.backends",
+    },
     "backends/_torch.py": {"snmf.backends"},
 }  # fmt: skip
 IMPORTS_NOTHING = {"snmf/_updates.py": {"math", "typing"}}

@@ -17,8 +17,11 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import snmf
@@ -69,12 +72,24 @@ def assert_same(ours, theirs):
         np.testing.assert_array_equal(value, state(theirs)[name], err_msg=name)
 
 
+EXCUSED = {  # as for SNMF, and as scikit-learn excuses its own MiniBatchKMeans
+    f"check_sample_weight_equivalence_on_{kind}_data": "the k-means start is drawn from the rows"
+    for kind in ("dense", "sparse")
+}
+
+
+def excused(estimator):
+    return EXCUSED if estimator.init == "kmeans" else {}
+
+
 @parametrize_with_checks(
     [
-        MiniBatchSNMF(solver=solver, sparsity=sparsity, random_state=0)
+        MiniBatchSNMF(n_components, solver=solver, sparsity=sparsity, init=init, random_state=0)
         for solver in SOLVERS
         for sparsity in (0, 0.05)
-    ]
+        for n_components, init in ((None, "kmeans"), (3, "svd"))
+    ],
+    expected_failed_checks=excused,
 )
 @pytest.mark.filterwarnings("ignore")
 def test_scikit_learns_own_checks(estimator, check):
@@ -121,12 +136,12 @@ def test_more_epochs_come_nearer_and_the_stop_is_neither_too_soon_nor_never(solv
 
 def test_a_young_stream_forgets_its_first_batches_and_an_old_one_as_told():
     algebra = adapter("numpy")
-    rows = algebra.rows(X[:64])
-    stream = _stream.Stream.empty(4, 12).saw(64, _minibatch.measure(rows))
-    stream = stream.restarted(algebra, _stream.start(rows, 4, "kmeans", np.random.RandomState(0)))
+    batch = _stream.Batch(algebra.rows(X[:64]))
+    stream = _stream.Stream.empty(4, 12).saw(batch)
+    stream = stream.restarted(algebra, _stream.start(batch, 4, "kmeans", np.random.RandomState(0)))
 
     def step(stream, part, keep=1.0):  # with a penalty, so that no norm moves from H to W
-        return _stream.step(stream, algebra.rows(part), 0.1, "hals", keep)[0]
+        return _stream.step(stream, _stream.Batch(algebra.rows(part)), 0.1, "hals", keep)[0]
 
     first = step(stream, X[:64])
     np.testing.assert_array_equal(first.S, step(stream, X[:64], 0.0).S)  # there was nothing yet
@@ -155,7 +170,7 @@ def test_a_step_is_what_it_says(solver, l1):
     before = _stream.Stream(**one_epoch(solver=solver).fit(X)._stream)
     before = before.restarted(ops, before.H)
     update = _minibatch.UPDATES[solver]
-    after, loss = _stream.step(before, ops.rows(data), l1, update, 0.5)
+    after, loss = _stream.step(before, _stream.Batch(ops.rows(data)), l1, update, 0.5)
     (W,) = seen
 
     def objective(W):
@@ -180,7 +195,7 @@ def test_what_a_batch_says_nothing_of_stays():
     ops, H = adapter("numpy"), np.eye(3, 5)
     stream = _stream.Stream.empty(3, 5).restarted(ops, H)
     data = np.array([[2.0, 0, 0, 1, 0], [4.0, 0, 0, -1, 0]])  # along the first component alone
-    new = _stream.step(stream, ops.rows(data), 0.0, "hals", 1.0)[0].H
+    new = _stream.step(stream, _stream.Batch(ops.rows(data)), 0.0, "hals", 1.0)[0].H
     np.testing.assert_array_equal(new[1:], H[1:])
     assert new[0] @ np.linalg.svd(data)[2][0] ** 2 > 0
 
@@ -663,7 +678,8 @@ import warnings
 from sklearn.utils.estimator_checks import check_estimator
 from snmf import MiniBatchSNMF
 warnings.simplefilter("ignore")
-for check in check_estimator(MiniBatchSNMF(random_state=0), on_skip=None, on_fail=None):
+model = MiniBatchSNMF(3, init="svd", random_state=0)
+for check in check_estimator(model, on_skip=None, on_fail=None):
     if "array_api" in check["check_name"] or check["status"] == "failed":
         print(check["status"], check["check_name"], check["exception"])
 """
@@ -674,3 +690,186 @@ for check in check_estimator(MiniBatchSNMF(random_state=0), on_skip=None, on_fai
     lines = done.stdout.splitlines()
     assert not [line for line in lines if line.startswith("failed")]
     assert [line for line in lines if line.startswith("passed")]
+
+
+# Weights of rows
+
+
+COUNTS = np.random.default_rng(5).integers(0, 4, 200)
+AGAIN = np.repeat(np.arange(200), COUNTS)
+START = np.random.default_rng(6).standard_normal((4, 12))
+MAKES = [np.asarray, sp.csr_array, lambda A: A.astype("float32")]
+
+
+def close(ours, theirs, atol):
+    names = state(ours).keys() - {"n_steps_"}
+    assert names == state(theirs).keys() - {"n_steps_"}
+    for name in names:
+        np.testing.assert_allclose(
+            state(ours)[name], state(theirs)[name], rtol=atol, atol=atol, err_msg=name
+        )
+
+
+@quiet
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("sparsity", [0.0, 0.1])
+@pytest.mark.parametrize("make", MAKES)
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_a_weight_of_two_is_the_row_twice(solver, sparsity, make, method):
+    """In batches that hold the same rows, from the same start."""
+    options = dict(
+        solver=solver, sparsity=sparsity, init="custom", batch_size=1000, max_iter=2, tol=0
+    )
+    ours, theirs = model(**options), model(**options)
+    for number in range(2):  # the second stands beside what the first left behind
+        given = {"H": START} if method == "fit" or not number else {}
+        getattr(ours, method)(make(X[:200]), sample_weight=COUNTS, **given)
+        getattr(theirs, method)(make(X[:200][AGAIN]), **given)
+    close(ours, theirs, 1e-4 if make is MAKES[2] else 1e-9)
+    assert ours._stream["n_rows"] == theirs._stream["n_rows"]
+    assert ours._stream["n_taken"] == theirs._stream["n_taken"]
+
+
+@quiet
+@pytest.mark.parametrize("init", ["kmeans", "svd", "random", "custom"])
+@pytest.mark.parametrize("make", MAKES)
+@pytest.mark.parametrize("stray", [1.0, 1e30])
+def test_a_weight_of_zero_is_absence(init, make, stray):
+    rng, given = np.random.default_rng(0), {"H": START} if init == "custom" else {}
+    some = np.sort(rng.permutation(300)[:200])
+    data = stray * rng.standard_normal((300, 12))
+    data[some] = X[:200]
+    weights = np.zeros(300)
+    weights[some] = 1.0
+    options = dict(init=init, sparsity=0.1, max_iter=3, tol=0)
+    atol = 1e-3 if make is MAKES[2] else 1e-9
+    for factor in (1.0, 5.0):
+        ours = model(**options).fit(make(data), sample_weight=factor * weights, **given)
+        close(ours, model(**options).fit(make(X[:200]), **given), atol)
+    ours, theirs = model(**options), model(**options)
+    for at in (slice(0, 40), slice(40, 300)):
+        of_some = make(data[at][weights[at] > 0])
+        ours.partial_fit(make(data[at]), sample_weight=weights[at], **given)
+        theirs.partial_fit(of_some, **given)
+        assert (ours._first_rows is None) == (theirs._first_rows is None)
+        given = {}
+    close(ours, theirs, atol)
+
+
+@quiet
+def test_weights_of_rows_on_disk(tmp_path):
+    np.save(tmp_path / "X.npy", X)
+    stored = np.load(tmp_path / "X.npy", mmap_mode="r")
+    weights = np.random.default_rng(0).integers(0, 3, len(X))
+    options = dict(batch_size=1000, max_iter=3, tol=0)
+    ours = model(**options).fit(stored, sample_weight=weights)
+    close(ours, model(**options).fit(X, sample_weight=weights), 1e-9)
+    many = dict(max_iter=3, tol=0)
+    ours = model(**many).fit(stored, sample_weight=weights)
+    theirs = model(**many).fit(X, sample_weight=weights)
+    assert ours.score(X, sample_weight=weights) == pytest.approx(
+        theirs.score(X, sample_weight=weights), abs=0.02
+    )
+
+
+@quiet
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_weighted_stream_comes_near_to_a_weighted_fit(solver):
+    data, rng = np.concatenate([planted(3000), planted(3000, seed=1)]), np.random.default_rng(0)
+    weights = np.repeat([1.0, 0.01], 3000) * rng.exponential(size=6000)
+    full = SNMF(4, solver=solver, random_state=0, progress_bar=False).fit(
+        data, sample_weight=weights
+    )
+    ours, plain = model(solver=solver, batch_size=256), model(solver=solver, batch_size=256)
+    ours.fit(data, sample_weight=weights)
+    best = full.score(data, sample_weight=weights)
+    assert ours.score(data, sample_weight=weights) > best - 0.01
+    assert plain.fit(data).score(data, sample_weight=weights) < best - 0.05
+    assert ours.rms_ == pytest.approx(full.rms_)
+    streamed = model(solver=solver)
+    for part in (slice(i, i + 100) for i in range(0, 6000, 100)):
+        streamed.partial_fit(data[part], sample_weight=weights[part])
+    assert streamed.rms_ == pytest.approx(full.rms_)
+
+
+@quiet
+@pytest.mark.parametrize("scale", [1e-100, 1e100])
+def test_the_scale_of_weights_is_that_of_the_sums_alone(scale):
+    weights = np.random.default_rng(0).exponential(size=len(X))
+    ours, theirs = (
+        model(sparsity=0.1).fit(X.astype("float32"), sample_weight=factor * weights)
+        for factor in (scale, 1.0)
+    )
+    close(ours, theirs, 1e-3)
+    light = after([X]).partial_fit(X[:100], sample_weight=np.full(100, 1e-100))
+    np.testing.assert_allclose(light.components_, after([X]).components_, atol=1e-6)
+    both = model().partial_fit(X[:100]).partial_fit(X[100:], sample_weight=np.full(500, scale))
+    assert np.isfinite(both.components_).all()
+    assert both.rms_ == pytest.approx(
+        np.sqrt(12 * np.mean((X[100:] if scale > 1 else X[:100]) ** 2))
+    )
+
+
+@quiet
+def test_a_stream_starts_from_rows_that_count():
+    weights = np.r_[np.full(30, 1e-3), np.zeros(30), np.full(10, 1e-3)]
+    begun = model().partial_fit(X[:60], sample_weight=weights[:60])
+    assert begun._first_rows is not None
+    revived = pickle.loads(pickle.dumps(begun))
+    assert begun.partial_fit(X[60:70], sample_weight=weights[60:])._first_rows is None
+    assert_same(begun, revived.partial_fit(X[60:70], sample_weight=weights[60:]))
+    whole = model().partial_fit(X[:70], sample_weight=weights)
+    np.testing.assert_allclose(begun.components_, whole.components_, atol=1e-9)
+    mixed = model().partial_fit(X[:20]).partial_fit(sp.csr_array(X[20:50]), sample_weight=[2] * 30)
+    assert np.isfinite(mixed.components_).all()
+
+
+@quiet
+def test_bad_weights_leave_the_estimator_as_it_was():
+    fitted, bad = model().fit(X), X.copy()
+    before, bad[3, 2], one = dict(vars(fitted)), np.nan, np.ones(len(X))
+    for method in ("fit", "partial_fit", "fit_transform"):
+        for weights, words in (
+            (np.ones(3), r"shape \(600,\); got \(3,\)"),
+            (-one, "nonnegative; its smallest entry is -1"),
+            (0 * one, "zero for every row"),
+            (1e200 * one, "the largest sample_weight must be from .* to .*; got 1e[+]200"),
+            (1e-200 * one, "the largest sample_weight must be from .* to .*; got 1e-200"),
+        ):
+            with pytest.raises(ValueError, match=words):
+                getattr(fitted, method)(X, sample_weight=weights)
+        with pytest.raises(ValueError, match="got NaN in row 3, column 2"):
+            getattr(fitted, method)(bad, sample_weight=np.arange(600) != 3)
+        assert vars(fitted) == before
+    with pytest.raises(ValueError, match=r"iterator of batches\. Call partial_fit for every batch"):
+        fitted.fit(iter([X]), sample_weight=np.ones(len(X)))
+    assert vars(fitted) == before
+
+
+@quiet
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_every_backend_takes_weights(backend, solver):
+    data, D = X[:192].astype("float32"), np.random.default_rng(0).integers(0, 3, 192)
+    there, options = backend.asarray(data, "float32"), dict(solver=solver, max_iter=2, tol=0)
+    weights = backend.asarray(D.astype("float32"))
+    theirs = model(**options).fit(data, sample_weight=D)
+    ours = model(**options).fit(there, sample_weight=weights)
+    np.testing.assert_allclose(backend.to_host(ours.components_), theirs.components_, atol=5e-3)
+    theirs = model(**options).partial_fit(data, sample_weight=D)
+    ours = model(**options).partial_fit(there, sample_weight=weights)
+    np.testing.assert_allclose(backend.to_host(ours.components_), theirs.components_, atol=5e-3)
+
+
+@quiet
+def test_weights_are_routed_through_a_pipeline():
+    weights = np.random.default_rng(0).integers(0, 3, len(X))
+    with config_context(enable_metadata_routing=True):
+        for cls in (SNMF, MiniBatchSNMF):
+            step = cls(4, random_state=0, progress_bar=False, max_iter=3)
+            routed = step.set_fit_request(sample_weight=True)
+            fitted = make_pipeline(StandardScaler().set_fit_request(sample_weight=False), routed)
+            H = fitted.fit(X, sample_weight=weights)[-1].components_
+            theirs = clone(step).fit(StandardScaler().fit_transform(X), sample_weight=weights)
+            np.testing.assert_array_equal(H, theirs.components_)
+        stream = model().set_partial_fit_request(sample_weight=True)
+        assert stream.get_metadata_routing().partial_fit.requests["sample_weight"] is True

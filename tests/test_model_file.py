@@ -85,6 +85,40 @@ def test_state_that_is_neither_array_nor_json_is_kept_where_it_is_known(tmp_path
     np.testing.assert_array_equal(again.random_state.random(5), rng.random(5))
 
 
+@pytest.mark.parametrize("make", [np.asarray, sparse.csr_array, sparse.csr_matrix])
+def test_a_stream_goes_on_from_few_rows_that_were_saved(tmp_path, make):
+    stream = snmf.MiniBatchSNMF(3, random_state=0, progress_bar=False)
+    stream.partial_fit(make(X[:9]), sample_weight=np.arange(9))
+    snmf.save(stream, tmp_path / "stream.npz")
+    again = snmf.load(tmp_path / "stream.npz")
+    for model in (stream, again):
+        model.partial_fit(make(X[9:]))
+    np.testing.assert_array_equal(stream.components_, again.components_)
+
+
+@pytest.mark.parametrize("name", ["MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64"])
+@pytest.mark.parametrize("make", [np.random.Generator, np.random.RandomState])
+def test_a_generator_comes_back_in_its_state(tmp_path, make, name):
+    rng = make(getattr(np.random, name)(3))
+    model = fitted(random_state=rng, init="random")
+    rng.normal()  # of RandomState that leaves another one behind
+    snmf.save(model, tmp_path / "model.npz")
+    again = snmf.load(tmp_path / "model.npz")
+    assert type(again.random_state) is make
+    np.testing.assert_array_equal(again.random_state.normal(size=5), rng.normal(size=5))
+    np.testing.assert_array_equal(again.fit(X).components_, model.fit(X).components_)
+
+
+def test_a_generator_of_ones_own_is_refused(tmp_path):
+    class Own(np.random.PCG64):
+        @property
+        def state(self):
+            return {**super().state, "bit_generator": "Own"}
+
+    with pytest.raises(TypeError, match="random_state must be an array, or what JSON holds"):
+        snmf.save(fitted(random_state=np.random.Generator(Own(0))), tmp_path / "model.npz")
+
+
 def test_arrays_of_another_library_come_back_as_numpy(tmp_path):
     xp = pytest.importorskip("array_api_strict")
     model = fitted(xp.asarray(X))
