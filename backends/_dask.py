@@ -28,10 +28,10 @@ import numpy as np
 from dask import delayed
 from dask.base import get_scheduler
 from scipy.sparse import issparse, vstack
-from threadpoolctl import threadpool_limits
 
 from snmf._entries import numbers, refuse_others
 from snmf._rows import NotFiniteError, Rows, RowWise, working_dtype
+from snmf._threads import BLAS
 from snmf.backends import Backend, adapter
 
 Array = Any
@@ -370,7 +370,7 @@ class ChunkedRows:
     @contextmanager
     def threads(self, n_jobs: int | None) -> Iterator[ChunkedRows]:
         """These rows, with n_jobs threads in every task, and BLAS in this process held to one."""
-        with threadpool_limits(1):
+        with BLAS:
             yield self._at(n_jobs=n_jobs)
 
     def scaled(self, exponent: int) -> ChunkedRows:

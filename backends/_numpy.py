@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csc_array, issparse
 from sklearn.utils import check_array
-from threadpoolctl import ThreadpoolController
 
 from snmf import _passive
 from snmf._entries import canonical, numbers, refuse_others
 from snmf._stored import Store, is_stored
+from snmf._threads import BLAS
 from snmf.backends import Backend, SparseBackend
 
 Array = Any
@@ -32,8 +32,7 @@ class Adapter(SparseBackend):
         return self
 
     def threads_of_products(self) -> int:
-        blas = ThreadpoolController().select(user_api="blas").info()
-        return max((library["num_threads"] for library in blas), default=1)
+        return BLAS.threads
 
     def issparse(self, A: Any) -> bool:
         return bool(issparse(A))

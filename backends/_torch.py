@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from snmf.backends import Backend, Shared
+from snmf._threads import Shared
+from snmf.backends import Backend
 
 Array = Any
 

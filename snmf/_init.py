@@ -14,9 +14,9 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from sklearn import config_context
 from sklearn.exceptions import ConvergenceWarning
-from threadpoolctl import threadpool_limits
 
 from snmf import _nnls, _svd
+from snmf._threads import BLAS, OPENMP
 
 Array = Any
 RowWise = Sequence[Any]
@@ -41,8 +41,8 @@ def kmeans(
         sample = np.require(sample, requirements="W")  # it is centred in place
     else:  # so made it has indices of 32 bits, which are asked for, if they fit
         sample = csr_matrix((sample.data, sample.indices, sample.indptr), shape=sample.shape)
-    one_thread, on_host = threadpool_limits(1), config_context(array_api_dispatch=False)
-    with one_thread, on_host, warnings.catch_warnings():  # one thread: the same bits every time
+    on_host = config_context(array_api_dispatch=False)
+    with BLAS, OPENMP, on_host, warnings.catch_warnings():  # one thread: the same bits every time
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters
         clusters = KMeans(min(k, size), n_init=1, random_state=rng, copy_x=False).fit(
             sample, sample_weight=None if weights is None else weights[chosen, 0]

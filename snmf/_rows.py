@@ -9,23 +9,23 @@ import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from joblib import effective_n_jobs
 from scipy.sparse import coo_array
-from threadpoolctl import threadpool_limits
+
+from snmf._threads import BLAS
 
 Array = Any
 RowWise = Sequence[Any]
 
 NARROW = ("float32", "float16", "bfloat16")
-BLOCK_BYTES = 2**23  # stays in a shared cache between X Hᵀ and Wᵀ X
+BLOCK_BYTES = 2**21  # stays in a cache between X Hᵀ and Wᵀ X, and leaves each thread a few
 DEVICE_BYTES = 2**28  # enough work for a device between two looks at it
 BLOCK_ROWS = (64, 4096)  # or p, where that is more: S has p columns for every block
-FEW_BLOCKS = 2  # for every thread: from there on threads are better on blocks than in products
 COMFORTABLE = {"float32": 2.0**20, "float64": 2.0**200}  # norms within 1/c … c need no scaling
 
 
@@ -74,27 +74,26 @@ class Rows:
 
     @contextmanager
     def threads(self, n_jobs: int | None) -> Iterator[Rows]:
-        """These rows, with blocks on n_jobs threads and BLAS held to one thread in each.
+        """These rows, with blocks on n_jobs threads, and BLAS held to one thread in each.
 
-        None is as many as a product would take, if every one of them gets a few blocks; if not,
-        it is left to products.
+        None is as many as a product would take. How X is cut into blocks does not depend on it.
         """
-        count = self._threads(n_jobs)
-        if not count:
-            yield self
-            return
-        with ThreadPoolExecutor(count) as pool, threadpool_limits(1):
+        count = min(self._threads(n_jobs), len(self.slices))
+        with ExitStack() as stack:
+            if self.backend.threaded:
+                stack.enter_context(BLAS)
+            if count < 2:
+                yield self
+                return
+            pool = stack.enter_context(ThreadPoolExecutor(count))
             yield self._with(run=partial(ahead, pool, 2 * count))
 
     def _threads(self, n_jobs: int | None) -> int:
-        """How many threads blocks go on; 0 where they go one after the other."""
         if not self.backend.threaded:
-            return 0
+            return 1
         if n_jobs is not None:
             return int(effective_n_jobs(n_jobs))
-        most = len(self.slices) // FEW_BLOCKS
-        count = self.backend.threads_of_products() if most > 1 else 1
-        return count if 1 < count <= most else 0
+        return int(self.backend.threads_of_products())
 
     def scaled(self, exponent: int) -> Rows:
         """The same rows multiplied by 2 ** -exponent, block by block."""

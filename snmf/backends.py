@@ -13,7 +13,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from importlib import import_module
 from pathlib import Path
-from threading import Lock
 from types import ModuleType
 from typing import Any
 
@@ -366,32 +365,6 @@ class SparseBackend(Backend):
             super(SparseBackend, self).row_errors(X[i : i + few].toarray(), W[i : i + few], H)
             for i in range(0, X.shape[0], few)
         ])  # fmt: skip
-
-
-class Shared:
-    """A context that the first thread enters and the last one leaves: for what is the process's.
-
-    Parameters
-    ----------
-    context : callable
-        Makes the context. Whether it is left by an exception is not told to it.
-    """
-
-    def __init__(self, context: Callable[[], AbstractContextManager[Any]]) -> None:
-        self.context, self.lock, self.inside = context, Lock(), 0
-
-    def __enter__(self) -> None:
-        with self.lock:
-            if not self.inside:
-                self.entered = self.context()
-                self.entered.__enter__()
-            self.inside += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self.lock:
-            self.inside -= 1
-            if not self.inside:
-                self.entered.__exit__(None, None, None)
 
 
 def portable(A: Any) -> Any:

@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import snmf
 from snmf import _options, _rows, _solve, _svd, _wide
+from snmf._threads import BLAS
 from snmf.backends import adapter
 
 NumPy = type(adapter("numpy"))
@@ -615,22 +616,78 @@ def threads_of_a_pass(blocks, at_a_time):
     return taken
 
 
-def test_blocks_take_the_threads_of_products_where_there_are_enough_of_them(monkeypatch):
+def test_blocks_take_the_threads_of_products(monkeypatch):
     here = {threading.get_ident()}
     monkeypatch.setattr(NumPy, "threads_of_products", lambda self: 3)
     many = threads_of_a_pass(blocks=6, at_a_time=3)
     assert len(many) == 3
     assert here.isdisjoint(many)
-    assert threads_of_a_pass(blocks=5, at_a_time=1) == here
+    assert len(threads_of_a_pass(blocks=2, at_a_time=2)) == 2
+    assert threads_of_a_pass(blocks=1, at_a_time=1) == here
     monkeypatch.setattr(NumPy, "threads_of_products", lambda self: 1)
     assert threads_of_a_pass(blocks=6, at_a_time=1) == here
 
 
+def threads_of_blas():
+    return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+
 def test_products_take_the_threads_of_blas():
-    taken = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
-    assert adapter("numpy").threads_of_products() == max(taken)
+    outside = adapter("numpy").threads_of_products()
+    assert outside == max(threads_of_blas())
     with threadpool_limits(1):
         assert adapter("numpy").threads_of_products() == 1
+    with BLAS:
+        assert max(threads_of_blas()) == 1
+        assert adapter("numpy").threads_of_products() == outside
+
+
+@pytest.mark.parametrize("n_jobs", [None, 1, 2])
+def test_blas_is_on_one_thread_in_every_call_and_then_as_it_was(n_jobs):
+    seen = []
+
+    class Watching(NumPy):
+        def matmul(self, A, B):
+            seen.append(max(threads_of_blas()))
+            return super().matmul(A, B)
+
+    X = np.random.default_rng(0).normal(size=(60, 8))
+    model = snmf.SNMF(3, n_jobs=n_jobs, backend=Watching(), progress_bar=False, max_iter=3, tol=0)
+    with threadpool_limits(3):
+        before = threads_of_blas()
+        model.fit(X).transform(X)
+        assert threads_of_blas() == before
+    assert set(seen) == {1}
+
+
+def test_calls_that_overlap_leave_the_threads_of_blas_as_they_were():
+    entered, leave = threading.Event(), threading.Event()
+
+    def first():
+        with BLAS:
+            entered.set()
+            leave.wait(timeout=30)
+
+    before = threads_of_blas()
+    thread = threading.Thread(target=first)
+    thread.start()
+    entered.wait(timeout=30)
+    with BLAS:  # entered while the first is inside, and left after it
+        leave.set()
+        thread.join()
+        assert max(threads_of_blas()) == 1
+    assert threads_of_blas() == before
+
+
+def test_the_bits_are_the_same_for_any_number_of_threads_that_blas_has():
+    X = np.random.default_rng(0).normal(size=(1500, 300))
+    found = []
+    for threads in (1, 2, 3):
+        with threadpool_limits(threads):
+            found.append(factorize(X, 7, solver="hals", max_iter=20))
+    for other in found[1:]:
+        np.testing.assert_array_equal(other.W, found[0].W)
+        np.testing.assert_array_equal(other.H, found[0].H)
 
 
 def test_weights_of_many_blocks_lie_in_one_array_in_the_layout_of_the_first():

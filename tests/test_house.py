@@ -44,7 +44,7 @@ MAY_IMPORT = {
     "snmf/_files.py": {"snmf._npz", "snmf._text", "snmf._whole"},
     "snmf/_given.py": {"snmf._options", "snmf.backends"},
     "snmf/_header.py": set(),
-    "snmf/_init.py": {"snmf._updates", "snmf._nnls", "snmf._svd"},
+    "snmf/_init.py": {"snmf._threads", "snmf._updates", "snmf._nnls", "snmf._svd"},
     "snmf/_local.py": {"snmf._nnls", "snmf._quadratic", "snmf._solve", "snmf._updates"},
     "snmf/_minibatch.py": {
         "snmf._complaints", "snmf._estimator", "snmf._given", "snmf._init", "snmf._options",
@@ -68,13 +68,14 @@ MAY_IMPORT = {
     },
     "snmf/_progress.py": set(),
     "snmf/_quadratic.py": set(),
-    "snmf/_rows.py": set(),
+    "snmf/_rows.py": {"snmf._threads"},
     "snmf/_selection.py": {"snmf._factorize", "snmf._options", "snmf.plots"},
     "snmf/_solve.py": {"snmf._updates", "snmf._nnls", "snmf._rows"},
     "snmf/_stored.py": {"snmf._entries", "snmf._parts", "snmf._rows"},
     "snmf/_stream.py": {"snmf._init", "snmf._rows", "snmf._solve", "snmf._updates"},
     "snmf/_svd.py": set(),
     "snmf/_text.py": {"snmf._header"},
+    "snmf/_threads.py": set(),
     "snmf/_transform.py": {
         "snmf._given", "snmf._local", "snmf._missing", "snmf._nnls", "snmf._parts", "snmf._rows",
         "snmf.backends",
@@ -85,12 +86,12 @@ MAY_IMPORT = {
     "snmf/backends.py": {"snmf._updates", "snmf._rows", "snmf._stored"},
     "snmf/plots.py": set(),
     "backends/_cupy.py": {"snmf._entries", "snmf._passive", "snmf.backends"},
-    "backends/_dask.py": {"snmf._entries", "snmf._rows", "snmf.backends"},
+    "backends/_dask.py": {"snmf._entries", "snmf._threads", "snmf._rows", "snmf.backends"},
     "backends/_jax.py": {"snmf.backends", "snmf._updates"},
     "backends/_numpy.py": {
-        "snmf._entries", "snmf._passive", "snmf._stored", "snmf.backends",
+        "snmf._entries", "snmf._passive", "snmf._stored", "snmf._threads", "snmf.backends",
     },
-    "backends/_torch.py": {"snmf.backends"},
+    "backends/_torch.py": {"snmf._threads", "snmf.backends"},
 }  # fmt: skip
 IMPORTS_NOTHING = {"snmf/_updates.py": {"math", "typing"}}
 

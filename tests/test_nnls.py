@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snmf import _local, _missing, _nnls, _quadratic
+from snmf import _local, _missing, _nnls, _quadratic, _rows
 from snmf.backends import Backend, adapter
 
 OPS = adapter("numpy")
@@ -288,7 +288,8 @@ def test_pieces_of_a_block_come_to_what_the_block_does(make, weighted, name, mon
     assert found[1][1] == pytest.approx(np.sum(D * errors))
 
 
-def test_a_block_of_many_weights_is_worked_on_in_pieces():
+def test_a_block_of_many_weights_is_worked_on_in_pieces(monkeypatch):
+    monkeypatch.setattr(_rows, "BLOCK_BYTES", 2**23)
     rng = np.random.default_rng(0)
     H = unit(rng.standard_normal((128, 160)))
     X = OPS.rows(rng.standard_normal((4096, 160)))
