@@ -104,8 +104,11 @@ def of_prototypes(
     H = H.astype(rows.dtype)
     W, square, squares = exact(H)
     order = np.arange(len(H)) if keep_order else np.argsort(-squares, kind="stable")
-    columns = ops.asarray(order)
-    W = rows.each(lambda part: ops.xp.take(part, columns, axis=1), W)
+    if len(np.unique(H, axis=0)) < len(H):  # as above; one of zeros has weights too
+        W, square, _ = exact(H[order])
+    else:
+        columns = ops.asarray(order)
+        W = rows.each(lambda part: ops.xp.take(part, columns, axis=1), W)
     error = float(np.ldexp(square**0.5, scale.exponent))
     shares = np.sqrt(squares[order] / len(rows)) if scale.square else np.ones(len(H))
     return Canonical(W, np.ldexp(H[order], scale.exponent), error, shares)

@@ -21,6 +21,21 @@ def of_iterations(
         yield f"The fit has not converged: {reason}{last}. Raise max_iter, or tol."
 
 
+def of_number(n_components: int, n_rows: int, n_features: int, penalized: bool) -> Iterator[str]:
+    """What there is to say of more components than fit any data of that shape exactly.
+
+    Every row is one, for n_rows of them; and every row is a nonnegative combination of
+    n_features + 1 that surround zero, so that W and H tell nothing of X, unless weights cost.
+    """
+    enough = n_rows if penalized else min(n_rows, n_features + 1)
+    if n_components > enough:
+        yield (
+            f"n_components={n_components} is more than X can tell apart: {enough} components fit "
+            f"any {n_rows} rows of {n_features} columns exactly. Lower n_components"
+            + (", or set sparsity." if enough < n_rows else ".")
+        )
+
+
 def of_components(
     shares: np.ndarray, init: str, sparsity: float, largest_sparsity: float
 ) -> Iterator[str]:

@@ -15,8 +15,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from snmf._callbacks import CallbackSupportMixin, reporter, with_callbacks
 from snmf._factorize import Factorization, factorize
+from snmf._given import check_weights, number_of_components
 from snmf._options import check_random_state
-from snmf._rows import working_dtype
+from snmf._rows import taking_part, working_dtype
 from snmf._selection import automatic, sampled_rows
 from snmf._transform import Explained, exact_transform, exact_weights
 from snmf.backends import Backend, owner
@@ -418,10 +419,11 @@ class SNMF(CallbackSupportMixin, Components):  # type: ignore[misc]
         validate_data(fitted, owner(X).outline(X), skip_check_array=True)
         features = ("n_features_in_", "feature_names_in_")
         seen = {name: value for name, value in vars(fitted).items() if name in features}
+        self._check_n_components()
         callback = reporter(self, X, y, seen)
         parameters = {**self.get_params(deep=False), **given, "warm_start": False}
         if self.warm_start and hasattr(self, "components_") and not self._has_start(given):
-            parameters.update(self._warm_start(data, X))
+            parameters.update(self._warm_start(data, X, given.get("sample_weight")))
         if parameters["n_components"] == "auto":
             parameters["n_components"] = _automatic(data, parameters)
         result = factorize(data, **parameters, callback=callback)
@@ -441,14 +443,23 @@ class SNMF(CallbackSupportMixin, Components):  # type: ignore[misc]
             self._callback_fit_ctx.call_on_fit_task_end(estimator=self, X=X, y=y)
         return result
 
+    def _check_n_components(self) -> None:
+        k = self.n_components
+        whole = isinstance(k, Integral) and not isinstance(k, bool) and k >= 1
+        if k is not None and k != "auto" and not whole:
+            raise ValueError(f"n_components must be an int ≥ 1, 'auto' or None; got {k!r}")
+
     @staticmethod
     def _has_start(given: dict[str, Any]) -> bool:
         return any(given.get(name) is not None for name in ("W", "H"))
 
-    def _warm_start(self, data: Array, X: Any) -> dict[str, Any]:
+    def _warm_start(self, data: Array, X: Any, sample_weight: Any) -> dict[str, Any]:
         """The last components as a start."""
         k, p = self.components_.shape
-        wanted = min(data.shape) if self.n_components is None else self.n_components
+        wanted: Any = self.n_components
+        if wanted != "auto":
+            D, _ = check_weights(sample_weight, data.shape[0])
+            wanted = number_of_components(wanted, data.shape, D)
         if wanted not in (k, "auto") or data.shape[1] != p:
             raise ValueError(
                 f"warm_start=True goes on from {k} components of {p} features; X has "
@@ -474,5 +485,7 @@ def _automatic(data: Array, parameters: dict[str, Any]) -> int:
     same = {name: parameters[name] for name in names}
     if same["init"] == "custom":
         raise ValueError("n_components='auto' and a start of one's own do not go together")
-    some = source.rows(data).take(sampled_rows(data.shape[0], seed))
-    return automatic(some, seed, same)
+    D, _ = check_weights(parameters.get("sample_weight"), data.shape[0])
+    rows, D, _ = taking_part(source.rows(data), D, missing=parameters["missing_values"] is not None)
+    some = sampled_rows(len(rows), seed)
+    return automatic(rows.take(some), seed, same, None if D is None else D[some, 0])

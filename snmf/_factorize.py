@@ -18,12 +18,12 @@ from sklearn.utils import check_random_state
 
 from snmf import _complaints
 from snmf._checkpoint import Checkpoint
-from snmf._given import check_start, check_weights
+from snmf._given import check_start, check_weights, number_of_components
 from snmf._options import Options
 from snmf._parts import Output, check_output
 from snmf._problem import Problem
 from snmf._progress import progress
-from snmf._rows import Rows, working_dtype
+from snmf._rows import Rows, taking_part, working_dtype
 from snmf._solve import Alternation, Point, Run, State, solve
 from snmf._transform import handed_back
 from snmf.backends import choose, owner
@@ -178,25 +178,26 @@ def factorize(
         raise ValueError("warm_start is for SNMF; give an H to start from, with init='custom'")
     source = owner(X)
     X = source.sized(source.check(X))
-    dtype, k = working_dtype(X.dtype), int(n_components or min(X.shape))
-    backend = choose(options.backend, source, options.device)
-    W, H = check_start(options, W, H, fixed, X.shape, k, source)
+    dtype, backend = working_dtype(X.dtype), choose(options.backend, source, options.device)
     D, weight_exponent = check_weights(sample_weight, X.shape[0])
+    k = number_of_components(n_components, X.shape, D, W, H)
+    W, H = check_start(options, W, H, fixed, X.shape, k, source)
     check_output(out, X, (X.shape[0], k), dtype)
     with (
         backend.active(),
-        source.rows(X, backend).threads(options.n_jobs) as rows,
+        source.rows(X, backend).threads(options.n_jobs) as every,
         ExitStack() as stack,
     ):
-        problem = Problem(rows, options, k, W, H, fixed, D)
         given = {"W": W, "H": H, "sample_weight": D, "fixed": fixed}
+        rows, D, members = taking_part(every, D, missing=options.missing_values is not None)
+        everything = None if members is None or out is False else (every, W)
+        W = W if W is None or members is None else W[members]
+        problem = Problem(rows, options, k, W, H, fixed, D, everything)
         checkpoint = _checkpoint(options, rows, out, n_components=k, **given)
         if checkpoint:
             stack.enter_context(checkpoint).is_of(rows, problem.scale)
         fitted, expand = problem.fitted(checkpoint.recall if checkpoint else call)
-        rms, penalty = (
-            math.ldexp(value, problem.scale.exponent) for value in (problem.rms, problem.l1)
-        )
+        rms, penalty = math.ldexp(problem.rms, problem.scale.exponent), problem.penalty
 
         def components(point: Point) -> np.ndarray:
             H = problem.components(expand(backend.algebra.to_host(point.H)))
@@ -209,11 +210,13 @@ def factorize(
                 callback(Iteration(number, point.loss, rms, penalty, partial(components, point)))
             )
 
-        start = partial(problem.start, fitted)
-        run = _best_run(problem.alternation(fitted), options, start, checkpoint, tell)
+        if problem.nothing_free:
+            run = problem.run_of_given()
+        else:
+            run = _best_run(problem, problem.alternation(fitted), checkpoint, tell)
         found = problem.canonical(expand(backend.algebra.to_host(run.H)))
         result = Factorization(
-            W=handed_back(rows, found.W, source, dtype, out),
+            W=handed_back(every, found.W, source, dtype, out),
             H=source.asarray(found.H, dtype),
             error=math.ldexp(found.error, weight_exponent // 2),
             rms=rms,
@@ -285,20 +288,19 @@ def _checkpoint(options: Options, rows: Rows, out: Output, **given: Any) -> Chec
 
 
 def _best_run(
+    problem: Problem,
     alternation: Alternation,
-    options: Options,
-    start: Callable[..., Any],
     checkpoint: Checkpoint | None,
     tell: Callable[[int, Point], bool],
 ) -> Run:
     """The best of the restarts, by its objective."""
-    rng = check_random_state(options.random_state)
+    options, rng = problem.options, check_random_state(problem.options.random_state)
     first, best = checkpoint.restarts(rng) if checkpoint else (0, None)
 
     def begin(number: int) -> State:
         if checkpoint and (saved := checkpoint.state(number, alternation.rows)):
             return saved
-        state = State.of(alternation.start(*start(rng)))
+        state = State.of(problem.begin(alternation, rng))
         if checkpoint:
             checkpoint.remember(alternation.rows, rng, number, best, state)
         return state
@@ -324,11 +326,14 @@ def _best_run(
             )
         best = min(best or run, run, key=lambda run: run.loss_curve[-1])
     assert best is not None
-    return best
+    return problem.better(best)
 
 
 def _all_complaints(problem: Problem, result: Factorization, shares: np.ndarray) -> Iterator[str]:
     options, rms = problem.options, problem.rms
+    if problem.fixed is None:
+        penalized = bool(options.sparsity or options.locality)
+        yield from _complaints.of_number(problem.n_components, *problem.rows.shape, penalized)
     if problem.seen is not None:
         yield from _complaints.of_missing(problem.seen)
     yield from _complaints.of_iterations(

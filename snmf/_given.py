@@ -13,6 +13,25 @@ from snmf._options import Options
 from snmf.backends import Backend, owner
 
 
+def number_of_components(
+    n_components: int | None,
+    shape: tuple[int, int],
+    weights: np.ndarray | None,
+    W: Any = None,
+    H: Any = None,
+) -> int:
+    """That which is named; else that of a given H or W; else the number of rows or of columns.
+
+    Of the rows those count whose weights are above zero.
+    """
+    if n_components is not None:
+        return int(n_components)
+    for A, axis in ((H, 0), (W, 1)):
+        if A is not None and len(np.shape(A)) == 2:
+            return int(np.shape(A)[axis])
+    return min(shape[0] if weights is None else int(np.count_nonzero(weights)), shape[1])
+
+
 def check_start(
     options: Options, W: Any, H: Any, fixed: Any, shape: tuple[int, int], k: int, source: Backend
 ) -> tuple[np.ndarray | None, np.ndarray | None]:

@@ -15,13 +15,14 @@ from scipy.sparse import csr_matrix
 from sklearn import config_context
 from sklearn.exceptions import ConvergenceWarning
 
-from snmf import _nnls, _svd
+from snmf import _svd
 from snmf._threads import BLAS, OPENMP
 
 Array = Any
 RowWise = Sequence[Any]
 Start = tuple[RowWise, np.ndarray | None]  # W, and H of unit rows; None: by least squares
 
+RISE = (1e-2, 1e-6)  # of F where a start from a given H is lifted: of itself, and of ½‖X‖²
 LIFT = 0.2  # what keeps W > 0 at the start, so that the multiplicative update locks nowhere
 TOO_FAR = 2.0**60  # from 1, which X is about: its square is to be a float32
 SAMPLE = (2000, 30)  # k-means sees at least so many rows, and so many for each component
@@ -72,8 +73,7 @@ def _filled_up(rows: Any, W: RowWise, missing: int, rng: np.random.RandomState) 
     if not missing:
         return W
     more, _ = random(rows, missing, rng)
-    both: RowWise = rows.each(lambda *pair: rows.backend.xp.concat(pair, axis=1), W, more)
-    return both
+    return beside(rows, W, more)
 
 
 def svd(rows: Any, k: int, rng: np.random.RandomState, weights: np.ndarray | None = None) -> Start:
@@ -83,7 +83,7 @@ def svd(rows: Any, k: int, rng: np.random.RandomState, weights: np.ndarray | Non
     if V.shape[1] == 0:
         return random(rows, k, rng)
     Z = np.concatenate(list(rows.to_host(_svd.projected(rows, V))))
-    signs = _svd.signs(Z if weights is None else Z[weights[:, 0] > 0])
+    signs = _svd.signs(Z)
     Z, V = Z * signs, V * signs
     W, R = _svd.nonnegative_span(Z, k, LIFT, weights)
     missing = k - W.shape[1]
@@ -94,60 +94,97 @@ def svd(rows: Any, k: int, rng: np.random.RandomState, weights: np.ndarray | Non
 
 
 def custom(
-    rows: Any, W: np.ndarray | None, H: np.ndarray | None, l1: float, exponent: int, lift: bool
-) -> Start:
-    """A start of the caller's own: W, H, or both.
+    rows: Any, W: np.ndarray, H: np.ndarray | None, exponent: int
+) -> tuple[RowWise, np.ndarray | None]:
+    """A start of the caller's own, from W, or W and H.
 
     Parameters
     ----------
     rows : Rows of shape (n, p)
         They hold X times 2 ** -exponent.
-    W : ndarray of shape (n, k) or None
+    W : ndarray of shape (n, k)
     H : ndarray of shape (k, p) or None
-    l1 : float
-        The penalty λ, at the scale of the rows.
     exponent : int
-    lift : bool
-        Whether the W that completes a given H is to be made positive.
 
     Returns
     -------
     W : sequence of arrays
         As given, but for factors of its columns where least squares are to complete it, and for
-        columns of minute weights, which are none; or the exact W for the given H.
+        columns of minute weights, which are none.
     H : ndarray of shape (k, p) or None
         As given, its rows at unit norm; None where least squares are to complete W.
     """
     if H is None:
-        assert W is not None
-        return rows.split(np.ldexp(W, -np.frexp(W.max(axis=0))[1])), None
+        return rows.split(np.ldexp(W, column_powers(W))), None
     H, norms = unit_rows(H)
-    if W is not None:
-        with np.errstate(over="ignore", invalid="ignore"):
-            W = np.ldexp(W * norms, -exponent)
-        if not np.max(W) < TOO_FAR:
-            raise ValueError("W and H are too large a start for X: W H must be about as large as X")
-        minute = np.max(W, axis=0) < np.max(W) / TOO_FAR
-        return rows.split(np.where(minute, 0, W)), H
-    return _weights_for(rows, H, l1, lift), H
+    with np.errstate(over="ignore", invalid="ignore"):
+        W = np.ldexp(W * norms, -exponent)
+    if not np.max(W) < TOO_FAR:
+        raise ValueError("W and H are too large a start for X: W H must be about as large as X")
+    minute = np.max(W, axis=0) < np.max(W) / TOO_FAR
+    return rows.split(np.where(minute, 0, W)), H
 
 
-def beside(rows: Any, H: np.ndarray, start: RowWise | None, l1: float, lift: bool) -> RowWise:
-    """The W for H, of unit rows, and beside it that of a start with other components."""
-    W = _weights_for(rows, H, l1, lift)
-    if start is None:
-        return W
+def column_powers(W: np.ndarray) -> np.ndarray:
+    """What brings the columns of W to about one, as powers of two."""
+    powers: np.ndarray = -np.frexp(W.max(axis=0))[1]
+    return powers
+
+
+def bounded(
+    W: np.ndarray, taking_part: np.ndarray, norms: np.ndarray, exponent: int, dtype: str
+) -> np.ndarray:
+    """A W that stays, its columns at about one in the rows that take part.
+
+    In other rows it is at most what, times the norms of H and 2 ** exponent, is a number still.
+    """
+    largest = float(np.finfo(dtype).max) / 2
+    with np.errstate(over="ignore", divide="ignore"):
+        most = np.minimum(largest, largest / np.ldexp(norms, exponent))
+        within: np.ndarray = np.minimum(np.ldexp(W, column_powers(taking_part)), most)
+    return within
+
+
+def prototypes(H: np.ndarray, scale: Any) -> np.ndarray:
+    """An H of the caller's own where rows are prototypes, at the scale of the fit, as X is.
+
+    Raises
+    ------
+    ValueError
+        If it is far larger than X.
+    """
+    with np.errstate(over="ignore"):
+        H = np.ldexp(H, -scale.exponent)
+    if scale.square and not np.max(np.abs(H)) < TOO_FAR * scale.longest:
+        raise ValueError("H is too large a start for X: with locality it is at the scale of X")
+    return H
+
+
+def lifted(ops: Any, room: float, l1: float, A: Array, B: Array, W: Array) -> Array:
+    """Weights above zero, near to a W that is exact for A and B: F rises by at most `room` a row.
+
+    Every weight gets what, by itself, would raise F by its part of `room`; then, since F is
+    quadratic along that ray too, all of them as much of it as there is room for.
+    """
+    xp, diagonal = ops.xp, ops.diagonal(B)
+    slope = ops.positive_part(ops.matmul(W, B) - A + l1)
+    ray = _rise(xp, slope, xp.where(diagonal > 0, diagonal, 1.0)[None, :], room / B.shape[0])
+    bend = ops.positive_part(xp.sum(ops.matmul(ray, B) * ray, axis=1))
+    step = _rise(xp, xp.sum(slope * ray, axis=1), bend, room)
+    return W + ray * xp.where(step < 1, step, 1.0)[:, None]
+
+
+def _rise(xp: Any, slope: Array, bend: Array, room: float) -> Array:
+    """The t ≥ 0 with slope t + ½ bend t² = room."""
+    below = slope + xp.sqrt(slope * slope + 2 * room * bend)
+    return 2 * room / xp.where(below > 0, below, 1.0)
+
+
+def beside(rows: Any, *starts: RowWise) -> RowWise:
+    """The columns of starts with other components, side by side."""
     concat = rows.backend.xp.concat
-    both: RowWise = rows.each(lambda *pair: concat(pair, axis=1), W, start)
+    both: RowWise = rows.each(lambda *parts: concat(parts, axis=1), *starts)
     return both
-
-
-def _weights_for(rows: Any, H: np.ndarray, l1: float, lift: bool) -> RowWise:
-    parts, _, squares = _nnls.exact_weights(rows, H, l1)
-    mean_square = float(squares.sum()) / (len(rows) * len(H))
-    more = LIFT * mean_square**0.5 if lift else 0.0
-    lifted: RowWise = rows.each(lambda part: part + more, parts)
-    return lifted
 
 
 def unit_rows(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

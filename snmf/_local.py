@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,13 +28,15 @@ from snmf._solve import Alternation, Point
 Array = Any
 RowWise = Sequence[Any]
 
+FAR = 250  # powers of two above the scale of the fit, beyond which squares would leave the floats
+
 
 def row_problem(
-    ops: Any, X: Array, H: Array, B: Array, mu: float, mean_square: float
+    ops: Any, X: Array, A: Array, B: Array, mu: float, mean_square: float
 ) -> tuple[Array, Array]:
-    """A' and B' of a block of rows."""
-    A = (1 + mu) * ops.matmul(X, H.T)
-    A = A - 0.5 * mu * (ops.row_squares(X)[:, None] + ops.diagonal(B)[None, :])
+    """A' and B' of a block of rows, from A = X Hᵀ and B = H Hᵀ."""
+    distances = ops.row_squares(X)[:, None] + ops.diagonal(B)[None, :]  # and −2 A
+    A = (1 + mu) * A - 0.5 * mu * distances
     return A + 2 * mu * mean_square, B + 2 * mu * mean_square
 
 
@@ -53,14 +56,20 @@ class Local(Alternation):
     total: float = 1.0
 
     def start(self, W: RowWise, H: np.ndarray | None) -> Point:
-        """W, its rows divided by their sums, and the H that is best for it."""
+        """W and H; without an H, W with its rows divided by their sums, and the H that is best."""
         xp, tiny = self._ops.xp, self._ops.tiny
-
-        W = self.rows.each(
-            lambda part: part / (xp.sum(part, axis=1) + tiny(part.dtype))[:, None], W
-        )
+        if H is None:
+            W = self.rows.each(
+                lambda part: part / (xp.sum(part, axis=1) + tiny(part.dtype))[:, None], W
+            )
         _, sums = self._map_sum(lambda *block: (None, self._local_sums(*block)), W)
-        return self._settled(W, 0 * sums[0], *sums)
+        if H is None:
+            return self._settled(W, 0 * sums[0], *sums)
+        return self._local_point(W, self._algebra.asarray(H), *sums)
+
+    def row_problem(self, X: Array, W: Array, H: Array, B: Array) -> tuple[Array, Array]:
+        A = self._ops.matmul(X, H.T)
+        return row_problem(self._ops, X, A, B, self.mu, self.square / self.total)
 
     def advance(self, point: Point, Y: Array) -> Point:
         ops, dtype = self._ops, self.rows.dtype
@@ -68,8 +77,7 @@ class Local(Alternation):
         update = getattr(ops, self.update)
 
         def step(X: Array, W: Array, weights: Array | None = None) -> tuple[Array, Any]:
-            problem = row_problem(ops, X, H, B, self.mu, self.square / self.total)
-            W = update(*problem, W, self.l1, self.repeats)
+            W = update(*self.row_problem(X, W, H, B), W, self.l1, self.repeats)
             return W, self._local_sums(X, W, weights)
 
         W, sums = self._map_sum(step, point.W)
@@ -86,30 +94,68 @@ class Local(Alternation):
         self, W: RowWise, H: Array, S: Array, T: Array, columns: Array, reach: Array
     ) -> Point:
         """With the H that is best for W, from that H on."""
+        S_near, T_near = self._with_distances(S, T, columns)
+        H = self._least_squares(S_near, T_near, H)
+        return self._local_point(W, H, S, T, columns, reach)
+
+    def _with_distances(self, S: Array, T: Array, columns: Array) -> tuple[Array, Array]:
+        """S and T of the part of F that is quadratic in H."""
+        identity = self._algebra.identity_like(T)
+        return (1 + self.mu) * S, T + self.mu * identity * columns
+
+    def _local_point(
+        self, W: RowWise, H: Array, S: Array, T: Array, columns: Array, reach: Array
+    ) -> Point:
         ops, mu = self._algebra, self.mu
         if not self.square:
-            return Point(W, 0 * S, 0.0)
+            return Point(W, 0 * H, 0.0)
         sums = float(ops.xp.sum(T)) - 2 * float(ops.xp.sum(columns)) + self.total
-        S, T = (1 + mu) * S, T + mu * ops.identity_like(T) * columns
-        H = self._least_squares(S, T, H)
+        S, T = self._with_distances(S, T, columns)
         near = _updates.squared_error(ops, self.square + mu * float(reach), S, T, H)
         penalty = mu * self.square / self.total * sums + self.l1 * float(ops.xp.sum(columns))
         return Point(W, H, (near + 2 * penalty) / self.square)
 
 
-def best_weights(
-    ops: Any, X: Array, components: _nnls.Components, l1: float, mu: float, mean_square: float
-) -> tuple[Array, Array, Array]:
-    """`snmf._nnls.best_weights` with the penalty, for rows and components at their own scale.
+def solver(mu: float, rms: float, exponent: int) -> _nnls.Solver:
+    """What finds the exact weights of rows of X, as `snmf._nnls.best_weights` does without penalty.
 
     Parameters
     ----------
-    mu, mean_square : float
-        The strength μ of the penalty, and, at the scale of the rows, its s².
+    mu : float
+        The strength μ of the penalty.
+    rms : float
+        Its s, at the scale of the fit, as H and λ are.
+    exponent : int
+        Rows times 2 ** -exponent are at that scale.
     """
-    H, curvature = components.H, components.curvature(2 * mu * mean_square)
-    A = row_problem(ops, X, H, components.B, mu, mean_square)[0] - l1
+    return partial(best_weights, mu=mu, mean_square=rms**2, exponent=exponent)
+
+
+def best_weights(
+    ops: Any,
+    X: Array,
+    components: _nnls.Components,
+    l1: float,
+    mu: float,
+    mean_square: float,
+    exponent: int = 0,
+) -> tuple[Array, Array, Array]:
+    """`snmf._nnls.best_weights` with the penalty, for rows times 2 ** -exponent: see `solver`."""
+    X, H = _at_scale(ops, X, exponent), components.H
+    curvature = components.curvature(2 * mu * mean_square)
+    A = row_problem(ops, X, ops.matmul(X, H.T), components.B, mu, mean_square)[0] - l1
     W, left = _quadratic.nnls(curvature, A)
     W = _quadratic.by_active_sets(curvature, A, W, left)
     errors = ops.row_errors(X, W, H)
     return W, errors, 0 * errors
+
+
+def _at_scale(ops: Any, X: Array, exponent: int) -> Array:
+    """Rows of any scale times 2 ** -exponent; those that are so far have no weights, less far."""
+    X, powers = _nnls.at_unit_scale(ops, X)
+    above = powers - exponent
+    if not bool(ops.xp.any(above)):
+        return X
+    above = ops.xp.where(above < FAR, above, 1.0 * FAR)
+    half = ops.xp.floor(above / 2)  # 2 ** -1074 is not a float
+    return ops.scale_rows(ops.scale_rows(X, 2.0**half), 2.0 ** (above - half))

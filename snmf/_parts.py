@@ -128,7 +128,7 @@ def check_output(out: Any, X: Any, shape: tuple[int, int], dtype: str) -> None:
 def _file_below(X: Any) -> Any:
     """The file that X lies in, if it is known; None if not: of a `Store`, of views of a map."""
     file = getattr(X, "file", None)
-    X = X.data if hasattr(X, "nnz") else X
+    X = getattr(X, "data", None) if hasattr(X, "nnz") else X
     while file is None and isinstance(X, np.ndarray):
         file, X = getattr(X, "filename", None), X.base
     return file

@@ -13,7 +13,7 @@ from snmf import _init, _local, _missing, _nnls, _wide
 from snmf._canonical import Canonical, given_weights, of_prototypes, of_unit_rows
 from snmf._options import ALL_ZERO, UPDATES, Options
 from snmf._rows import Rows, RowWise, Scale, measure
-from snmf._solve import Alternation, steps_per_pass
+from snmf._solve import Alternation, Point, Run, steps_per_pass
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,17 @@ class Problem:
     Parameters
     ----------
     rows : Rows of shape (n, p)
-        Those of X.
+        Those of X that take part.
     options : Options
     n_components : int
     W, H : ndarrays or None
-        What was given to start from, or to stay.
+        What was given to start from, or to stay; of W those rows.
     fixed : "W", int or None
         What of them stays.
     sample_weight : ndarray of shape (n, 1) or None
+        Above zero in every row.
+    everything : (Rows, ndarray or None) or None
+        All rows of X and of the given W, where some take no part and are to have weights.
     """
 
     rows: Rows
@@ -40,6 +43,7 @@ class Problem:
     H: np.ndarray | None
     fixed: Any
     sample_weight: np.ndarray | None
+    everything: tuple[Rows, np.ndarray | None] | None = None
 
     @cached_property
     def weights(self) -> RowWise | None:
@@ -65,6 +69,17 @@ class Problem:
     @property
     def l1(self) -> float:
         return float(min(self.options.sparsity, ALL_ZERO) * self.rms)
+
+    @property
+    def _l1_of_rows(self) -> float:
+        """What a weight costs in a row: with locality, where W has no unit, λ times rms."""
+        return self.l1 * self.rms if self.options.locality else self.l1
+
+    @property
+    def penalty(self) -> float:
+        """The λ at the scale of X; where it exceeds the largest number, which leaves no weight."""
+        with np.errstate(over="ignore"):
+            return float(min(np.ldexp(self.l1, self.scale.exponent), np.finfo("float64").max))
 
     @cached_property
     def scaled(self) -> Rows:
@@ -98,17 +113,71 @@ class Problem:
             return _wide.over(self.scaled, recall(partial(_wide.coordinates, self.scaled)))
         return self.scaled, lambda H: H
 
-    def start(self, fitted: Rows, rng: np.random.RandomState) -> _init.Start:
+    @property
+    def solver(self) -> _nnls.Solver:
+        """What finds the exact W of some rows of X."""
+        if self.options.locality:
+            return _local.solver(self.options.locality, self.rms, self.scale.exponent)
+        return _nnls.best_weights if self.seen is None else _missing.best_weights
+
+    @property
+    def given(self) -> np.ndarray | None:
+        """An H of which every row was given, and no W, at the scale of the fit."""
+        if self.W is not None or self.H is None or len(self.H) < self.n_components:
+            return None
+        if self.options.locality:
+            return _init.prototypes(self.H, self.scale)
+        return _init.unit_rows(self.H)[0]
+
+    def exact(self, H: np.ndarray) -> Point:
+        """An H at the scale of the fit, with its exact W."""
+        rows = self.rows if self.options.locality else self.scaled
+        W, _, _ = _nnls.exact_weights(rows, H, self._l1_of_rows, solve=self.solver)
+        return self.alternation(self.scaled).start(W, H)
+
+    @property
+    def nothing_free(self) -> bool:
+        """Whether all of H stays, so that the exact W is the answer."""
+        return self.fixed_rows == self.n_components
+
+    def run_of_given(self) -> Run:
+        """The fit, then."""
+        assert self.given is not None
+        point = self.exact(self.given)
+        reason = "all of H is fixed: the exact W for it is the answer"
+        return Run(point.H, [point.loss], True, reason)
+
+    def begin(self, alternation: Alternation, rng: np.random.RandomState) -> Point:
+        """Where the loop begins."""
+        if (H := self.given) is None:
+            return alternation.start(*self._start(alternation.rows, rng))
+        point = self.exact(H)
+        return alternation.start(self._lifted(point), H) if self._lifts else point
+
+    def _start(self, fitted: Rows, rng: np.random.RandomState) -> _init.Start:
         """W, row-wise, and H or None."""
+        if self.W is not None:
+            if self.options.locality and self.H is not None:
+                return fitted.split(self.W), _init.prototypes(self.H, self.scale)
+            return _init.custom(fitted, self.W, self.H, self.scale.exponent)
         complete = fitted if self.seen is None else fitted.filled(self.seen.means)
-        k, lift, D = self.n_components, self.options.solver == "mu", self.sample_weight
-        if self.W is not None or (self.H is not None and len(self.H) == k):
-            return _init.custom(complete, self.W, self.H, self.l1, self.scale.exponent, lift)
-        start = _init.STARTS[self.options.init]
+        start = partial(_init.STARTS[self.options.init], complete)
         if self.kept is None:
-            return start(complete, k, rng, D)
-        rest, _ = start(complete, k - len(self.kept), rng, D)
-        return _init.beside(complete, self.kept, rest, self.l1, lift), None
+            return start(self.n_components, rng, self.sample_weight)
+        rest, _ = start(self.n_components - len(self.kept), rng, self.sample_weight)
+        point = self.exact(self.kept)
+        return _init.beside(fitted, self._lifted(point) if self._lifts else point.W, rest), None
+
+    @property
+    def _lifts(self) -> bool:
+        """Whether zeros of an exact W are lifted, since the W-step could not."""
+        return self.options.solver == "mu" and self.scale.square > 0
+
+    def _lifted(self, point: Point) -> RowWise:
+        """An exact W, a little above it."""
+        room = 0.5 * self.rms**2 * (_init.RISE[0] * point.loss + _init.RISE[1])
+        lift = partial(_init.lifted, self.rows.backend, room, self._l1_of_rows)
+        return self.alternation(self.scaled).each_row(lift, point)
 
     def alternation(self, fitted: Rows) -> Alternation:
         """The passes over rows."""
@@ -117,9 +186,9 @@ class Problem:
         of_steps = "multiplicative" if options.locality else update
         steps = steps_per_pass(of_steps, self.rows.shape[1], k) if options.accelerate else 1
         beside = None if self.sample_weight is None else fitted.split(self.sample_weight)
-        l1 = 0.0 if self.fixed == "W" else self.l1
+        l1 = 0.0 if self.fixed == "W" else self._l1_of_rows
         if options.locality:
-            mu, l1 = options.locality, self.l1 * self.rms
+            mu = options.locality
             return _local.Local(fitted, square, l1, update, steps, beside, mu=mu, total=self.total)
         kept = None if self.kept is None else fitted.backend.algebra.asarray(self.kept)
         given = (fitted, square, l1, update, steps, beside, kept)
@@ -131,24 +200,54 @@ class Problem:
         """H as a caller sees it."""
         return np.ldexp(H, self.scale.exponent) if self.options.locality else _init.unit_rows(H)[0]
 
+    def better(self, run: Run) -> Run:
+        """The run; but from a given H that was better than the one found, that H.
+
+        The loop began a little above it, and may have ended before it came back.
+        """
+        first, last = run.loss_curve[0], run.loss_curve[-1]
+        far_below = last <= (first - _init.RISE[1]) / (1 + _init.RISE[0])
+        if self.given is None or not self._lifts or far_below:
+            return run
+        given = self.exact(self.given)
+        H = self.rows.backend.algebra.to_host(run.H)
+        H = H if self.options.locality else _init.unit_rows(H)[0]
+        if last <= given.loss or self.exact(H).loss <= given.loss:
+            return run
+        return run._replace(H=given.H, reason=f"{run.reason}; the H given was better, and stays")
+
     def canonical(self, H: np.ndarray) -> Canonical:
-        """What an H that was found comes to."""
+        """What an H that was found comes to, with the weights of everything."""
         keep_order = self.options.init == "custom" or self.fixed is not None
         if self.options.locality:
-            mu, mean_square = self.options.locality, self.rms**2
-            exact = partial(
-                _nnls.exact_weights, self.scaled, l1=self.l1 * self.rms, weights=self.weights,
-                solve=partial(_local.best_weights, mu=mu, mean_square=mean_square),
-            )  # fmt: skip
-            return of_prototypes(self.rows, H, self.scale, exact, keep_order=keep_order)
+            exact = partial(_nnls.exact_weights, l1=self._l1_of_rows, solve=self.solver)
+            of_rows = partial(exact, self.rows, weights=self.weights)
+            found = of_prototypes(self.rows, H, self.scale, of_rows, keep_order=keep_order)
+            at_scale = np.ldexp(found.H, -self.scale.exponent)
+            return self._with_everything(found, lambda rows, _: exact(rows, at_scale))
         H, norms = _init.unit_rows(H)
-        if self.fixed == "W":
-            W, _ = _init.custom(self.rows, self.W, None, self.l1, self.scale.exponent, lift=False)
-            exact = partial(given_weights, self.rows, W, norms, self.scale, self.weights)
-        else:
-            solve = _nnls.best_weights if self.seen is None else _missing.best_weights
-            exact = partial(_nnls.exact_weights, self.rows, weights=self.weights, solve=solve)
-        penalty = float(np.ldexp(self.l1, self.scale.exponent))
-        return of_unit_rows(
-            self.rows, H, self.scale, penalty, exact, keep_order=keep_order, fixed=self.fixed_rows
+        found = of_unit_rows(
+            self.rows, H, self.scale, self.penalty,
+            self._exact(self.rows, self.W, norms, self.weights),
+            keep_order=keep_order, fixed=self.fixed_rows,
+        )  # fmt: skip
+        return self._with_everything(
+            found,
+            lambda rows, W: self._exact(rows, W, norms)(found.H, self.penalty, self.scale.exponent),
         )
+
+    def _with_everything(self, found: Canonical, exact: Callable[..., Any]) -> Canonical:
+        if self.everything is None:
+            return found
+        return found._replace(W=exact(*self.everything)[0])
+
+    def _exact(
+        self, rows: Rows, W: np.ndarray | None, norms: np.ndarray, weights: RowWise | None = None
+    ) -> Callable[..., Any]:
+        """What finds the weights of rows for an H of unit rows, with norms before, a λ, a scale."""
+        if self.fixed != "W":
+            return partial(_nnls.exact_weights, rows, weights=weights, solve=self.solver)
+        assert self.W is not None
+        assert W is not None
+        given = rows.split(_init.bounded(W, self.W, norms, self.scale.exponent, rows.dtype))
+        return partial(given_weights, rows, given, norms, self.scale, weights)

@@ -178,7 +178,9 @@ def sampled_rows(n_samples: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).permutation(n_samples)[:SAMPLE])
 
 
-def automatic(X: np.ndarray, seed: int, parameters: dict[str, Any]) -> int:
+def automatic(
+    X: np.ndarray, seed: int, parameters: dict[str, Any], weights: np.ndarray | None = None
+) -> int:
     """A number of components by held-out error, in about 3 log₂ k fits.
 
     The numbers grow by a half until the error has risen twice; then the smallest error is closed in
@@ -188,7 +190,7 @@ def automatic(X: np.ndarray, seed: int, parameters: dict[str, Any]) -> int:
 
     @cache
     def error(k: int) -> float:
-        return held_out_error(X, k, HELD_OUT, seed, settings)
+        return held_out_error(X, k, HELD_OUT, seed, settings, weights)
 
     tried = [1]
     while tried[-1] < most and not _has_risen_twice([error(k) for k in tried]):
@@ -213,19 +215,26 @@ def _has_risen_twice(errors: list[float]) -> bool:
 
 
 def held_out_error(
-    X: np.ndarray, k: int, held_out: float, seed: int, parameters: dict[str, Any]
+    X: np.ndarray,
+    k: int,
+    held_out: float,
+    seed: int,
+    parameters: dict[str, Any],
+    weights: np.ndarray | None = None,
 ) -> float:
-    """The relative error in the entries that are held out."""
+    """The relative error in the entries that are held out, of rows with weights above zero."""
     X = X.astype(X.dtype if X.dtype.kind == "f" else "float64")
     drawn = np.random.default_rng(seed).random(X.shape) < held_out
     drawn &= ~np.isnan(X)
     truth = X[drawn].astype("float64")
     X[drawn] = np.nan
-    result = factorize(X, k, **{"random_state": seed, **parameters, "missing_values": np.nan})
+    settings = {"random_state": seed, **parameters, "missing_values": np.nan}
+    result = factorize(X, k, sample_weight=weights, **settings)
     rows, columns = np.nonzero(drawn)
     model = np.einsum("ij,ij->i", result.W[rows].astype("float64"), result.H.T[columns])
-    whole = np.linalg.norm(truth)
-    return float(np.linalg.norm(truth - model) / whole) if whole else 0.0
+    roots = 1.0 if weights is None else np.sqrt(weights[rows])
+    whole = np.linalg.norm(roots * truth)
+    return float(np.linalg.norm(roots * (truth - model)) / whole) if whole else 0.0
 
 
 def smallest_within_one_error(errors: np.ndarray) -> int:

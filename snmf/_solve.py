@@ -125,6 +125,20 @@ class Alternation:
             return self._point(W, H, S, T, total)
         return self._point(W, self._least_squares(S, T, point.H), S, T, total)
 
+    def each_row(self, function: Callable[[Array, Array, Array], Array], point: Point) -> RowWise:
+        """The W that a function makes of A, B and W, block by block, at given factors."""
+        ops, dtype = self._ops, self.rows.dtype
+        H = ops.asarray(point.H, dtype)
+        B = ops.asarray(self._algebra.matmul(point.H, point.H.T), dtype)
+        W: RowWise = self.rows.map_sum(
+            lambda X, W: (function(*self.row_problem(X, W, H, B), W), ()), point.W
+        )[0]
+        return W
+
+    def row_problem(self, X: Array, W: Array, H: Array, B: Array) -> tuple[Array, Array]:
+        """A and B of a block: a row of W is to minimise ½ w B wᵀ − a wᵀ + λ Σ w."""
+        return self._ops.matmul(self._complete(X, W, H), H.T), B
+
     def _complete(self, X: Array, W: Array, H: Array) -> Array:
         """A block of X, as a pass from W and H sees it."""
         return X

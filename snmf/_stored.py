@@ -26,6 +26,7 @@ from snmf._rows import Rows, RowWise, ahead, cut
 
 Array = Any
 
+NEAR = 4  # rows from one to the next, up to which a read of its own takes longer
 AHEAD = 1  # reads that are made before they are asked for
 MOST_READ = 2**27  # bytes of a read that takes whole chunks, where these are larger than a block
 SCRATCH = 2**28  # bytes from which on what is row-wise, as W, lies in a temporary file
@@ -167,10 +168,13 @@ class Store:
                 f"{type(found).__module__}.{type(found).__qualname__}, and: {error}"
             ) from error
 
-    def take(self, indices: np.ndarray, dtype: Any = None) -> Array:
-        """Some rows, in memory: read one by one, or by the chunks that they lie in."""
+    def take(self, indices: np.ndarray, dtype: Any = None, near: int = 1) -> Array:
+        """Some rows, in memory: read one by one, or by the chunks that they lie in.
+
+        Rows at a distance of at most `near` are read together, with those between.
+        """
         wanted, back = np.unique(indices, return_inverse=True)
-        apart = (np.diff(wanted) > 1) & (np.diff(wanted // self._near) > 0)
+        apart = (np.diff(wanted) > near) & (np.diff(wanted // self._near) > 0)
         groups = np.split(wanted, np.flatnonzero(apart) + 1)
         parts = [
             self.read(slice(int(group[0]), int(group[-1]) + 1), dtype)[group - group[0]]
@@ -238,7 +242,7 @@ class StoredRows(Rows):
     def _raw(self, rows: slice) -> Array:
         if self.members is None:
             return self.X.read(rows, self.dtype)
-        return self.X.take(self.members[rows], self.dtype)
+        return self.X.take(self.members[rows], self.dtype, NEAR)
 
     def some(self, indices: np.ndarray) -> Rows:
         return self.over(self.X.take(self.places(indices), self.dtype))

@@ -39,7 +39,7 @@ def nonnegative_span(
     lift : float
         The least weights are about this, in units of the root mean square of Z.
     weights : ndarray of shape (n, 1), default=None
-        Of the rows; what a row of weight 0 holds is of no account. None is 1 for each.
+        Of the rows, above zero. None is 1 for each.
 
     Returns
     -------
@@ -50,11 +50,10 @@ def nonnegative_span(
     """
     if weights is None:
         weights = np.ones((len(Z), 1))
-    counts = weights[:, 0] > 0
-    direction = positive_direction(Z[counts])
+    direction = positive_direction(Z)
     if direction is not None:
         W, R = _around(Z, direction, lift, weights)
-        return np.where(counts[:, None], W, np.abs(W)), R
+        return np.maximum(W, 0), R  # in rows so short that their squares are nothing it may be less
     if k == 1:
         halves = np.maximum(Z, 0), np.maximum(-Z, 0)
         return max(halves, key=lambda half: float(np.sum(weights * half**2))), None
@@ -77,7 +76,7 @@ def _around(
     basis = np.linalg.qr(np.column_stack([direction, np.eye(len(direction))]))[0]
     basis[:, 0] = direction
     u, others = Z @ direction.astype(Z.dtype), Z @ basis[:, 1:].astype(Z.dtype)
-    inside = (u > 0) & (weights[:, 0] > 0)  # elsewhere the row of Z is zero, or does not count
+    inside = u > 0  # elsewhere the row of Z is zero
     lifts = np.max(-others[inside] / u[inside, None], axis=0, initial=0.0)
     lifts = lifts + lift * _rms(others, weights) / _rms(u[:, None], weights)
     R = np.vstack([direction - basis[:, 1:] @ lifts, basis[:, 1:].T])
@@ -164,7 +163,7 @@ def right_singular_vectors(rows: Any, k: int) -> np.ndarray:
     n, p = rows.shape
     k = min(k, n, p)
     if k < min(n, p) > GRAM:
-        V = svds(_operator(rows), k, v0=np.ones(min(n, p)), return_singular_vectors="vh")[2].T
+        V = _by_lanczos(rows, k)
     elif p <= n:
         V = _leading(total(rows, _gram), k)
     else:
@@ -176,6 +175,17 @@ def right_singular_vectors(rows: Any, k: int) -> np.ndarray:
     known: np.ndarray = squares > rounding * squares[0]
     Vt = Vt[known & (squares > 0)]
     return Vt.T
+
+
+def _by_lanczos(rows: Any, k: int) -> np.ndarray:
+    """Vectors that span about those of the k largest singular values; none where X = 0."""
+    operator, (n, p) = _operator(rows), rows.shape
+    first = np.random.default_rng(0).standard_normal(min(n, p))  # orthogonal to nothing
+    there, back = (operator, operator.adjoint()) if p <= n else (operator.adjoint(), operator)
+    if not np.any(back @ (there @ first)):
+        return np.zeros((p, 1))
+    vectors: np.ndarray = svds(operator, k, v0=first, return_singular_vectors="vh")[2].T
+    return vectors
 
 
 def projected(rows: Any, V: np.ndarray) -> RowWise:

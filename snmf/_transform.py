@@ -11,7 +11,7 @@ import numpy as np
 from snmf import _local, _missing, _nnls
 from snmf._given import check_weights
 from snmf._parts import Output, check_output, write_npy
-from snmf._rows import Rows, RowWise, check_range, measure, working_dtype
+from snmf._rows import Rows, RowWise, check_range, measure, taking_part, working_dtype
 from snmf.backends import Backend, choose, owner
 
 Array = Any
@@ -88,17 +88,19 @@ def exact_transform(
     D, _ = check_weights(sample_weight, X.shape[0])
     check_output(out, X, (X.shape[0], len(H)), working_dtype(X.dtype))
     with ops.active(), source.rows(X, ops).threads(n_jobs) as rows:
-        weights = None if D is None else rows.split(D)
         zeros = None if missing_values is None else np.zeros(X.shape[1])
+        rows, D, members = taking_part(rows, D, missing=zeros is not None)
+        assert members is None or out is False, "W has a row for every row of X"
+        weights = None if D is None else rows.split(D)
         scale = measure(rows.filled(zeros), weights)
         exponent = scale.exponent + math.frexp(scale.longest)[1]
         if locality:
             exponent = _exponent_of_fit(rms, exponent)
             unit_rms = math.ldexp(rms, -exponent)
+            solve = _local.solver(locality, unit_rms, exponent)
             W, square, squares = _nnls.exact_weights(
-                rows.scaled(exponent), np.ldexp(H, -exponent),
-                math.ldexp(penalty, -exponent) * unit_rms, weights=weights,
-                solve=partial(_local.best_weights, mu=locality, mean_square=unit_rms**2),
+                rows, np.ldexp(H, -exponent), math.ldexp(penalty, -exponent) * unit_rms,
+                weights=weights, solve=solve,
             )  # fmt: skip
         else:
             solver = None if zeros is None else _missing.best_weights
@@ -106,8 +108,8 @@ def exact_transform(
         check_range(rows.dtype, float(np.sqrt(squares.max())), exponent)
         whole = math.ldexp(scale.square, -2 * (exponent - scale.exponent))
         W = handed_back(rows, W, source, working_dtype(X.dtype), out)
-        count = X.shape[0] * X.shape[1] if zeros is None else _missing.observed(rows).entries
-        return Explained(W, X.shape[0], square, whole, exponent, count)
+        count = len(rows) * X.shape[1] if zeros is None else _missing.observed(rows).entries
+        return Explained(W, len(rows), square, whole, exponent, count)
 
 
 def exact_weights(X: Any, H: np.ndarray, *, backend: Any, device: Any, **fitted: Any) -> Array:

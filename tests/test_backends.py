@@ -133,11 +133,22 @@ def test_an_array_of_the_same_library_is_brought_without_the_host(backend, monke
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize(
     "kind",
-    ["weights", "holes", "holes and sparsity", "W stays", "two of H stay", "all", "locality"],
+    [
+        "weights",
+        "holes",
+        "holes and sparsity",
+        "W stays",
+        "two of H stay",
+        "all",
+        "locality",
+        "H",
+        "H and locality",
+    ],
 )
 def test_weights_holes_and_fixed_parts_are_numpys(backend, dtype, solver, kind):
     X, W, H = factors(dtype)
     D = np.random.default_rng(2).random(len(X))
+    D[::5] = 0  # such rows take no part
     holes = np.where(np.random.default_rng(3).random(X.shape) < 0.2, X.dtype.type(np.nan), X)
     parameters = {"solver": solver, "max_iter": 4, "tol": 0, "init": "custom", "accelerate": False}
     given = {
@@ -147,6 +158,8 @@ def test_weights_holes_and_fixed_parts_are_numpys(backend, dtype, solver, kind):
         "W stays": {"W": W, "fixed": "W", "sample_weight": D},
         "two of H stay": {"H": H[[0, 2, 3, 1]], "fixed": 2},
         "locality": {"W": W, "locality": 0.5, "sparsity": 0.05, "sample_weight": D},
+        "H": {"H": H, "sample_weight": D, "missing_values": np.nan, "sparsity": 0.05},
+        "H and locality": {"H": H, "locality": 0.5, "sample_weight": D},
         "all": {"H": H, "fixed": 1, "sample_weight": D, "missing_values": np.nan},
     }[kind]
     data = holes if "missing_values" in given else X

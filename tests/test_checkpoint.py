@@ -270,7 +270,7 @@ def test_a_fit_that_is_interrupted_writes_where_it_stands(name, at, tmp_path):
     [
         ((Backend, "pass_over_block"), 45),  # in the middle of a pass
         ((snmf._problem.Problem, "canonical"), 1),  # in the last step
-        ((snmf._problem.Problem, "start"), 2),  # between two restarts
+        ((snmf._problem.Problem, "begin"), 2),  # between two restarts
         ((_checkpoint.Checkpoint, "keep"), 4),
         ((snmf._parts, "_write"), 1),  # of W
     ],

@@ -92,6 +92,34 @@ def test_entries_may_be_missing():
         same(factorize(chunked(X), **options, **more), factorize(X, **options, **more), rtol=1e-9)
 
 
+@pytest.mark.parametrize("init", ["kmeans", "svd", "random", "H"])
+@pytest.mark.parametrize("missing", [False, True])
+def test_rows_of_weight_zero_take_no_part(init, missing):
+    X, rng = planted(), np.random.default_rng(0)
+    member = (rng.random(len(X)) < 0.7) & (np.arange(len(X)) < 198)  # of the last chunk none
+    X[~member] *= 1e6
+    options = dict(n_components=4, max_iter=4, tol=0, init=init)
+    if missing:
+        X[rng.random(X.shape) < 0.1] = np.nan
+        options["missing_values"] = np.nan
+    if init == "H":
+        options |= dict(init="custom", H=rng.standard_normal((4, 30)))
+    ours = factorize(chunked(X), **options, sample_weight=member)
+    same(ours, factorize(X, **options, sample_weight=member), rtol=1e-9)
+    assert ours.W.chunks == (UNEVEN, (4,))
+    model = SNMF(4, random_state=0, max_iter=3, tol=0, missing_values=options.get("missing_values"))
+    model.fit(chunked(X), sample_weight=member)
+    both = [model.score(A, sample_weight=member) for A in (chunked(X), X)]
+    assert both[0] == pytest.approx(both[1], rel=1e-9)
+    row = int(np.flatnonzero(~member)[-1])
+    X[row, 3] = np.inf
+    with pytest.raises(ValueError, match=f"got infinity in row {row}, column 3"):
+        factorize(chunked(X), **options, sample_weight=member)
+    X[row, 3], X[100, 3], member[100] = 1, np.inf, True
+    with pytest.raises(ValueError, match="got infinity in row 100, column 3"):
+        factorize(chunked(X), **options, sample_weight=member)
+
+
 def test_there_may_be_more_components_than_rank():
     assert factorize(chunked(planted()), 35, init="svd", max_iter=2).error < 1e-6
 

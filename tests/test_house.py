@@ -33,7 +33,8 @@ MAY_IMPORT = {
     "snmf/_complaints.py": {"snmf._missing"},
     "snmf/_entries.py": set(),
     "snmf/_estimator.py": {
-        "snmf._callbacks", "snmf._factorize", "snmf._options", "snmf._rows", "snmf._selection",
+        "snmf._callbacks", "snmf._factorize", "snmf._given", "snmf._options", "snmf._rows",
+        "snmf._selection",
         "snmf._transform", "snmf.backends",
     },
     "snmf/_factorize.py": {
@@ -44,7 +45,7 @@ MAY_IMPORT = {
     "snmf/_files.py": {"snmf._npz", "snmf._text", "snmf._whole"},
     "snmf/_given.py": {"snmf._options", "snmf.backends"},
     "snmf/_header.py": set(),
-    "snmf/_init.py": {"snmf._threads", "snmf._updates", "snmf._nnls", "snmf._svd"},
+    "snmf/_init.py": {"snmf._svd", "snmf._threads"},
     "snmf/_local.py": {"snmf._nnls", "snmf._quadratic", "snmf._solve", "snmf._updates"},
     "snmf/_minibatch.py": {
         "snmf._complaints", "snmf._estimator", "snmf._given", "snmf._init", "snmf._options",
