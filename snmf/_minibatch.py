@@ -88,8 +88,8 @@ class MiniBatchSNMF(Components):
         Where it is done, in that library's words.
     n_jobs : int, default=None
         The number of threads, each on a block of rows; −1 takes all cores. None takes as many as
-        BLAS would (a limit set by threadpoolctl or in the environment holds), or leaves threads
-        to BLAS where there are few blocks.
+        BLAS would (a limit set by threadpoolctl or in the environment holds). BLAS itself is held
+        to one thread while a call lasts.
 
     Attributes
     ----------
