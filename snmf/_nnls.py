@@ -64,33 +64,38 @@ class Components:
         return self._curvatures[constant]
 
     @cached_property
-    def null(self) -> Array:
-        """An orthonormal basis, (k, m), of the w for which w H is zero, or rounding."""
-        squares, vectors = self.ops.xp.linalg.eigh(self.B)
-        rounding = len(self.H) * 2.0**-52 * float(squares[-1])
-        return vectors[:, self.ops.xp.nonzero(squares <= rounding)[0]]
+    def span(self) -> Array:
+        """An orthonormal basis, (k, m), of the rows that X Hᵀ can be, beyond rounding in B.
+
+        It is that of H: of a small singular value s, B knows the direction only to u / s².
+        """
+        U, s, _ = self._decomposition
+        return self.ops.asarray(U[:, s**2 > len(self.H) * 2.0**-52 * s[:1] ** 2])
+
+    @property
+    def spans_all(self) -> bool:
+        """Whether every row is one that X Hᵀ can be."""
+        return not self.curvature().ridge or self.span.shape[1] == self.span.shape[0]
 
     def products(self, X: Array) -> Array:
         """X Hᵀ; rounding errors that no X could give are taken out where B is singular.
 
         Systems with a small ridge in place of a zero would multiply them.
         """
-        ops = self.ops
-        A = ops.matmul(X, self.H.T)
-        if self.curvature().ridge and self.null.shape[1]:
-            A = A - ops.matmul(ops.matmul(A, self.null), self.null.T)
-        return A
+        A = self.ops.matmul(X, self.H.T)
+        return A if self.spans_all else self._on_span(A)
 
     @cached_property
     def ones(self) -> Array:
         """What λ is multiplied by; as `products`, less what is rounding where B is singular."""
-        ops = self.ops
-        ones = ops.asarray(np.ones((1, len(self.H))))
-        if self.curvature().ridge and self.null.shape[1]:
-            along = ops.matmul(ones, self.null)
-            small = ops.xp.where(ops.xp.abs(along) < self.eps**0.5, along, 0.0)
-            ones = ones - ops.matmul(small, self.null.T)
-        return ones
+        ones = self.ops.asarray(np.ones((1, len(self.H))))
+        if self.spans_all:
+            return ones
+        beside = ones - self._on_span(ones)
+        return self.ops.xp.where(self.ops.xp.abs(beside) < self.eps**0.5, ones - beside, ones)
+
+    def _on_span(self, A: Array) -> Array:
+        return self.ops.matmul(self.ops.matmul(A, self.span), self.span.T)
 
     @cached_property
     def hides(self) -> bool:
@@ -101,11 +106,16 @@ class Components:
     @cached_property
     def factors(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The singular value decomposition of H, less what is none of it but its rounding."""
+        U, s, Vt = self._decomposition
+        known = s > len(s) * self.eps * s[0]
+        return U[:, known], s[known], Vt[known]
+
+    @cached_property
+    def _decomposition(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         host = self.ops.to_host(self.H)
         U, s, Vt = np.linalg.svd(host, full_matrices=False)
         U[~np.any(host, axis=1)] = 0  # of empty components not even rounding
-        known = s > len(s) * self.eps * s[0]
-        return U[:, known], s[known], Vt[known]
+        return U, s, Vt
 
 
 def exact_weights(
