@@ -40,9 +40,18 @@ def test_floor():
 
 
 def test_busy():
-    found = lines("busy", "--tiny")
-    for name in ("mu, n_jobs=None", "hals, n_jobs=1", "mu, n_jobs=2"):
-        assert len(found[name]) == 6
+    found = lines("busy", "--tiny", "--before", FOLDER.parent)
+    for name in ("mu, 100 rows, n_jobs=None", "hals, 300 rows, n_jobs=1"):
+        idle, busy, ratio, before, to_before = map(float, found[name])
+        assert ratio == pytest.approx(busy / idle, rel=0.02)
+        assert to_before == pytest.approx(idle / before, rel=0.02)
+
+
+def test_laststep():
+    found = lines("laststep", "--tiny")
+    for name in ("embeddings, k = 10, mu", "rank 5 + noise, k = 3, hals", "white noise, k = 3, mu"):
+        passes, exact, ratio = map(float, found[name])
+        assert ratio == pytest.approx(exact / passes, rel=0.02)
 
 
 def test_backends():
