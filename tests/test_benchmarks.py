@@ -19,7 +19,7 @@ def lines(name, *options, **environment):
     """What a benchmark prints, by the first words of a line: the rest of it, in words."""
     done = subprocess.run(
         [sys.executable, str(FOLDER / f"{name}.py"), *map(str, options)],
-        capture_output=True, text=True, check=True, env={**os.environ, **environment},
+        capture_output=True, text=True, check=True, timeout=300, env={**os.environ, **environment},
     )  # fmt: skip
     split = (line.strip().partition("  ") for line in done.stdout.splitlines())
     return {first: rest.split() for first, _, rest in split}
