@@ -69,7 +69,7 @@ class Components:
 
         It is that of H: of a small singular value s, B knows the direction only to u / s².
         """
-        U, s, _ = self._decomposition
+        U, s, _ = self.factors
         return self.ops.asarray(U[:, s**2 > len(self.H) * 2.0**-52 * s[:1] ** 2])
 
     @property
@@ -99,23 +99,19 @@ class Components:
 
     @cached_property
     def hides(self) -> bool:
-        """Whether B, by rounding, hides directions that H has."""
-        _, s, _ = self.factors
-        return bool(s[-1] ** 2 * _quadratic.SINGULAR < s[0] ** 2) if len(s) else False
+        """Whether B, by rounding, hides directions that H is known to have."""
+        s = self.factors[1]
+        known = s[s > len(s) * self.eps * s[:1]]
+        return bool(known[-1] ** 2 * _quadratic.SINGULAR < s[0] ** 2) if len(s) else False
 
     @cached_property
     def factors(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The singular value decomposition of H, less what is none of it but its rounding."""
-        U, s, Vt = self._decomposition
-        known = s > len(s) * self.eps * s[0]
-        return U[:, known], s[known], Vt[known]
-
-    @cached_property
-    def _decomposition(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The singular value decomposition of H, less what is rounding."""
         host = self.ops.to_host(self.H)
         U, s, Vt = np.linalg.svd(host, full_matrices=False)
         U[~np.any(host, axis=1)] = 0  # of empty components not even rounding
-        return U, s, Vt
+        some = s > len(s) * 2.0**-52 * s[0]
+        return U[:, some], s[some], Vt[some]
 
 
 def exact_weights(

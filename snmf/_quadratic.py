@@ -26,12 +26,15 @@ import scipy.optimize
 
 Array = Any
 Gradient = Callable[[Array, Array], Array]
+Stages = tuple[tuple[float, int], ...]
 
 DELICATE = 1e6  # condition of B, its diagonal at one, from which on rounding shows in W
 SINGULAR = 1e12  # and from which on B + RIDGE · I takes its place
 RIDGE = 1e-11
-RIDGES = (1e-5, 1e-7, 1e-8, 1e-9, 1e-10, *[RIDGE] * 50)  # of proximal steps, as far as needed
-STAGES = ((1e-2, 30), (1e-4, 40), (1e-5, 80))  # of multipliers: their penalties, and iterations
+RIDGES = (1e-5, 1e-7, 1e-8, 1e-9, 1e-10, *[RIDGE] * 10)  # of proximal steps, as far as needed
+STAGES = ((1e-2, 15), (1e-4, 20), (1e-6, 20))  # of multipliers: their penalties, and iterations
+MORE_RIDGES = RIDGES * 2 + (RIDGE,) * 50  # for the rows that are left then
+MORE_STAGES = ((1e-2, 30), (1e-4, 40), (1e-5, 80))
 RELAXATION = 1.7  # of these iterations
 SETTLED = 1e-10  # gradient, in units of the size of the row, at which multipliers have done all
 REFINEMENTS = 3  # of a W that pivoting found, at most
@@ -98,9 +101,21 @@ class Curvature:
         """That of B; inf where every row has its own, which is not looked at."""
         if self.B.ndim > 2:
             return math.inf
-        spectrum = self.ops.xp.linalg.eigvalsh(self.B)
-        least = float(spectrum[0])
-        return float(spectrum[-1]) / least if least > 0 else math.inf
+        least, largest = float(self.spectrum[0]), float(self.spectrum[-1])
+        return largest / least if least > 0 else math.inf
+
+    @cached_property
+    def spectrum(self) -> Array:
+        """The eigenvalues of B, (k,), rising: of one B for all rows."""
+        return self.ops.xp.linalg.eigvalsh(self.B)
+
+    @cached_property
+    def least(self) -> float:
+        """The least eigenvalue of B that is not taken for zero."""
+        if self.B.ndim > 2:
+            return RIDGE
+        zero = float(self.spectrum[-1]) / SINGULAR
+        return float(self.ops.xp.min(self.spectrum[self.spectrum > zero]))
 
     @property
     def delicate(self) -> bool:
@@ -165,7 +180,7 @@ def nnls(
     if not some.shape[0]:
         return W, some
     if curvature.delicate:
-        W[some] = _by_multipliers(curvature, A, some, size)
+        W[some] = _by_multipliers(curvature, A, some, size, STAGES)
     singular = curvature.ridge > 0
     if not singular or A.shape[1] <= LEAST[1]:
         system, a = curvature.system(LEAST[0] if singular else 0.0).of(some), A[some]
@@ -175,8 +190,12 @@ def nnls(
         W[some[done]] = found[done]
         rest = some if singular else some[unsettled]
     if rest.shape[0] and not curvature.delicate:
-        W[rest] = _by_multipliers(curvature, A, rest, size)
+        W[rest] = _by_multipliers(curvature, A, rest, size, STAGES)
     _by_proximal_steps(curvature, RIDGES, slope, W, rest, left, size)
+    again = ops.xp.nonzero(left)[0]
+    if again.shape[0]:
+        W[again] = _by_multipliers(curvature, A, again, size, MORE_STAGES)
+        _by_proximal_steps(curvature, MORE_RIDGES, slope, W, again, left, size)
     if curvature.delicate and not singular:
         _by_proximal_steps(curvature, (0.0,) * REFINEMENTS, slope, W, some, left, size)
     return W * curvature.unit, ops.xp.nonzero(left)[0]
@@ -340,13 +359,15 @@ def _solved(system: System, A: Array, passive: Array, other: Array) -> tuple[Arr
     return Z, R, rounding
 
 
-def _by_multipliers(curvature: Curvature, A: Array, rows: Array, size: Array) -> Array:
+def _by_multipliers(
+    curvature: Curvature, A: Array, rows: Array, size: Array, stages: Stages
+) -> Array:
     """Where the alternating direction method of multipliers comes to in a few iterations."""
     ops, xp = curvature.ops, curvature.ops.xp
     W = 0 * A[rows]
     left = xp.arange(rows.shape[0], device=ops.device)
     a, w, dual = A[rows], W, W
-    for penalty, iterations in STAGES:
+    for penalty, iterations in stages:
         inverse = _of(curvature.system(penalty).inverse, rows[left])
         dual = dual / penalty
 
@@ -381,6 +402,7 @@ def _by_proximal_steps(
     """Take those rows of W to their minimiser, and note in `left` which do not come there.
 
     A step minimises the objective plus ½ ridge ‖w − w_before‖²: it never raises the objective.
+    Along an eigenvector of B a step of d leaves d × ridge / eigenvalue to go.
     """
     ops, xp = curvature.ops, curvature.ops.xp
     for ridge in ridges:
@@ -391,11 +413,12 @@ def _by_proximal_steps(
         U, settled = _pivot(M, slope(rows, V), V, V > 0, size[rows])
         D = U - V
         W[rows] = xp.where(settled[:, None], U, V)
-        on = _size(ops, D) > NEGLIGIBLE[0] * _size(ops, U)
+        to_go = max(1.0, ridge / curvature.least)
+        on = to_go * _size(ops, D) > NEGLIGIBLE[0] * _size(ops, U)
         if ridge <= ALIKE:  # what still moves may be weights of components that are alike
             step = xp.sqrt(ops.positive_part(xp.sum(D * (M.times(D) - ridge * D), axis=1)))
             rounding = (D.shape[1] * 2.0**-52) ** 0.5 * _size(ops, D)
-            on = on & (step > NEGLIGIBLE[1] * size[rows] + rounding)
+            on = on & (step > NEGLIGIBLE[1] * size[rows] / to_go + rounding)
         on = on | ~settled
         left[rows] = on
         rows = rows[xp.nonzero(on)[0]]

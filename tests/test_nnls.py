@@ -203,17 +203,35 @@ def test_rows_that_pivoting_leaves_are_solved_all_the_same(kind, l1, left, monke
 
 
 @pytest.mark.parametrize("power", [3, 4, 5, 6])  # of the condition of H: that of B is its square
-@pytest.mark.parametrize("shape", [(40, 12), (12, 12), (12, 40)])
-def test_nothing_of_the_objective_is_left_however_h_is_conditioned(power, shape):
+@pytest.mark.parametrize("shape", [(40, 12), (12, 12), (12, 40), (60, 60)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_nothing_of_the_objective_is_left_however_h_is_conditioned(power, shape, dtype):
     rng = np.random.default_rng(power)
     rank = min(shape)
     U, V = (np.linalg.qr(rng.standard_normal((m, m)))[0][:, :rank] for m in shape)
-    H = unit(U * np.logspace(0, -power, rank) @ V.T)
+    H = unit(U * np.logspace(0, -power, rank) @ V.T).astype(dtype)
     X = rng.standard_normal((60, shape[1]))
     W = solve(X, H)
+    H = H.astype("float64")  # as it is, to the last digit
     least = np.array([scipy.optimize.nnls(H.T, x)[1] for x in X])
     left = np.linalg.norm(X - W @ H, axis=1) - least
     assert np.all(left <= 1e-6 * np.linalg.norm(X, axis=1))
+
+
+def test_rows_that_are_left_are_solved_for_h_as_it_is(monkeypatch):
+    rng = np.random.default_rng(0)
+    U, V = (np.linalg.qr(rng.standard_normal((20, 20)))[0] for _ in range(2))
+    H = unit(U * np.logspace(0, -6, 20) @ V).astype("float32")  # the least are 20 u_float32
+    X = rng.standard_normal((200, 20))
+
+    def nothing(curvature, A, *given):
+        return 0 * A, np.arange(len(A))
+
+    monkeypatch.setattr(_quadratic, "nnls", nothing)
+    W, H = solve(X, H), H.astype("float64")
+    least = np.array([scipy.optimize.nnls(H.T, x)[1] for x in X])
+    left = np.linalg.norm(X - W @ H, axis=1) - least
+    assert np.all(left <= 1e-8 * np.linalg.norm(X, axis=1))
 
 
 @pytest.mark.parametrize("kind", KINDS)
