@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from threading import Lock
 from typing import Any
 
-from threadpoolctl import ThreadpoolController, threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 
 class Shared:
@@ -36,6 +37,27 @@ class Shared:
                 self.entered.__exit__(None, None, None)
 
 
+class Loaded:
+    """The libraries with threads of their own that are loaded.
+
+    To look for them takes milliseconds, as long as a small fit; it is done again when a module has
+    been imported, which may have brought one.
+    """
+
+    def __init__(self) -> None:
+        self._found: tuple[int, ThreadpoolController] | None = None
+
+    def of(self, user_api: str) -> ThreadpoolController:
+        """Those of that kind."""
+        modules, found = len(sys.modules), self._found
+        if found is None or found[0] != modules:
+            self._found = found = modules, ThreadpoolController()
+        return found[1].select(user_api=user_api)
+
+
+LOADED = Loaded()
+
+
 class OneThread(Shared):
     """Libraries of that kind on one thread; threads of this library take the place of theirs.
 
@@ -51,11 +73,11 @@ class OneThread(Shared):
 
     def _limited(self) -> AbstractContextManager[Any]:
         self._before = self._count()
-        limited: AbstractContextManager[Any] = threadpool_limits(1, user_api=self.user_api)
+        limited: AbstractContextManager[Any] = LOADED.of(self.user_api).limit(limits=1)
         return limited
 
     def _count(self) -> int:
-        libraries = ThreadpoolController().select(user_api=self.user_api).info()
+        libraries = LOADED.of(self.user_api).info()
         return max((library["num_threads"] for library in libraries), default=1)
 
     @property

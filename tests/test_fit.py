@@ -1,6 +1,7 @@
 """What holds of every fit: the facts of the mathematics, and of the numbers."""
 
 import functools
+import sys
 import threading
 import warnings
 
@@ -10,10 +11,10 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
-from threadpoolctl import threadpool_info, threadpool_limits
+from threadpoolctl import ThreadpoolController, threadpool_info, threadpool_limits
 
 import snmf
-from snmf import _options, _rows, _solve, _svd, _wide
+from snmf import _options, _rows, _solve, _svd, _threads, _wide
 from snmf._threads import BLAS
 from snmf.backends import adapter
 
@@ -677,6 +678,21 @@ def test_calls_that_overlap_leave_the_threads_of_blas_as_they_were():
         thread.join()
         assert max(threads_of_blas()) == 1
     assert threads_of_blas() == before
+
+
+def test_libraries_are_looked_for_again_after_an_import_alone(monkeypatch):
+    looked = []
+    monkeypatch.setattr(
+        _threads, "ThreadpoolController", lambda: looked.append(1) or ThreadpoolController()
+    )
+    X = np.random.default_rng(0).normal(size=(60, 8))
+    factorize(X, 3)
+    looked.clear()
+    factorize(X, 3)
+    assert not looked
+    monkeypatch.setitem(sys.modules, "a library that was imported", sys)
+    factorize(X, 3)
+    assert len(looked) == 1
 
 
 def test_the_bits_are_the_same_for_any_number_of_threads_that_blas_has():
