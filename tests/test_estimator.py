@@ -118,16 +118,17 @@ DEFICIENT = {
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_so_it_is_where_the_components_are_not_independent(name, solver, init, sparsity, dtype):
     data = DEFICIENT[name].astype(dtype)
-    fitted = model(16, solver=solver, init=init, sparsity=sparsity, max_iter=30)
+    fitted = model(16, solver=solver, init=init, sparsity=sparsity, max_iter=15)
     W = fitted.fit_transform(data)
     H = fitted.components_.astype("float64")
     assert not np.any(W[:, ~np.any(H, axis=1)])
-    # beside other rows x Hᵀ may be rounded otherwise, by u: then W is known to u × condition²,
-    # and to the ridge that chooses one of several minimisers; W H is known to u, or where
-    # proximal steps end
+    # beside other rows x Hᵀ may be rounded otherwise, by u: then W is known to u × condition of
+    # B + ridge, and to the ridge that chooses one of several minimisers; W H is known to u of
+    # its terms, or where proximal steps end
     s = np.linalg.svd(H, compute_uv=False)
-    condition = s[0] / s[s > len(s) * np.finfo(dtype).eps * s[0]][-1]
-    known = _quadratic.LEAST[0] + 4 * 2.0**-53 * condition**2
+    s = s[s > len(s) * 2.0**-52 * s[0]]
+    condition = s[0] ** 2 / max(s[-1] ** 2, _quadratic.RIDGE)
+    known = _quadratic.LEAST[0] + 4 * 2.0**-53 * condition
     exact = np.finfo(dtype).eps * W.sum(axis=1).max() + 1e-9 * np.abs(data).max()
     for rows in (slice(None), slice(1, 2), slice(None, None, -1)):
         again = fitted.transform(data[rows])
