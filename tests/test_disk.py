@@ -90,8 +90,8 @@ STORES = {  # and whether the blocks, and so the bits, are those of memory
     "HDF5": (in_hdf5, True),
     "HDF5, chunks": (functools.partial(in_hdf5, chunks=(9, 5), compression="lzf"), False),
     "HDF5, long chunks": (functools.partial(in_hdf5, chunks=(64, 3)), False),
-    "Zarr": (functools.partial(in_zarr, chunks=(6, 12)), False),
-    "Zarr, shards": (functools.partial(in_zarr, chunks=(4, 4), shards=(52, 12)), False),
+    "Zarr": (functools.partial(in_zarr, chunks=(11, 12)), False),
+    "Zarr, shards": (functools.partial(in_zarr, chunks=(26, 4), shards=(52, 12)), False),
 }
 
 
