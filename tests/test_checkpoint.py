@@ -414,7 +414,7 @@ def test_a_fit_that_is_killed_at_any_moment_goes_on(tmp_path):
                 while process.poll() is None and _written(path) == before:
                     time.sleep(0.003)
             time.sleep(dice.uniform(0, 0.15))
-            if process.poll() is None and kills < 9:
+            if process.poll() is None and kills < 6:
                 process.kill()
                 kills += 1
         if path.exists():  # whole, whenever the process was killed
