@@ -8,12 +8,12 @@ import jax
 import numpy as np
 from jax import lax
 
-from snmf import _updates
 from snmf.backends import Backend
+from snmf.core import updates
 
 Array = Any
 
-_pass = jax.jit(_updates.pass_over_block, static_argnums=(0, 1, 7))
+_pass = jax.jit(updates.pass_over_block, static_argnums=(0, 1, 7))
 
 
 class Adapter(Backend):

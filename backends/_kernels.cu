@@ -1,4 +1,4 @@
-// The W-steps of snmf/_updates.py, each fused into one kernel; `real` is float or double.
+// The W-steps of snmf/core/updates.py, each fused into one kernel; `real` is float or double.
 //
 // The wrapper compiles a body for a device, the tests compile it for the host: one index a thread.
 

@@ -111,11 +111,11 @@ def a_pass(
     NaN of X are not observed. No benchmark uses what is private to snmf, but by this function and
     the next.
     """
-    from snmf._missing import Incomplete, observed
     from snmf._options import UPDATES
     from snmf._rows import measure
-    from snmf._solve import Alternation, steps_per_pass
     from snmf.backends import adapter, owner
+    from snmf.core.missing import Incomplete, observed
+    from snmf.core.solve import Alternation, steps_per_pass
 
     ops, source = backend or adapter("numpy"), owner(X)
     data = ops.bring(source.check(X), source)

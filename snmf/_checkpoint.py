@@ -24,8 +24,8 @@ from scipy.sparse import coo_array
 
 from snmf._npz import DAMAGE, Arrays, Claim, is_npz_with
 from snmf._rows import Scale
-from snmf._solve import Point, Run, State
 from snmf._whole import check_replaceable, replacing
+from snmf.core.solve import Point, Run, State
 
 FORMAT = 1
 HEADER = "snmf_checkpoint"
@@ -145,7 +145,7 @@ class Checkpoint:
             raise self._refused("is of other data, of the same shape")
 
     def recall(self, coordinates: Callable[[], np.ndarray]) -> np.ndarray:
-        """The coordinates that wide data are fitted on (`snmf._wide`), as they were when made."""
+        """The coordinates of `snmf.core.wide` that wide data are fitted on, as they were made."""
         if self._coordinates is None:
             self._coordinates = coordinates()
         return self._coordinates

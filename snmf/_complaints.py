@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from snmf._missing import Observed
+from snmf.core.missing import Observed
 
 CANCELLING = 100.0  # times ‖X‖_F: from there on a component says more of the others than of X
 

@@ -16,14 +16,15 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 from sklearn.utils.validation import validate_data
 
-from snmf import _complaints, _init
+from snmf import _complaints
 from snmf._estimator import Components
 from snmf._given import check_factor, check_weights
 from snmf._options import ALL_ZERO, PARAMETERS, UPDATES, check_random_state
 from snmf._progress import progress
 from snmf._rows import Rows, cut, taking_part, working_dtype
-from snmf._stream import Batch, Stream, start, step
 from snmf.backends import Backend, adapter, choose, owner
+from snmf.core import start as _init
+from snmf.core.stream import Batch, Stream, start, step
 
 Array = Any
 

@@ -11,11 +11,11 @@ import numpy as np
 from sklearn.utils import check_random_state as of_scikit_learn
 from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 
-from snmf._init import STARTS
 from snmf.backends import Backend
+from snmf.core.start import STARTS
 
 ALL_ZERO = 1e30  # a sparsity from which on no weight is left, whatever the number of rows
-UPDATES = {"mu": "multiplicative", "hals": "hals"}  # solver: its W-step in `snmf._updates`
+UPDATES = {"mu": "multiplicative", "hals": "hals"}  # solver: its W-step in `snmf.core.updates`
 
 PARAMETERS: dict[str, list[Any]] = {
     "n_components": [Interval(Integral, 1, None, closed="left"), None],  # SNMF knows "auto"

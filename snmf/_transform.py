@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from snmf import _local, _missing, _nnls
 from snmf._given import check_weights
 from snmf._parts import Output, check_output, write_npy
 from snmf._rows import Rows, RowWise, check_range, measure, taking_part, working_dtype
 from snmf.backends import Backend, choose, owner
+from snmf.core import locality as _local
+from snmf.core import missing as _missing
+from snmf.core import nnls
 
 Array = Any
 
@@ -98,13 +100,13 @@ def exact_transform(
             exponent = _exponent_of_fit(rms, exponent)
             unit_rms = math.ldexp(rms, -exponent)
             solve = _local.solver(locality, unit_rms, exponent)
-            W, square, squares = _nnls.exact_weights(
+            W, square, squares = nnls.exact_weights(
                 rows, np.ldexp(H, -exponent), math.ldexp(penalty, -exponent) * unit_rms,
                 weights=weights, solve=solve,
             )  # fmt: skip
         else:
             solver = None if zeros is None else _missing.best_weights
-            W, square, squares = _nnls.exact_weights(rows, H, penalty, exponent, weights, solver)
+            W, square, squares = nnls.exact_weights(rows, H, penalty, exponent, weights, solver)
         check_range(rows.dtype, float(np.sqrt(squares.max())), exponent)
         whole = math.ldexp(scale.square, -2 * (exponent - scale.exponent))
         W = handed_back(rows, W, source, working_dtype(X.dtype), out)

@@ -2,8 +2,8 @@
 
 A backend is a `Backend` over an array-API namespace ``xp``.  The base class does everything; an
 adapter, one file ``backends/_name.py`` with a class ``Adapter``, overrides what its library does
-faster or otherwise, and is entered in `ADAPTERS`.  `snmf._updates` defines the updates, and every
-override is held to it.
+faster or otherwise, and is entered in `ADAPTERS`.  `snmf.core.updates` defines the updates, and
+every override is held to it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
-from snmf import _updates
 from snmf._rows import Rows
 from snmf._stored import Store, StoredRows
+from snmf.core import updates
 
 __all__ = ["ADAPTERS", "Backend", "SparseBackend", "choose", "owner"]
 
@@ -263,20 +263,20 @@ class Backend:
         repeats: int,
         weights: Array | None = None,
     ) -> tuple[Array, tuple[Array, ...]]:
-        """One iteration's work on a block: `snmf._updates.pass_over_block`."""
-        return _updates.pass_over_block(self, update, X, W, H, B, l1, repeats, weights)
+        """One iteration's work on a block: `snmf.core.updates.pass_over_block`."""
+        return updates.pass_over_block(self, update, X, W, H, B, l1, repeats, weights)
 
     def multiplicative(self, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Array:
-        """W-step of Ding, Li & Jordan: `snmf._updates.multiplicative`."""
-        return _updates.multiplicative(self, A, B, W, l1, repeats)
+        """W-step of Ding, Li & Jordan: `snmf.core.updates.multiplicative`."""
+        return updates.multiplicative(self, A, B, W, l1, repeats)
 
     def hals(self, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Array:
-        """W-step by coordinate descent: `snmf._updates.hals`."""
-        return _updates.hals(self, A, B, W, l1, repeats)
+        """W-step by coordinate descent: `snmf.core.updates.hals`."""
+        return updates.hals(self, A, B, W, l1, repeats)
 
     def kept(self, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Array:
-        """No W-step: `snmf._updates.kept`."""
-        return _updates.kept(self, A, B, W, l1, repeats)
+        """No W-step: `snmf.core.updates.kept`."""
+        return updates.kept(self, A, B, W, l1, repeats)
 
     # What else is done with a block of X
 
@@ -307,7 +307,7 @@ class Backend:
     def solve_passive(self, A: Array, system: Any, passive: Array) -> Array:
         """For every row a: about the z with z M = a on its passive set and z = 0 elsewhere.
 
-        M is the matrix of a `snmf._quadratic.System`. It may be less exact than `eliminate`.
+        M is the matrix of a `snmf.core.quadratic.System`. It may be less exact than `eliminate`.
         """
         return self.eliminate(A, system.matrix, passive)
 

@@ -17,9 +17,9 @@ import scipy.sparse as sp
 from sklearn.base import clone
 
 import snmf
-from snmf import _updates
-from snmf._quadratic import System
 from snmf.backends import ADAPTERS, Backend, adapter, choose, owner
+from snmf.core import updates
+from snmf.core.quadratic import System
 
 OTHERS = {
     "array_api_strict": lambda: Backend("array_api_strict"),
@@ -213,7 +213,7 @@ def test_a_w_step_is_the_definition(backend, dtype, update, repeats, l1, k):
     X, W, H = factors(dtype, k) if k > 2 else (A[..., :k] for A in factors(dtype))
     H = H if k > 2 else factors(dtype)[2][:1, :1]
     A, B = X @ H.T, H @ H.T
-    definition = getattr(_updates, update)(Backend("array_api_strict"), *(
+    definition = getattr(updates, update)(Backend("array_api_strict"), *(
         array_api_strict.asarray(M) for M in (A, B, W)), l1, repeats)  # fmt: skip
     given = [backend.asarray(M, dtype) for M in (A, B, W)]
     ours = getattr(backend, update)(*given, l1, repeats)

@@ -268,8 +268,8 @@ def test_a_fit_that_is_interrupted_writes_where_it_stands(name, at, tmp_path):
     ("what", "at"),
     [
         ((Backend, "pass_over_block"), 45),  # in the middle of a pass
-        ((snmf._problem.Problem, "canonical"), 1),  # in the last step
-        ((snmf._problem.Problem, "begin"), 2),  # between two restarts
+        ((snmf.core.problem.Problem, "canonical"), 1),  # in the last step
+        ((snmf.core.problem.Problem, "begin"), 2),  # between two restarts
         ((_checkpoint.Checkpoint, "keep"), 4),
         ((snmf._parts, "_write"), 1),  # of W
     ],
@@ -693,9 +693,9 @@ def test_a_fit_whose_end_fails_keeps_it(tmp_path, monkeypatch):
     with np.load(path) as file:
         assert len(_header(file)["curve"]) == 7
     passes = []
-    advance = snmf._solve.Alternation.advance
+    advance = snmf.core.solve.Alternation.advance
     monkeypatch.setattr(
-        snmf._solve.Alternation, "advance", lambda *a: passes.append(1) or advance(*a)
+        snmf.core.solve.Alternation, "advance", lambda *a: passes.append(1) or advance(*a)
     )
     assert fit(out=tmp_path / "W.npy").n_iter == 6
     assert not passes
@@ -705,11 +705,11 @@ def test_a_fit_whose_end_fails_keeps_it(tmp_path, monkeypatch):
 def test_w_needs_no_second_copy(tmp_path):
     rows = adapter("numpy").rows(planted(n=20_000, p=12))
     W = np.random.default_rng(0).random((20_000, 40))
-    point = snmf._solve.Point(rows.split(W), np.eye(40, 12), 0.5)
+    point = snmf.core.solve.Point(rows.split(W), np.eye(40, 12), 0.5)
     checkpoint = _checkpoint.Checkpoint(tmp_path / "fit.npz", 0, rows, {})
     tracemalloc.start()
     rng = np.random.RandomState(0)
-    checkpoint.keep(rows, rng, 0, None, snmf._solve.State.of(point))
+    checkpoint.keep(rows, rng, 0, None, snmf.core.solve.State.of(point))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert (tmp_path / "fit.npz").stat().st_size > W.nbytes

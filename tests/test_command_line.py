@@ -785,7 +785,7 @@ def test_a_fit_that_is_ended_within_the_first_minute_goes_on(folder, number, cod
     fit = ("fit", "X.npy", "-k", "10", "--tol", "0", "--max-iter", "100000", "-o", "m.npz")
     checkpoint = ("--checkpoint", "fit.checkpoint")
     code_of_it = (
-        "import sys, snmf._solve as s\nadvance = s.Alternation.advance\n"
+        "import sys, snmf.core.solve as s\nadvance = s.Alternation.advance\n"
         "def told(*a): print('pass', file=sys.stderr, flush=True); return advance(*a)\n"
         "s.Alternation.advance = told\nfrom snmf.__main__ import main\nsys.exit(main())"
     )

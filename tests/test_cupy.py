@@ -10,8 +10,8 @@ import pytest
 import scipy.sparse as sp
 
 import snmf
-from snmf import _updates
 from snmf.backends import adapter, owner
+from snmf.core import updates
 
 ROOT = Path(__file__).parents[1]
 FOLDER = Path(importlib.import_module("snmf.backends._numpy").__file__).parent
@@ -52,7 +52,7 @@ def test_the_kernels_on_the_host_are_the_definition(cupy, dtype, update, n, k, l
     A = (rng.standard_normal((n, 30)) @ H.T).astype(dtype)
     B, W = (H @ H.T).astype(dtype), rng.random((n, k)).astype(dtype)
     W[::3] *= rng.random(k) < 0.7
-    definition = getattr(_updates, update)(adapter("numpy"), A, B, W, l1, 2)
+    definition = getattr(updates, update)(adapter("numpy"), A, B, W, l1, 2)
     given = [cupy.asarray(M) for M in (A, B, W)]
     ours = getattr(cupy, update)(*given, l1, 2).get()
     tolerance = (1e-4 if dtype == "float32" else 1e-12) * definition.max()
@@ -223,12 +223,12 @@ def test_every_name_that_the_adapter_uses_is_there():
         names
         for name in (
             "backends.py",
-            "_updates.py",
-            "_nnls.py",
-            "_quadratic.py",
-            "_init.py",
-            "_solve.py",
-            "_svd.py",
+            "core/updates.py",
+            "core/nnls.py",
+            "core/quadratic.py",
+            "core/start.py",
+            "core/solve.py",
+            "core/svd.py",
         )
         for names in [
             *chains(snmf_folder / name, "xp"),

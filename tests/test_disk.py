@@ -350,7 +350,7 @@ def test_some_rows_are_read_alone_or_with_their_chunk(indices, chunk):
 
 
 def test_the_sample_of_kmeans_is_all_that_it_reads_beside_a_pass(monkeypatch):
-    monkeypatch.setattr("snmf._init.SAMPLE", (10, 1))
+    monkeypatch.setattr("snmf.core.start.SAMPLE", (10, 1))
     store = Slices(planted())
     result = factorize(store, 4, accelerate=False, max_iter=3)
     passes = 4 + result.n_iter

@@ -20,8 +20,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import snmf
-from snmf import SNMF, _options, _quadratic
+from snmf import SNMF, _options
 from snmf.backends import adapter
+from snmf.core import quadratic
 
 RNG = np.random.default_rng(0)
 X = RNG.random((60, 3)) @ RNG.standard_normal((3, 8)) + 0.2 * RNG.standard_normal((60, 8))
@@ -127,8 +128,8 @@ def test_so_it_is_where_the_components_are_not_independent(name, solver, init, s
     # its terms, or where proximal steps end
     s = np.linalg.svd(H, compute_uv=False)
     s = s[s > len(s) * 2.0**-52 * s[0]]
-    condition = s[0] ** 2 / max(s[-1] ** 2, _quadratic.RIDGE)
-    known = _quadratic.LEAST[0] + 4 * 2.0**-53 * condition
+    condition = s[0] ** 2 / max(s[-1] ** 2, quadratic.RIDGE)
+    known = quadratic.LEAST[0] + 4 * 2.0**-53 * condition
     exact = np.finfo(dtype).eps * W.sum(axis=1).max() + 1e-9 * np.abs(data).max()
     for rows in (slice(None), slice(1, 2), slice(None, None, -1)):
         again = fitted.transform(data[rows])

@@ -14,9 +14,10 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import ThreadpoolController, threadpool_info, threadpool_limits
 
 import snmf
-from snmf import _options, _rows, _solve, _svd, _threads, _wide
+from snmf import _options, _rows, _threads
 from snmf._threads import BLAS
 from snmf.backends import adapter
+from snmf.core import solve, svd, wide
 
 NumPy = type(adapter("numpy"))
 
@@ -81,7 +82,7 @@ def test_no_pass_raises_the_true_objective(solver, sparsity, accelerate):
     l1 = sparsity * (np.sum(X**2) / len(X)) ** 0.5
     update = _options.UPDATES[solver]
     repeats = 3 if accelerate else 1
-    alternation = _solve.Alternation(rows, np.sum(X**2), l1, update, repeats)
+    alternation = solve.Alternation(rows, np.sum(X**2), l1, update, repeats)
     point = alternation.start([rng.random((len(X), 4))], None)
     for _ in range(60):
         new = alternation.advance(point, point.H)
@@ -184,7 +185,7 @@ def test_the_svd_start_by_lanczos_is_the_one_by_gram(monkeypatch):
         Y = X.reshape(shape)
         exact = factorize(Y, 5, init="svd", max_iter=0)
         with monkeypatch.context() as patch:
-            patch.setattr(_svd, "GRAM", 10)
+            patch.setattr(svd, "GRAM", 10)
             lanczos = factorize(Y, 5, init="svd", max_iter=0)
         assert lanczos.error == pytest.approx(exact.error, rel=1e-8)
     assert gram.error <= bound(X, 4)
@@ -340,7 +341,7 @@ def test_components_are_not_made_alike_by_weights_that_are(n_fixed):
     W[:, 3] = (1 + 1e-5 * rng.random(len(X))) * W[:, 2]  # Wᵀ W tells them apart by rounding only
     rows = adapter("numpy").rows(X)
     fixed = H[:n_fixed] if n_fixed else None
-    kept = _solve.Alternation(rows, np.sum(X**2), 0.0, "kept", 1, fixed=fixed)
+    kept = solve.Alternation(rows, np.sum(X**2), 0.0, "kept", 1, fixed=fixed)
     point = kept.start(rows.split(W), H)
     new = kept.advance(point, H)
     assert new.loss < point.loss
@@ -426,12 +427,12 @@ def test_wide_data_is_fitted_on_coordinates_with_nothing_lost(
     options["accelerate"] = False  # since the number of W-steps goes by the shape
     seen = []
     monkeypatch.setattr(
-        _solve.Alternation, "advance",
-        lambda self, *a, f=_solve.Alternation.advance: seen.append(self.rows.shape) or f(self, *a),
+        solve.Alternation, "advance",
+        lambda self, *a, f=solve.Alternation.advance: seen.append(self.rows.shape) or f(self, *a),
     )  # fmt: skip
     ours = factorize(make(X), 4, **options)
     assert set(seen) == {(25, 25)}
-    monkeypatch.setattr(_wide, "pays", lambda rows: False)
+    monkeypatch.setattr(wide, "pays", lambda rows: False)
     plain = factorize(make(X), 4, **options)
     np.testing.assert_allclose(ours.loss_curve, plain.loss_curve, rtol=1e-9)
     np.testing.assert_allclose(ours.W, plain.W, atol=1e-6)

@@ -20,9 +20,10 @@ ROOT = Path(__file__).parents[1]
 MAY_IMPORT = {
     "snmf/plots.py": set(),
     "snmf": {"snmf"},
+    "snmf/core": {"snmf"},
     "backends": {"snmf"},
 }
-IMPORTS_NOTHING = {"snmf/_updates.py": {"math", "typing"}}
+IMPORTS_NOTHING = {"snmf/core/updates.py": {"math", "typing"}}
 
 
 def modules_imported(path):
@@ -88,7 +89,7 @@ def test_public_names_are_those_that_are_there():
     public = {name for name in vars(snmf) if not name.startswith("_")} - {"TYPE_CHECKING"}
     modules = {name for name in public if isinstance(getattr(snmf, name), type(sys))}
     assert public - modules == set(snmf.__all__) - {"__version__"}
-    assert modules <= {"backends", "plots"}
+    assert modules <= {"backends", "plots", "cli", "core", "storage"}
 
 
 def test_folders_that_must_not_be_packages_are_none():
@@ -108,7 +109,7 @@ def test_a_bare_checkout_imports(tmp_path):
 
 def test_examples_in_docstrings():
     tried = 0
-    for module in pkgutil.iter_modules(snmf.__path__, "snmf."):
+    for module in pkgutil.walk_packages(snmf.__path__, "snmf."):
         results = doctest.testmod(importlib.import_module(module.name))
         assert results.failed == 0
         tried += results.attempted

@@ -25,8 +25,10 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import snmf
-from snmf import SNMF, MiniBatchSNMF, _minibatch, _nnls, _stream, _updates
+from snmf import SNMF, MiniBatchSNMF, _minibatch
 from snmf.backends import ADAPTERS, Backend, adapter, owner
+from snmf.core import nnls, updates
+from snmf.core import stream as _stream
 
 RNG = np.random.default_rng(0)
 SOLVERS = ["mu", "hals"]
@@ -178,10 +180,10 @@ def test_a_step_is_what_it_says(solver, l1):
 
     assert W.min() >= 0
     assert loss == pytest.approx(objective(W))
-    exact = np.concatenate(_nnls.exact_weights(ops.rows(data), before.H, l1)[0])
+    exact = np.concatenate(nnls.exact_weights(ops.rows(data), before.H, l1)[0])
     assert objective(exact) - 1e-12 <= loss <= objective(exact) + 0.03
     if l1:
-        ball = _updates.least_squares_in_ball(ops, W.T @ data, W.T @ W, before.H, 2)
+        ball = updates.least_squares_in_ball(ops, W.T @ data, W.T @ W, before.H, 2)
         np.testing.assert_allclose(after.H, ball, rtol=1e-10)
     else:
         best = np.linalg.lstsq(W, data, rcond=None)[0]

@@ -10,8 +10,9 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snmf import _local, _missing, _nnls, _quadratic, _rows
+from snmf import _rows
 from snmf.backends import Backend, adapter
+from snmf.core import locality, missing, nnls, quadratic
 
 OPS = adapter("numpy")
 
@@ -22,7 +23,7 @@ def unit(H):
 
 
 def solve(X, H, l1=0.0):
-    W, _, powers = _nnls.best_weights(OPS, X, _nnls.Components(OPS, H), l1)
+    W, _, powers = nnls.best_weights(OPS, X, nnls.Components(OPS, H), l1)
     assert not powers.any()
     return W
 
@@ -130,7 +131,7 @@ def test_a_row_may_have_any_scale(power):
     H = unit(rng.standard_normal((4, 10)))
     X = rng.integers(-9, 9, size=(6, 10)).astype(float)
     mixed = np.vstack([X, np.ldexp(X, power)])
-    W, squares, powers = _nnls.best_weights(OPS, mixed, _nnls.Components(OPS, H), 0.0)
+    W, squares, powers = nnls.best_weights(OPS, mixed, nnls.Components(OPS, H), 0.0)
     np.testing.assert_array_equal(powers[:6], 0)
     total = np.ldexp(W, powers[:, None].astype(int))
     np.testing.assert_allclose(total[6:], np.ldexp(total[:6], power), rtol=1e-12, atol=5e-324)
@@ -141,7 +142,7 @@ def test_a_penalty_far_above_a_tiny_row_leaves_it_at_zero():
     H = unit(np.random.default_rng(0).standard_normal((3, 5)))
     H[2] = 0
     X = np.vstack([H[0], 1e-300 * H[0]])
-    W, _, _ = _nnls.best_weights(OPS, X, _nnls.Components(OPS, H), 0.01)
+    W, _, _ = nnls.best_weights(OPS, X, nnls.Components(OPS, H), 0.01)
     assert W[0, 0] > 0
     assert np.all(W[1] == 0)
 
@@ -150,7 +151,7 @@ def test_the_error_is_the_residual_near_an_exact_fit_too():
     rng = np.random.default_rng(0)
     H = unit(rng.standard_normal((4, 10)))
     X = rng.random((20, 4)) @ H + 1e-9 * rng.standard_normal((20, 10))
-    W, squares, _ = _nnls.best_weights(OPS, X, _nnls.Components(OPS, H), 0.0)
+    W, squares, _ = nnls.best_weights(OPS, X, nnls.Components(OPS, H), 0.0)
     np.testing.assert_allclose(squares, np.sum((X - W @ H) ** 2, axis=1), rtol=1e-6)
 
 
@@ -160,7 +161,7 @@ def test_weights_that_would_cancel_beyond_rounding_are_never_worse_than_none(apa
     h = rng.standard_normal(12)
     H = unit(np.array([[1], [-1], [1], [-1], [1]]) * h + apart * rng.standard_normal((5, 12)))
     X = rng.standard_normal((200, 12))
-    W, squares, _ = _nnls.best_weights(OPS, X, _nnls.Components(OPS, H), 0.0)
+    W, squares, _ = nnls.best_weights(OPS, X, nnls.Components(OPS, H), 0.0)
     residual = np.sum((X - W @ H) ** 2, axis=1)
     np.testing.assert_allclose(squares, residual, rtol=1e-3)
     assert np.all(residual <= np.sum(X**2, axis=1) * (1 + 1e-12))
@@ -175,7 +176,7 @@ def test_rows_that_pivoting_leaves_are_solved_all_the_same(kind, l1, left, monke
     X = rows(rng, H)
     expected = solve(X, H, l1)
     pivot, by_multipliers, active_set = (
-        _quadratic._pivot, _quadratic._by_multipliers, scipy.optimize.nnls
+        quadratic._pivot, quadratic._by_multipliers, scipy.optimize.nnls
     )  # fmt: skip
     calls = {"multipliers": 0, "active sets": 0}
 
@@ -190,12 +191,12 @@ def test_rows_that_pivoting_leaves_are_solved_all_the_same(kind, l1, left, monke
 
         return call
 
-    monkeypatch.setattr(_quadratic, "_pivot", never)
-    monkeypatch.setattr(_quadratic, "_by_multipliers", counted(by_multipliers, "multipliers"))
+    monkeypatch.setattr(quadratic, "_pivot", never)
+    monkeypatch.setattr(quadratic, "_by_multipliers", counted(by_multipliers, "multipliers"))
     monkeypatch.setattr(scipy.optimize, "nnls", counted(active_set, "active sets"))
     W = solve(X, H, l1)
     # slope² ≤ 2 λ_max(B) (F − F_min), and what is below EQUAL of that is taken for rounding
-    resolved = np.sqrt(2 * len(H) * _quadratic.EQUAL) if left == "to active sets" else 1e-8
+    resolved = np.sqrt(2 * len(H) * quadratic.EQUAL) if left == "to active sets" else 1e-8
     assert np.all(slope(X, W, H, l1) <= resolved * np.linalg.norm(X, axis=1))
     np.testing.assert_allclose(W @ H, expected @ H, atol=2 * resolved * np.abs(X).max())
     assert calls["multipliers"]
@@ -227,7 +228,7 @@ def test_rows_that_are_left_are_solved_for_h_as_it_is(monkeypatch):
     def nothing(curvature, A, *given):
         return 0 * A, np.arange(len(A))
 
-    monkeypatch.setattr(_quadratic, "nnls", nothing)
+    monkeypatch.setattr(quadratic, "nnls", nothing)
     W, H = solve(X, H), H.astype("float64")
     least = np.array([scipy.optimize.nnls(H.T, x)[1] for x in X])
     left = np.linalg.norm(X - W @ H, axis=1) - least
@@ -242,7 +243,7 @@ def test_components_in_another_order_have_their_weights_in_that_order(kind, l1):
     X = OPS.rows(rows(rng, H))
     twins = len(np.unique(H, axis=0)) < len(H)
     order = rng.permutation(len(H))
-    W, other = (np.vstack(_nnls.exact_weights(X, C, l1)[0]) for C in (H, H[order]))
+    W, other = (np.vstack(nnls.exact_weights(X, C, l1)[0]) for C in (H, H[order]))
     if twins:
         np.testing.assert_allclose(W @ H, other @ H[order], atol=1e-7 * np.abs(X.X).max())
     else:
@@ -274,7 +275,7 @@ def test_where_components_are_nearly_dependent_a_row_takes_few_systems(kind, mon
         raise AssertionError("a row went to the active-set method, one by one")
 
     monkeypatch.setattr(type(OPS), "solve_passive", counted)
-    monkeypatch.setattr(_nnls, "active_set", never)
+    monkeypatch.setattr(nnls, "active_set", never)
     W = solve(X, H)
     assert np.all(slope(X, W, H, 0.0) <= 1e-8 * np.linalg.norm(X, axis=1))
     assert sum(solved) < 40 * len(X)  # by single exchanges some 80, at 60 components
@@ -289,15 +290,15 @@ def test_pieces_of_a_block_come_to_what_the_block_does(make, weighted, name, mon
     X[rng.random(X.shape) < 0.2] = np.nan if name == "missing" else 0
     solver = {
         "plain": None,
-        "missing": _missing.best_weights,
-        "locality": functools.partial(_local.best_weights, mu=0.5, mean_square=2.0),
+        "missing": missing.best_weights,
+        "locality": functools.partial(locality.best_weights, mu=0.5, mean_square=2.0),
     }[name]
     rows = OPS.rows(make(X))
     weights = rows.split(rng.random((50, 1))) if weighted else None
     found = []
     for together in (2**17, 4 * 7):
-        monkeypatch.setattr(_nnls, "TOGETHER", together)
-        (W,), square, squares = _nnls.exact_weights(rows, H, 0.1, 0, weights, solver)
+        monkeypatch.setattr(nnls, "TOGETHER", together)
+        (W,), square, squares = nnls.exact_weights(rows, H, 0.1, 0, weights, solver)
         found.append((W, square, squares))
     for whole, pieces in zip(*found, strict=True):
         np.testing.assert_allclose(pieces, whole, rtol=1e-10, atol=1e-12)
@@ -313,7 +314,7 @@ def test_a_block_of_many_weights_is_worked_on_in_pieces(monkeypatch):
     X = OPS.rows(rng.standard_normal((4096, 160)))
     assert len(X.slices) == 1
     tracemalloc.start()
-    (W,), _, _ = _nnls.exact_weights(X, H, 0.0)
+    (W,), _, _ = nnls.exact_weights(X, H, 0.0)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < W.nbytes + 2**24  # arrays of the whole block are 4 MiB each
@@ -325,10 +326,10 @@ def test_systems_on_passive_sets_leave_what_elimination_leaves(rank, least):
     rng = np.random.default_rng(0)
     H = rng.standard_normal((12, 30))
     H[rank:] = least * H[rank:] + H[: 12 - rank].sum(axis=0)
-    system = _quadratic.System(OPS, unit(H) @ unit(H).T + 1e-13 * np.eye(12), delicate=True)
+    system = quadratic.System(OPS, unit(H) @ unit(H).T + 1e-13 * np.eye(12), delicate=True)
     A = rng.standard_normal((60, 12))
     passive = rng.random((60, 12)) < np.linspace(0, 1, 60)[:, None]
-    Z, R, rounding = _quadratic._solved(system, A, passive, np.abs(A).max(axis=1))
+    Z, R, rounding = quadratic._solved(system, A, passive, np.abs(A).max(axis=1))
     assert np.all(Z[~passive] == 0)
     # elimination leaves 3 k u Σ|z| by Cholesky's bound, and finding it adds k u (|a| + Σ|z|)
     bound = 4 * 12 * 2.0**-53 * (np.abs(A).max(axis=1) + np.abs(Z).sum(axis=1))
@@ -345,5 +346,5 @@ def test_systems_by_size_are_the_masked_ones():
     A, B, passive = rng.standard_normal((30, 5)), H @ H.T, rng.random((30, 5)) < 0.5
     expected = Backend.eliminate(OPS, A, B, passive)
     np.testing.assert_allclose(OPS.eliminate(A, B, passive), expected, atol=1e-12)
-    system = _quadratic.System(OPS, B, delicate=False)
+    system = quadratic.System(OPS, B, delicate=False)
     np.testing.assert_allclose(OPS.solve_passive(A, system, passive), expected, atol=1e-12)

@@ -41,5 +41,5 @@ def test_the_wheel_has_one_top_level_name_and_the_adapters(built):
 def test_the_sdist_builds_without_git(built):
     with tarfile.open(next(built.glob("*.tar.gz"))) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
-    assert {"pyproject.toml", "README.rst", "LICENSE", "snmf/_updates.py"} <= names
+    assert {"pyproject.toml", "README.rst", "LICENSE", "snmf/core/updates.py"} <= names
     assert {"backends/_numpy.py", "backends/_kernels.cu"} <= names

@@ -190,7 +190,7 @@ def close(ours, theirs):
 @pytest.mark.parametrize("init", ["kmeans", "svd", "random", "custom"])
 @pytest.mark.usefixtures("small_blocks")
 def test_a_fit_of_sparse_slices_is_that_of_memory(kind, solver, init, monkeypatch):
-    monkeypatch.setattr("snmf._init.SAMPLE", (70, 1))
+    monkeypatch.setattr("snmf.core.start.SAMPLE", (70, 1))
     X, options = positive_entries(), dict(solver=solver, init=init, tol=0, max_iter=8)
     if init == "custom":
         options["H"] = np.random.default_rng(1).standard_normal((4, 12))

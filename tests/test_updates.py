@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snmf import _updates
 from snmf.backends import Backend, adapter, owner
+from snmf.core import updates
 
 WSTEPS = ["multiplicative", "hals"]
 
@@ -145,7 +145,7 @@ def test_least_squares_solves_the_normal_equations():
     X, W, _ = problem(5)
     best = np.linalg.lstsq(W, X)[0]
     for before in (0 * best, np.ones_like(best)):
-        H = _updates.least_squares(ops, W.T @ X, W.T @ W, before, 1e-12)
+        H = updates.least_squares(ops, W.T @ X, W.T @ W, before, 1e-12)
         np.testing.assert_allclose(H, best, atol=1e-12)
 
 
@@ -155,7 +155,7 @@ def test_least_squares_leaves_alone_what_the_weights_do_not_tell():
     k = W.shape[1]
     W = np.column_stack([W, W[:, 0], 0 * W[:, 0]])  # twins, and an empty component
     before = np.random.default_rng(0).standard_normal((k + 2, X.shape[1]))
-    H = _updates.least_squares(ops, W.T @ X, W.T @ W, before, 1e-12)
+    H = updates.least_squares(ops, W.T @ X, W.T @ W, before, 1e-12)
     np.testing.assert_allclose(W @ H, W @ np.linalg.lstsq(W, X)[0], atol=1e-10)
     np.testing.assert_allclose(H[0] - H[k], before[0] - before[k], atol=1e-10)
     np.testing.assert_array_equal(H[k + 1], before[k + 1])
@@ -165,7 +165,7 @@ def test_least_squares_loses_no_component_for_being_small():
     ops = adapter("numpy")
     X, W, _ = problem(6)
     W[:, 0] *= 1e-9
-    H = _updates.least_squares(ops, W.T @ X, W.T @ W, np.zeros((W.shape[1], X.shape[1])), 1e-6)
+    H = updates.least_squares(ops, W.T @ X, W.T @ W, np.zeros((W.shape[1], X.shape[1])), 1e-6)
     np.testing.assert_allclose(W @ H, W @ np.linalg.lstsq(W, X)[0], atol=1e-7)
 
 
@@ -175,7 +175,7 @@ def test_the_h_step_in_the_ball_falls_and_stays_inside(seed, k, sweeps):
     X, W, H = problem(seed, k=k)
     H /= np.linalg.norm(H, axis=1)[:, None]
     W[:, 0] *= seed % 3  # sometimes an empty component, which keeps its row
-    new = _updates.least_squares_in_ball(ops, W.T @ X, W.T @ W, H, sweeps)
+    new = updates.least_squares_in_ball(ops, W.T @ X, W.T @ W, H, sweeps)
     assert np.linalg.norm(new, axis=1).max() <= 1 + 1e-12
     assert objective(X, W, new, 0) <= objective(X, W, H, 0) * (1 + 1e-12)
 
@@ -184,7 +184,7 @@ def test_the_h_step_in_the_ball_ends_at_the_constrained_minimum():
     ops = adapter("numpy")
     X, W, H = problem(7)
     S, T = W.T @ X, W.T @ W
-    H = _updates.least_squares_in_ball(ops, S, T, H, 2000)
+    H = updates.least_squares_in_ball(ops, S, T, H, 2000)
     gradient = T @ H - S
     for g, h in zip(gradient, H, strict=True):  # −g is a multiple ≥ 0 of h, and 0 inside the ball
         multiplier = -(g @ h)
@@ -197,9 +197,9 @@ def test_the_h_step_in_the_ball_ends_at_the_constrained_minimum():
 def test_the_loss_by_sums_is_the_residual(seed, dtype):
     ops = adapter("numpy")
     X, W, H = problem(seed, dtype=dtype)
-    S, T, total = (A.astype("float64") for A in _updates.sums_of_block(ops, X, W))
+    S, T, total = (A.astype("float64") for A in updates.sums_of_block(ops, X, W))
     H, square = H.astype("float64"), float(np.sum(X.astype("float64") ** 2))
-    by_sums = 0.5 * _updates.squared_error(ops, square, S, T, H) + 0.1 * total.sum()
+    by_sums = 0.5 * updates.squared_error(ops, square, S, T, H) + 0.1 * total.sum()
     tolerance = 1e-12 if dtype == "float64" else 1e-5
     assert by_sums == pytest.approx(objective(X, W, H, 0.1), rel=tolerance)
 

@@ -279,7 +279,7 @@ def test_the_advice_on_sparsity_is_for_rows_that_take_part():
 
 
 def test_a_sample_for_kmeans_is_drawn_from_rows_that_take_part(monkeypatch):
-    monkeypatch.setattr("snmf._init.SAMPLE", (12, 1))
+    monkeypatch.setattr("snmf.core.start.SAMPLE", (12, 1))
     whole, member = among_others(planted(), 1e6)
     for seed in range(5):
         options = {"random_state": seed, "max_iter": 3, "tol": 0}

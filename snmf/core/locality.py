@@ -8,9 +8,9 @@ the scale of W.
 
 F stays quadratic and convex in W for a given H, and in H for a given W.  A row's part of it is
 ``½ w B' wᵀ − a' wᵀ + λ Σ w`` with ``a' = (1 + μ) x Hᵀ − ½ μ (‖x‖² + diag B) + 2 μ s²`` and
-``B' = B + 2 μ s² 11ᵀ``, so that the W-steps, and the exact W, are those of `snmf._updates` and
-`snmf._nnls`; and H solves ``(T + μ diag Σ_i w_i) H = (1 + μ) S``.  It is bound to X, and needs no
-ball.
+``B' = B + 2 μ s² 11ᵀ``, so that the W-steps, and the exact W, are those of `snmf.core.updates` and
+`snmf.core.nnls`; and H solves ``(T + μ diag Σ_i w_i) H = (1 + μ) S``.  It is bound to X, and needs
+no ball.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from snmf import _nnls, _quadratic, _updates
-from snmf._solve import Alternation, Point
+from snmf.core import nnls, quadratic, updates
+from snmf.core.solve import Alternation, Point
 
 Array = Any
 RowWise = Sequence[Any]
@@ -86,7 +86,7 @@ class Local(Alternation):
     def _local_sums(self, X: Array, W: Array, weights: Array | None = None) -> tuple[Array, ...]:
         """S, T, the sums of the columns of W, and Σ_ij w_ij ‖x_i‖²."""
         xp = self._ops.xp
-        S, T, _ = _updates.sums_of_block(self._ops, X, W, weights)
+        S, T, _ = updates.sums_of_block(self._ops, X, W, weights)
         DW = W if weights is None else W * weights
         return S, T, xp.sum(DW, axis=0), xp.sum(self._ops.row_squares(X) * xp.sum(DW, axis=1))
 
@@ -111,13 +111,13 @@ class Local(Alternation):
             return Point(W, 0 * H, 0.0)
         sums = float(ops.xp.sum(T)) - 2 * float(ops.xp.sum(columns)) + self.total
         S, T = self._with_distances(S, T, columns)
-        near = _updates.squared_error(ops, self.square + mu * float(reach), S, T, H)
+        near = updates.squared_error(ops, self.square + mu * float(reach), S, T, H)
         penalty = mu * self.square / self.total * sums + self.l1 * float(ops.xp.sum(columns))
         return Point(W, H, (near + 2 * penalty) / self.square)
 
 
-def solver(mu: float, rms: float, exponent: int) -> _nnls.Solver:
-    """What finds the exact weights of rows of X, as `snmf._nnls.best_weights` does without penalty.
+def solver(mu: float, rms: float, exponent: int) -> nnls.Solver:
+    """What finds the exact weights of rows of X, as `nnls.best_weights` does without penalty.
 
     Parameters
     ----------
@@ -134,25 +134,25 @@ def solver(mu: float, rms: float, exponent: int) -> _nnls.Solver:
 def best_weights(
     ops: Any,
     X: Array,
-    components: _nnls.Components,
+    components: nnls.Components,
     l1: float,
     mu: float,
     mean_square: float,
     exponent: int = 0,
 ) -> tuple[Array, Array, Array]:
-    """`snmf._nnls.best_weights` with the penalty, for rows times 2 ** -exponent: see `solver`."""
+    """`nnls.best_weights` with the penalty, for rows times 2 ** -exponent: see `solver`."""
     X, H = _at_scale(ops, X, exponent), components.H
     curvature = components.curvature(2 * mu * mean_square)
     A = row_problem(ops, X, ops.matmul(X, H.T), components.B, mu, mean_square)[0] - l1
-    W, left = _quadratic.nnls(curvature, A)
-    W = _quadratic.by_active_sets(curvature, A, W, left)
+    W, left = quadratic.nnls(curvature, A)
+    W = quadratic.by_active_sets(curvature, A, W, left)
     errors = ops.row_errors(X, W, H)
     return W, errors, 0 * errors
 
 
 def _at_scale(ops: Any, X: Array, exponent: int) -> Array:
     """Rows of any scale times 2 ** -exponent; those that are so far have no weights, less far."""
-    X, powers = _nnls.at_unit_scale(ops, X)
+    X, powers = nnls.at_unit_scale(ops, X)
     above = powers - exponent
     if not bool(ops.xp.any(above)):
         return X

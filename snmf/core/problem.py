@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from snmf import _init, _local, _missing, _nnls, _wide
-from snmf._canonical import Canonical, given_weights, of_prototypes, of_unit_rows
 from snmf._options import ALL_ZERO, UPDATES, Options
 from snmf._rows import Rows, RowWise, Scale, measure
-from snmf._solve import Alternation, Point, Run, steps_per_pass
+from snmf.core import locality, nnls, wide
+from snmf.core import missing as _missing
+from snmf.core import start as _init
+from snmf.core.canonical import Canonical, given_weights, of_prototypes, of_unit_rows
+from snmf.core.solve import Alternation, Point, Run, steps_per_pass
 
 
 @dataclass(frozen=True)
@@ -109,16 +111,16 @@ class Problem:
 
         `recall` is asked for the coordinates of wide data, and given what makes them.
         """
-        if self.H is None and self.seen is None and _wide.pays(self.scaled):
-            return _wide.over(self.scaled, recall(partial(_wide.coordinates, self.scaled)))
+        if self.H is None and self.seen is None and wide.pays(self.scaled):
+            return wide.over(self.scaled, recall(partial(wide.coordinates, self.scaled)))
         return self.scaled, lambda H: H
 
     @property
-    def solver(self) -> _nnls.Solver:
+    def solver(self) -> nnls.Solver:
         """What finds the exact W of some rows of X."""
         if self.options.locality:
-            return _local.solver(self.options.locality, self.rms, self.scale.exponent)
-        return _nnls.best_weights if self.seen is None else _missing.best_weights
+            return locality.solver(self.options.locality, self.rms, self.scale.exponent)
+        return nnls.best_weights if self.seen is None else _missing.best_weights
 
     @property
     def given(self) -> np.ndarray | None:
@@ -132,7 +134,7 @@ class Problem:
     def exact(self, H: np.ndarray) -> Point:
         """An H at the scale of the fit, with its exact W."""
         rows = self.rows if self.options.locality else self.scaled
-        W, _, _ = _nnls.exact_weights(rows, H, self._l1_of_rows, solve=self.solver)
+        W, _, _ = nnls.exact_weights(rows, H, self._l1_of_rows, solve=self.solver)
         return self.alternation(self.scaled).start(W, H)
 
     @property
@@ -189,7 +191,9 @@ class Problem:
         l1 = 0.0 if self.fixed == "W" else self._l1_of_rows
         if options.locality:
             mu = options.locality
-            return _local.Local(fitted, square, l1, update, steps, beside, mu=mu, total=self.total)
+            return locality.Local(
+                fitted, square, l1, update, steps, beside, mu=mu, total=self.total
+            )
         kept = None if self.kept is None else fitted.backend.algebra.asarray(self.kept)
         given = (fitted, square, l1, update, steps, beside, kept)
         if self.seen is not None:
@@ -220,7 +224,7 @@ class Problem:
         """What an H that was found comes to, with the weights of everything."""
         keep_order = self.options.init == "custom" or self.fixed is not None
         if self.options.locality:
-            exact = partial(_nnls.exact_weights, l1=self._l1_of_rows, solve=self.solver)
+            exact = partial(nnls.exact_weights, l1=self._l1_of_rows, solve=self.solver)
             of_rows = partial(exact, self.rows, weights=self.weights)
             found = of_prototypes(self.rows, H, self.scale, of_rows, keep_order=keep_order)
             at_scale = np.ldexp(found.H, -self.scale.exponent)
@@ -246,7 +250,7 @@ class Problem:
     ) -> Callable[..., Any]:
         """What finds the weights of rows for an H of unit rows, with norms before, a λ, a scale."""
         if self.fixed != "W":
-            return partial(_nnls.exact_weights, rows, weights=weights, solve=self.solver)
+            return partial(nnls.exact_weights, rows, weights=weights, solve=self.solver)
         assert self.W is not None
         assert W is not None
         given = rows.split(_init.bounded(W, self.W, norms, self.scale.exponent, rows.dtype))

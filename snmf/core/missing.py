@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from snmf import _nnls, _quadratic
-from snmf._solve import Alternation, Point
+from snmf.core import nnls, quadratic
+from snmf.core.solve import Alternation, Point
 
 Array = Any
 RowWise = Sequence[Any]
@@ -92,9 +92,9 @@ class Incomplete(Alternation):
 
 
 def best_weights(
-    ops: Any, X: Array, components: _nnls.Components, l1: float
+    ops: Any, X: Array, components: nnls.Components, l1: float
 ) -> tuple[Array, Array, Array]:
-    """`snmf._nnls.best_weights` over the observed entries of every row.
+    """`snmf.core.nnls.best_weights` over the observed entries of every row.
 
     A row has a B of its own, B = H M Hᵀ with M for what is observed of it.  Where that is singular,
     as with fewer entries than components, a ridge picks one of the minimisers.
@@ -106,7 +106,7 @@ def best_weights(
     squares, powers = 0 * W[:, 0], 0 * W[:, 0]
     whole = ops.xp.nonzero(complete)[0]
     if whole.shape[0]:
-        W[whole], squares[whole], powers[whole] = _nnls.best_weights(ops, X[whole], components, l1)
+        W[whole], squares[whole], powers[whole] = nnls.best_weights(ops, X[whole], components, l1)
     others = ops.xp.nonzero(~complete)[0]
     together = max(1, TOGETHER // (components.H.shape[0] * max(components.H.shape)))
     for start in range(0, others.shape[0], together):
@@ -120,11 +120,11 @@ def best_weights(
 def _of_incomplete(
     ops: Any, X: Array, known: Array, H: Array, l1: float
 ) -> tuple[Array, Array, Array]:
-    X, powers = _nnls.at_unit_scale(ops, ops.xp.where(known, X, 0.0))
+    X, powers = nnls.at_unit_scale(ops, ops.xp.where(known, X, 0.0))
     M = ops.xp.astype(known, X.dtype)
     A = ops.matmul(X[:, None, :], H.T)[:, 0, :]  # each row by itself, as its B is
-    A = A - _nnls.penalty_at_scale(ops, l1, powers)
-    curvature = _quadratic.Curvature(ops, ops.matmul(H[None, :, :] * M[:, None, :], H.T))
-    W, left = _quadratic.nnls(curvature, A)
-    W = _quadratic.by_active_sets(curvature, A, W, left)
+    A = A - nnls.penalty_at_scale(ops, l1, powers)
+    curvature = quadratic.Curvature(ops, ops.matmul(H[None, :, :] * M[:, None, :], H.T))
+    W, left = quadratic.nnls(curvature, A)
+    W = quadratic.by_active_sets(curvature, A, W, left)
     return W, ops.row_squares(M * (X - ops.matmul(W, H))), powers

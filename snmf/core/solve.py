@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from snmf import _updates
+from snmf.core import updates
 
 Array = Any
 RowWise = Sequence[Any]
@@ -63,7 +63,7 @@ class Alternation:
     l1 : float
         The penalty λ.
     update : {"multiplicative", "hals", "kept"}
-        The W-step, by its name in `snmf._updates`.
+        The W-step, by its name in `snmf.core.updates`.
     repeats : int
         How often it is made in a pass, with A = X Hᵀ and B = H Hᵀ held fixed.
     weights : sequence of arrays of shape (b, 1), default=None
@@ -119,7 +119,7 @@ class Alternation:
 
         W, (S, T, total) = self._map_sum(step, point.W)
         if self.l1:
-            H = _updates.least_squares_in_ball(
+            H = updates.least_squares_in_ball(
                 self._algebra, S, T, point.H, BALL_SWEEPS, self._first
             )
             return self._point(W, H, S, T, total)
@@ -150,19 +150,19 @@ class Alternation:
 
     def sums(self, W: RowWise) -> list[Array]:
         """S, T and Σ W of all rows."""
-        sums = partial(_updates.sums_of_block, self._ops)
+        sums = partial(updates.sums_of_block, self._ops)
         _, terms = self._map_sum(lambda *block: (None, sums(*block)), W)
         return list(terms)
 
     def _least_squares(self, S: Array, T: Array, H: Array) -> Array:
         rtol = T.shape[0] * float(np.finfo(self.rows.dtype).eps)
         if self.fixed is None:
-            return _updates.least_squares(self._algebra, S, T, H, rtol)
+            return updates.least_squares(self._algebra, S, T, H, rtol)
         m = self._first
         if m == T.shape[0]:
             return self.fixed
         left = S[m:, :] - self._algebra.matmul(T[m:, :m], self.fixed)
-        rest = _updates.least_squares(self._algebra, left, T[m:, m:], H[m:, :], rtol)
+        rest = updates.least_squares(self._algebra, left, T[m:, m:], H[m:, :], rtol)
         return self._algebra.xp.concat([self.fixed, rest], axis=0)
 
     def _point(self, W: RowWise, H: Array, S: Array, T: Array, total: Array) -> Point:
@@ -172,7 +172,7 @@ class Alternation:
         return Point(W, H, (self._error(W, H, S, T) + 2 * penalty) / self.square)
 
     def _error(self, W: RowWise, H: Array, S: Array, T: Array) -> float:
-        error = _updates.squared_error(self._algebra, self.square, S, T, H)
+        error = updates.squared_error(self._algebra, self.square, S, T, H)
         cancelled = error < self.square * float(np.finfo(self.rows.dtype).eps) ** 0.5
         return self._residual(W, H) if cancelled else error
 

@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 from scipy.linalg import eigh
 
-from snmf import _svd
+from snmf.core import svd
 
 
 def pays(rows: Any) -> bool:
     """Whether the coordinates are at most half as many as what X stores."""
     n = len(rows)
-    return n <= _svd.GRAM and 2 * n * n <= rows.stored
+    return n <= svd.GRAM and 2 * n * n <= rows.stored
 
 
 def coordinates(rows: Any) -> np.ndarray:
     """X V = U s, less what is rounding; without columns if X = 0."""
-    squares, U = eigh(_svd.gram_of_rows(rows))
+    squares, U = eigh(svd.gram_of_rows(rows))
     rounding = len(rows) * np.finfo(rows.backend.widest).eps * max(squares[-1], 0.0)
     known = squares > rounding
     return np.ascontiguousarray(U[:, known] * np.sqrt(squares[known]))  # as it is read from a file
@@ -35,6 +35,6 @@ def over(rows: Any, found: np.ndarray) -> tuple[Any, Callable[[np.ndarray], np.n
         return rows, np.copy
 
     def expand(H: np.ndarray) -> np.ndarray:
-        return _svd.total(rows, _svd.cross, rows.split(found / np.sum(found**2, axis=0) @ H.T))
+        return svd.total(rows, svd.cross, rows.split(found / np.sum(found**2, axis=0) @ H.T))
 
     return rows.over(found), expand

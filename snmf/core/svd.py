@@ -216,6 +216,7 @@ def _gram(ops: Any, X: Array) -> Array:
 
 
 def cross(ops: Any, X: Array, U: Array) -> Array:
+    """Uᵀ X, in the widest dtype."""
     return ops.matmul(ops.asarray(U, ops.widest).T, X)
 
 

@@ -1,7 +1,7 @@
 """The exact W for a given H, row by row: nonnegative least squares.
 
-With B = H Hᵀ and a = x Hᵀ − λ the rows are those of `snmf._quadratic`.  Always from a cold start,
-and every row for itself: a row's result does not depend on the rows beside it.
+With B = H Hᵀ and a = x Hᵀ − λ the rows are those of `snmf.core.quadratic`.  Always from a cold
+start, and every row for itself: a row's result does not depend on the rows beside it.
 
 Where B is nearly singular, gradients are taken from the residual x − w H, and not from a − w B, in
 which they cancel.  Without a penalty B may also hide an answer in which large weights cancel: then
@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from snmf import _quadratic
-from snmf._quadratic import Curvature, active_set
+from snmf.core import quadratic
+from snmf.core.quadratic import Curvature, active_set
 
 Array = Any
 RowWise = Sequence[Any]
@@ -102,7 +102,7 @@ class Components:
         """Whether B, by rounding, hides directions that H is known to have."""
         s = self.factors[1]
         known = s[s > len(s) * self.eps * s[:1]]
-        return bool(known[-1] ** 2 * _quadratic.SINGULAR < s[0] ** 2) if len(s) else False
+        return bool(known[-1] ** 2 * quadratic.SINGULAR < s[0] ** 2) if len(s) else False
 
     @cached_property
     def factors(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -231,9 +231,9 @@ def best_weights(
             x = ops.xp.take(X, rows, axis=0)
             return components.products(x - ops.matmul(W, H)) - penalty[rows]
 
-    W, left = _quadratic.nnls(curvature, A - penalty, squares**0.5, gradient)
+    W, left = quadratic.nnls(curvature, A - penalty, squares**0.5, gradient)
     if l1:
-        W = _quadratic.by_active_sets(curvature, A - penalty, W, left)
+        W = quadratic.by_active_sets(curvature, A - penalty, W, left)
     elif curvature.ridge or left.shape[0]:
         W = _with_cancelling_weights(ops, X, components, W, left)
     errors = squares + ops.xp.sum(W * (ops.matmul(W, B) - 2 * A), axis=1)

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from snmf._nnls import digests
 from snmf._rows import Rows, RowWise, Scale, check_range
+from snmf.core.nnls import digests
 
 Array = Any
 
@@ -58,7 +58,7 @@ def of_unit_rows(
     penalty : float
         The λ, at the scale of X.
     exact : callable
-        Gives W for H, the penalty and an exponent, as `snmf._nnls.exact_weights` does.
+        Gives W for H, the penalty and an exponent, as `snmf.core.nnls.exact_weights` does.
     keep_order : bool
     fixed : int
         The first rows of H that are not zeroed where they have no weight.
@@ -98,7 +98,7 @@ def of_prototypes(
 ) -> Canonical:
     """With locality: H at the scale of X, its exact W, components by decreasing weight.
 
-    `exact` gives W for an H at the scale of the fit, as `snmf._nnls.exact_weights` does.
+    `exact` gives W for an H at the scale of the fit, as `snmf.core.nnls.exact_weights` does.
     """
     ops = rows.backend
     H = H.astype(rows.dtype)
@@ -124,7 +124,7 @@ def given_weights(
     penalty: float,
     exponent: int,
 ) -> tuple[RowWise, float, np.ndarray]:
-    """What `snmf._nnls.exact_weights` gives, where W is known but for factors of its columns.
+    """What `snmf.core.nnls.exact_weights` gives, where W is known but for factors of its columns.
 
     The factors are at the scale of the fit.
     """

@@ -15,8 +15,8 @@ from scipy.sparse import csr_matrix
 from sklearn import config_context
 from sklearn.exceptions import ConvergenceWarning
 
-from snmf import _svd
 from snmf._threads import BLAS, OPENMP
+from snmf.core import svd as _svd
 
 Array = Any
 RowWise = Sequence[Any]
@@ -77,7 +77,7 @@ def _filled_up(rows: Any, W: RowWise, missing: int, rng: np.random.RandomState) 
 
 
 def svd(rows: Any, k: int, rng: np.random.RandomState, weights: np.ndarray | None = None) -> Start:
-    """The start of Gillis & Kumar, from the leading singular vectors of X: see `snmf._svd`."""
+    """The start of Gillis & Kumar, from the leading singular vectors of X: see `snmf.core.svd`."""
     roots = None if weights is None else np.sqrt(weights[:, 0])
     V = _svd.right_singular_vectors(rows.times(roots), k)
     if V.shape[1] == 0:

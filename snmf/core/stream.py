@@ -1,8 +1,8 @@
 """Mini-batches: H from sums over the rows of a stream, in which earlier rows fade.
 
 A batch has its W-step from a cold start, and joins the sums S = Wᵀ X and T = Wᵀ W, after these were
-multiplied by a factor ρ ≤ 1; the H-step is that of `snmf._updates`.  W does not outlive its batch.
-(Mairal, Bach, Ponce & Sapiro, "Online learning for matrix factorization and sparse coding",
+multiplied by a factor ρ ≤ 1; the H-step is that of `snmf.core.updates`.  W does not outlive its
+batch. (Mairal, Bach, Ponce & Sapiro, "Online learning for matrix factorization and sparse coding",
 JMLR 11, 2010, for unconstrained codes; the fading of a young stream is theirs too.)
 """
 
@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from snmf import _init, _updates
 from snmf._rows import RowWise, Scale, measure
-from snmf._solve import BALL_SWEEPS
+from snmf.core import start as _init
+from snmf.core import updates
+from snmf.core.solve import BALL_SWEEPS
 
 Array = Any
 
@@ -192,9 +193,9 @@ def start(batch: Batch, k: int, init: str, rng: np.random.RandomState) -> np.nda
     W, H = _init.STARTS[init](rows, k, rng, batch.scaled_weights)
     if H is not None:
         return H
-    sums = partial(_updates.sums_of_block, ops)
+    sums = partial(updates.sums_of_block, ops)
     _, (S, T, _) = rows.map_sum(lambda *block: (None, sums(*block)), W, *batch.row_wise)
-    H = _updates.least_squares(algebra, S, T, 0 * S, _rounding(rows.dtype, k))
+    H = updates.least_squares(algebra, S, T, 0 * S, _rounding(rows.dtype, k))
     return _init.unit_rows(algebra.to_host(H))[0]
 
 
@@ -210,7 +211,7 @@ def step(stream: Stream, batch: Batch, l1: float, update: str, keep: float) -> t
     l1 : float
         The penalty λ, at that scale.
     update : {"multiplicative", "hals"}
-        The W-step, by its name in `snmf._updates`.
+        The W-step, by its name in `snmf.core.updates`.
     keep : float
         How much of the sums so far is kept, at most; a young stream keeps less.
 
@@ -230,12 +231,12 @@ def step(stream: Stream, batch: Batch, l1: float, update: str, keep: float) -> t
     _, sums = rows.map_sum(block, *batch.row_wise)
     S, T, total, square = (2.0**batch.exponent * term for term in sums)
     square = float(square)
-    error = _updates.squared_error(algebra, square, S, T, stream.H)
+    error = updates.squared_error(algebra, square, S, T, stream.H)
     objective = error + 2 * l1 * float(total)
     keep = min(keep, (stream.n_taken / (stream.n_taken + n)) ** FADE)
     S, T = keep * stream.S + S, keep * stream.T + T
     if l1:
-        H = _updates.least_squares_in_ball(algebra, S, T, stream.H, BALL_SWEEPS)
+        H = updates.least_squares_in_ball(algebra, S, T, stream.H, BALL_SWEEPS)
     else:
         H, S, T = _least_squares(algebra, S, T, stream.H, _rounding(rows.dtype, len(T)))
     learned = replace(
@@ -278,7 +279,7 @@ def _least_squares(
 
     The norms go to W, so to S and T: least squares would undo any other scale of W.
     """
-    H = _updates.least_squares(ops, S, T, H, rtol)
+    H = updates.least_squares(ops, S, T, H, rtol)
     norms = ops.xp.sqrt(ops.row_squares(H))
     H = H / ops.xp.where(norms > 0, norms, 1.0)[:, None]
     return H, norms[:, None] * S, norms[:, None] * T * norms[None, :]

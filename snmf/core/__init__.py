@@ -1,0 +1,1 @@
+"""The mathematics: it knows no file, no thread, and no library but what a backend brings."""
