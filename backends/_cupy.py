@@ -12,9 +12,9 @@ import numpy as np
 from cupyx.scipy import sparse
 from scipy.sparse import issparse
 
-from snmf._entries import canonical
 from snmf.backends import Backend, SparseBackend, portable
 from snmf.core import passive as _passive
+from snmf.storage.entries import canonical
 
 Array = Any
 

@@ -2,8 +2,8 @@
 
 The other axis: not which library does the arithmetic, but where the rows are.  A pass is one task
 for every chunk of X.  It is given the chunk, its part of W, and the function of the pass with H in
-it; it maps that over the blocks of the chunk as `snmf._rows.Rows` does; the new part of W stays
-with the worker, and what is added up over the rows comes back.
+it; it maps that over the blocks of the chunk as `snmf.storage.rows.Rows` does; the new part of W
+stays with the worker, and what is added up over the rows comes back.
 
 When a worker dies, Dask makes anew what was lost, from the tasks that made it, and W is made by as
 many as there were passes.  So that they can be forgotten, every `CUT` passes a task looks for its
@@ -29,10 +29,10 @@ from dask import delayed
 from dask.base import get_scheduler
 from scipy.sparse import issparse, vstack
 
-from snmf._entries import numbers, refuse_others
-from snmf._rows import NotFiniteError, Rows, RowWise, working_dtype
-from snmf._threads import BLAS
 from snmf.backends import Backend, adapter
+from snmf.storage.entries import numbers, refuse_others
+from snmf.storage.rows import NotFiniteError, Rows, RowWise, working_dtype
+from snmf.storage.threads import BLAS
 
 Array = Any
 Delayed = Any
@@ -191,7 +191,7 @@ class Factored(NamedTuple):
 
 @dataclass(frozen=True)
 class Site:
-    """What is done with a chunk on a worker, by `snmf._rows.Rows`.
+    """What is done with a chunk on a worker, by `snmf.storage.rows.Rows`.
 
     Parameters
     ----------
@@ -328,7 +328,7 @@ class Outline(NamedTuple):
 
 
 class ChunkedRows:
-    """The rows of a Dask array: what `snmf._rows.Rows` is for an array, with the same methods.
+    """The rows of a Dask array: what `storage.rows.Rows` is for an array, with the same methods.
 
     Parameters
     ----------
@@ -421,7 +421,7 @@ class ChunkedRows:
     def map_sum(
         self, function: Callable[..., tuple[Any, Any]], *row_wise: Parts
     ) -> tuple[Parts, list[Any]]:
-        """Map a function over the blocks: see `snmf._rows.Rows.map_sum`."""
+        """Map a function over the blocks: see `snmf.storage.rows.Rows.map_sum`."""
         step, names = Pass(self.site, function), self._names()
         held, sums, cut = self._made(step, names, row_wise)
         if row_wise and _client():

@@ -8,11 +8,11 @@ import numpy as np
 from scipy.sparse import csc_array, issparse
 from sklearn.utils import check_array
 
-from snmf._entries import canonical, numbers, refuse_others
-from snmf._stored import Store, is_stored
-from snmf._threads import BLAS
 from snmf.backends import Backend, SparseBackend
 from snmf.core import passive as _passive
+from snmf.storage.entries import canonical, numbers, refuse_others
+from snmf.storage.stored import Store, is_stored
+from snmf.storage.threads import BLAS
 
 Array = Any
 

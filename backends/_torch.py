@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from snmf._threads import Shared
 from snmf.backends import Backend
+from snmf.storage.threads import Shared
 
 Array = Any
 

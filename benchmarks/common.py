@@ -112,10 +112,10 @@ def a_pass(
     the next.
     """
     from snmf._options import UPDATES
-    from snmf._rows import measure
     from snmf.backends import adapter, owner
     from snmf.core.missing import Incomplete, observed
     from snmf.core.solve import Alternation, steps_per_pass
+    from snmf.storage.rows import measure
 
     ops, source = backend or adapter("numpy"), owner(X)
     data = ops.bring(source.check(X), source)
@@ -136,7 +136,7 @@ def a_pass(
 @contextmanager
 def small_blocks(rows: int = 4) -> Iterator[None]:
     """Blocks of at most so many rows, so that small data have several."""
-    from snmf import _rows
+    from snmf.storage import rows as _rows
 
     before, _rows.BLOCK_ROWS = _rows.BLOCK_ROWS, (1, rows)
     try:

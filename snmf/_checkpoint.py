@@ -22,10 +22,10 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from scipy.sparse import coo_array
 
-from snmf._npz import DAMAGE, Arrays, Claim, is_npz_with
-from snmf._rows import Scale
-from snmf._whole import check_replaceable, replacing
 from snmf.core.solve import Point, Run, State
+from snmf.storage.atomic import check_replaceable, replacing
+from snmf.storage.npz import DAMAGE, Arrays, Claim, is_npz_with
+from snmf.storage.rows import Scale
 
 FORMAT = 1
 HEADER = "snmf_checkpoint"

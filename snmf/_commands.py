@@ -18,8 +18,8 @@ from snmf import SNMF, MiniBatchSNMF, load, plots, save, select_n_components
 from snmf._files import Reading, Table, read, write
 from snmf._model_file import is_model, read_header
 from snmf._outputs import Output, check_outputs, picture_format
-from snmf._rows import NotFiniteError
-from snmf._whole import replacing
+from snmf.storage.atomic import replacing
+from snmf.storage.rows import NotFiniteError
 
 Array = Any
 

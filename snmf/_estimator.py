@@ -17,10 +17,10 @@ from snmf._callbacks import CallbackSupportMixin, reporter, with_callbacks
 from snmf._factorize import Factorization, factorize
 from snmf._given import check_weights, number_of_components
 from snmf._options import check_random_state
-from snmf._rows import taking_part, working_dtype
 from snmf._selection import automatic, sampled_rows
 from snmf._transform import Explained, exact_transform, exact_weights
 from snmf.backends import Backend, owner
+from snmf.storage.rows import taking_part, working_dtype
 
 Array = Any
 

@@ -20,13 +20,13 @@ from snmf import _complaints
 from snmf._checkpoint import Checkpoint
 from snmf._given import check_start, check_weights, number_of_components
 from snmf._options import Options
-from snmf._parts import Output, check_output
 from snmf._progress import progress
-from snmf._rows import Rows, taking_part, working_dtype
 from snmf._transform import handed_back
 from snmf.backends import choose, owner
 from snmf.core.problem import Problem
 from snmf.core.solve import Alternation, Point, Run, State, solve
+from snmf.storage.parts import Output, check_output
+from snmf.storage.rows import Rows, taking_part, working_dtype
 
 Array = Any
 

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse
 
-from snmf._npz import DAMAGE, Arrays
 from snmf._text import read_text
-from snmf._whole import check_replaceable, replacing
+from snmf.storage.atomic import check_replaceable, replacing
+from snmf.storage.npz import DAMAGE, Arrays
 
 Array = Any
 

@@ -21,10 +21,10 @@ from snmf._estimator import Components
 from snmf._given import check_factor, check_weights
 from snmf._options import ALL_ZERO, PARAMETERS, UPDATES, check_random_state
 from snmf._progress import progress
-from snmf._rows import Rows, cut, taking_part, working_dtype
 from snmf.backends import Backend, adapter, choose, owner
 from snmf.core import start as _init
 from snmf.core.stream import Batch, Stream, start, step
+from snmf.storage.rows import Rows, cut, taking_part, working_dtype
 
 Array = Any
 

@@ -16,9 +16,9 @@ from sklearn.utils.validation import check_is_fitted
 from snmf import __version__
 from snmf._estimator import SNMF
 from snmf._minibatch import MiniBatchSNMF
-from snmf._npz import DAMAGE, Arrays, is_npz_with
-from snmf._whole import replacing
 from snmf.backends import Backend, owner
+from snmf.storage.atomic import replacing
+from snmf.storage.npz import DAMAGE, Arrays, is_npz_with
 
 FORMAT = "snmf model"
 VERSION = 1  # of the format: raised where an older snmf could not read the file

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from snmf._given import check_weights
-from snmf._parts import Output, check_output, write_npy
-from snmf._rows import Rows, RowWise, check_range, measure, taking_part, working_dtype
 from snmf.backends import Backend, choose, owner
 from snmf.core import locality as _local
 from snmf.core import missing as _missing
 from snmf.core import nnls
+from snmf.storage.parts import Output, check_output, write_npy
+from snmf.storage.rows import Rows, RowWise, check_range, measure, taking_part, working_dtype
 
 Array = Any
 

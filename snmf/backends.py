@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
-from snmf._rows import Rows
-from snmf._stored import Store, StoredRows
 from snmf.core import updates
+from snmf.storage.rows import Rows
+from snmf.storage.stored import Store, StoredRows
 
 __all__ = ["ADAPTERS", "Backend", "SparseBackend", "choose", "owner"]
 

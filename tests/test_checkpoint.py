@@ -22,8 +22,10 @@ from hypothesis import strategies as st
 from sklearn.base import clone
 
 import snmf
-from snmf import SNMF, _checkpoint, _rows, _stored
+from snmf import SNMF, _checkpoint
 from snmf.backends import Backend, adapter
+from snmf.storage import rows as _rows
+from snmf.storage import stored
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 factorize = functools.partial(snmf.factorize, n_components=4, progress_bar=False, tol=0)
@@ -148,7 +150,7 @@ def test_so_it_does_when_stopped_again_and_again(tmp_path_factory, afters, solve
 
 @pytest.mark.parametrize("solver", ["mu", "hals"])
 def test_so_it_does_from_disk_with_w_in_files(solver, tmp_path, monkeypatch):
-    monkeypatch.setattr(_stored, "SCRATCH", 1)
+    monkeypatch.setattr(stored, "SCRATCH", 1)
     np.save(tmp_path / "X.npy", planted())
     X, path = np.load(tmp_path / "X.npy", mmap_mode="r"), tmp_path / "fit.npz"
     fit = functools.partial(factorize, X, solver=solver, random_state=0, max_iter=12)
@@ -271,7 +273,7 @@ def test_a_fit_that_is_interrupted_writes_where_it_stands(name, at, tmp_path):
         ((snmf.core.problem.Problem, "canonical"), 1),  # in the last step
         ((snmf.core.problem.Problem, "begin"), 2),  # between two restarts
         ((_checkpoint.Checkpoint, "keep"), 4),
-        ((snmf._parts, "_write"), 1),  # of W
+        ((snmf.storage.parts, "_write"), 1),  # of W
     ],
 )
 def test_whatever_stops_it_and_wherever(error, what, at, tmp_path):
@@ -334,7 +336,7 @@ def test_a_signal_at_any_moment(tmp_path):
         from contextlib import suppress
         from pathlib import Path
         import numpy as np, snmf
-        from snmf import _rows
+        from snmf.storage import rows as _rows
         _rows.BLOCK_ROWS = 1, 20
         folder = Path(sys.argv[1])
         fit = functools.partial(

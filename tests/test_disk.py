@@ -22,8 +22,11 @@ from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
 import snmf
-from snmf import SNMF, _parts, _rows, _stored
+from snmf import SNMF
 from snmf.backends import Backend, adapter, owner
+from snmf.storage import parts as _parts
+from snmf.storage import rows as _rows
+from snmf.storage import stored as _stored
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 factorize = functools.partial(snmf.factorize, random_state=0, progress_bar=False)
@@ -485,7 +488,7 @@ def test_a_disk_that_fills_is_told_with_the_rows_and_leaves_nothing(scratch, tmp
         import resource, sys, tempfile
         sys.dont_write_bytecode = True  # half of which would stay
         import numpy as np, snmf
-        from snmf import _stored
+        from snmf.storage import stored as _stored
         folder, scratch = sys.argv[1:]
         tempfile.tempdir = folder + "/temporary"
         _stored.SCRATCH = 0 if scratch == "True" else 2**60
@@ -588,7 +591,7 @@ def test_a_fit_takes_far_less_memory_than_x(tmp_path):
         import resource, sys
         sys.dont_write_bytecode = True  # half of which would stay
         import numpy as np, snmf
-        from snmf import _stored
+        from snmf.storage import stored as _stored
         _stored.SCRATCH = 2**20
         X = np.load(sys.argv[1] + "/X.npy", mmap_mode="r")
         fit = dict(progress_bar=False, random_state=0, max_iter=2, n_jobs=2)

@@ -14,10 +14,12 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import ThreadpoolController, threadpool_info, threadpool_limits
 
 import snmf
-from snmf import _options, _rows, _threads
-from snmf._threads import BLAS
+from snmf import _options
 from snmf.backends import adapter
 from snmf.core import solve, svd, wide
+from snmf.storage import rows as _rows
+from snmf.storage import threads as _threads
+from snmf.storage.threads import BLAS
 
 NumPy = type(adapter("numpy"))
 

@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "snmf/plots.py": set(),
     "snmf": {"snmf"},
     "snmf/core": {"snmf"},
+    "snmf/storage": {"snmf"},
     "backends": {"snmf"},
 }
 IMPORTS_NOTHING = {"snmf/core/updates.py": {"math", "typing"}}

@@ -19,8 +19,8 @@ from sklearn.exceptions import NotFittedError
 
 import snmf
 from snmf import SNMF, _model_file
-from snmf._whole import replacing
 from snmf.backends import Backend
+from snmf.storage.atomic import replacing
 
 X = np.random.default_rng(0).standard_normal((80, 6))
 

@@ -10,9 +10,9 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snmf import _rows
 from snmf.backends import Backend, adapter
 from snmf.core import locality, missing, nnls, quadratic
+from snmf.storage import rows as _rows
 
 OPS = adapter("numpy")
 

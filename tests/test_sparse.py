@@ -11,8 +11,9 @@ import pytest
 import scipy.sparse as sp
 
 import snmf
-from snmf import _rows, _stored
 from snmf.backends import Backend, adapter
+from snmf.storage import rows as _rows
+from snmf.storage import stored
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 factorize = functools.partial(snmf.factorize, random_state=0, progress_bar=False)
@@ -174,7 +175,7 @@ def sliced(kind, X):
 @pytest.fixture
 def small_blocks(monkeypatch):
     monkeypatch.setattr(_rows, "BLOCK_ROWS", (1, 20))
-    monkeypatch.setattr(_stored, "GATHERED", 1)
+    monkeypatch.setattr(stored, "GATHERED", 1)
 
 
 def close(ours, theirs):
@@ -287,7 +288,7 @@ def test_few_sparse_rows_are_read_together_and_their_number_is_not_that_of_reads
     indices = rng.integers(0, 3000, 500)
     for known in ({}, {"nnz": X.nnz}):
         store = Sliced(X, **known)
-        rows = adapter("numpy").rows(_stored.Store(store))
+        rows = adapter("numpy").rows(stored.Store(store))
         np.testing.assert_array_equal(rows.take(indices).toarray(), X[indices].toarray())
         assert store.reads < 50
         assert rows.stored == pytest.approx(X.nnz, rel=0.3)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
 
 import snmf
-from snmf import SNMF, _rows
+from snmf import SNMF
+from snmf.storage import rows
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -218,7 +219,7 @@ def test_so_it_is_with_parts_that_stay(given):
 @pytest.mark.parametrize("make", ["csr", "csc", "zarr", "memory map", "Fortran"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_so_it_is_wherever_rows_lie(make, kind, tmp_path, monkeypatch):
-    monkeypatch.setattr(_rows, "BLOCK_ROWS", (1, 16))
+    monkeypatch.setattr(rows, "BLOCK_ROWS", (1, 16))
     X = with_holes(planted(centred=True), kind)
     whole, member = among_others(X, 7.0)
     member[:20], member[60:] = True, False  # blocks of all rows, and of none

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from snmf._rows import Rows, RowWise, Scale, check_range
 from snmf.core.nnls import digests
+from snmf.storage.rows import Rows, RowWise, Scale, check_range
 
 Array = Any
 

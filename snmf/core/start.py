@@ -15,8 +15,8 @@ from scipy.sparse import csr_matrix
 from sklearn import config_context
 from sklearn.exceptions import ConvergenceWarning
 
-from snmf._threads import BLAS, OPENMP
 from snmf.core import svd as _svd
+from snmf.storage.threads import BLAS, OPENMP
 
 Array = Any
 RowWise = Sequence[Any]

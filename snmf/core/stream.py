@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from snmf._rows import RowWise, Scale, measure
 from snmf.core import start as _init
 from snmf.core import updates
 from snmf.core.solve import BALL_SWEEPS
+from snmf.storage.rows import RowWise, Scale, measure
 
 Array = Any
 

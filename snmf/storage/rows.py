@@ -17,7 +17,7 @@ import numpy as np
 from joblib import effective_n_jobs
 from scipy.sparse import coo_array
 
-from snmf._threads import BLAS
+from snmf.storage.threads import BLAS
 
 Array = Any
 RowWise = Sequence[Any]

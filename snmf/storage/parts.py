@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
-from snmf._whole import check_replaceable, replacing
+from snmf.storage.atomic import check_replaceable, replacing
 
 Array = Any
 Output = str | os.PathLike[str] | Literal[False] | None

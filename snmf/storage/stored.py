@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse, vstack
 
-from snmf._entries import canonical, refuse_others
-from snmf._parts import Filed, scratch
-from snmf._rows import Rows, RowWise, ahead, cut
+from snmf.storage.entries import canonical, refuse_others
+from snmf.storage.parts import Filed, scratch
+from snmf.storage.rows import Rows, RowWise, ahead, cut
 
 Array = Any
 

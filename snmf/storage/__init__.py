@@ -1,0 +1,1 @@
+"""Where rows and results lie: in memory, on disk, in blocks, and on which threads."""
