@@ -3,7 +3,7 @@
 from docutils import nodes
 from docutils.parsers.rst import Directive
 
-from snmf._command_line import parser
+from snmf.cli.arguments import parser
 
 
 class CommandHelp(Directive):

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from threading import current_thread, main_thread
 from typing import Any
 
-from snmf._command_line import parse
+from snmf.cli.arguments import parse
 
 INTERRUPTED, TERMINATED = 130, 143  # as a shell says it: 128 and the number of the signal
 
@@ -73,11 +73,11 @@ def _run(arguments: list[str] | None) -> None:
         warnings.simplefilter("default")
         for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
             warnings.simplefilter("ignore", category)  # for who writes the code
-        from snmf import _commands
+        from snmf.cli import commands
 
         try:
-            _commands.check(options)
-            report = getattr(_commands, options.command)(options)
+            commands.check(options)
+            report = getattr(commands, options.command)(options)
         finally:
             notes = list(dict.fromkeys(_one_line(str(warning.message)) for warning in caught))
             if not options.json or sys.exc_info()[0] is not None:

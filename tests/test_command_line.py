@@ -20,10 +20,12 @@ from scipy import sparse
 from sklearn.datasets import load_digits
 
 import snmf
-from snmf import __main__, _checkpoint, _command_line, _commands, _text
-from snmf._files import Reading, read
+from snmf import __main__, _checkpoint
 from snmf._options import PARAMETERS
 from snmf.backends import ADAPTERS
+from snmf.cli import arguments as _command_line
+from snmf.cli import commands, tables
+from snmf.cli.files import Reading, read
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals, pipes and pseudo-terminals")
 
@@ -219,7 +221,7 @@ def test_the_choices_are_those_of_the_library():
     for name, known in choices.items():
         assert {*known} == PARAMETERS[name][0].options
     assert ("auto", *ADAPTERS) == _command_line.BACKENDS
-    assert {*_commands.DRAWN} == {*_command_line.KINDS}
+    assert {*commands.DRAWN} == {*_command_line.KINDS}
 
 
 # Reading
@@ -310,12 +312,12 @@ def test_what_a_person_says_of_a_table_goes_before_what_is_seen(folder):
 
 
 def test_long_tables_keep_what_their_beginning_says(folder):
-    lines = [f"r{i},{i},{i + 0.5}" for i in range(3 * _text.SAMPLE)]
+    lines = [f"r{i},{i},{i + 0.5}" for i in range(3 * tables.SAMPLE)]
     table = read(Path(csv("\n".join(["name,a,b", *lines]))))
-    assert len(table.rows) == 3 * _text.SAMPLE
-    np.testing.assert_array_equal(table.X[:, 0], np.arange(3 * _text.SAMPLE))
+    assert len(table.rows) == 3 * tables.SAMPLE
+    np.testing.assert_array_equal(table.X[:, 0], np.arange(3 * tables.SAMPLE))
     csv("\n".join(["name,a,b", *lines, "last,1,two"]))
-    with pytest.raises(ValueError, match=f"line {3 * _text.SAMPLE + 2}, column 3 .'b'.: .* 'two'"):
+    with pytest.raises(ValueError, match=f"line {3 * tables.SAMPLE + 2}, column 3 .'b'.: .* 'two'"):
         read(Path("table.csv"))
 
 
@@ -505,9 +507,9 @@ def test_an_error_that_nobody_thought_of_is_one_line_too(capsys, monkeypatch):
     def broken(options):
         raise ZeroDivisionError("over\nzero")
 
-    monkeypatch.setattr(_commands, "info", broken)
+    monkeypatch.setattr(commands, "info", broken)
     assert "ZeroDivisionError: over zero (python -X dev" in refused(capsys, "info", "x")
-    monkeypatch.setattr(_commands, "info", lambda options: [][1] if options else MemoryError)
+    monkeypatch.setattr(commands, "info", lambda options: [][1] if options else MemoryError)
     assert "IndexError" in refused(capsys, "info", "x")
 
 

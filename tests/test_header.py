@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import datasets
 
-from snmf._files import Reading, read
-from snmf._header import Verdict, judge
+from snmf.cli.files import Reading, read
+from snmf.cli.header import Verdict, judge
 
 RNG = np.random.default_rng(0)
 N, P = 20, 10

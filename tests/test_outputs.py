@@ -52,7 +52,7 @@ def refused(folder, capsys, monkeypatch):
         capsys.readouterr()
         with monkeypatch.context() as patch:
             for name in ("read", "load", "SNMF", "select_n_components"):
-                patch.setattr(f"snmf._commands.{name}", worked)
+                patch.setattr(f"snmf.cli.commands.{name}", worked)
             assert run(*arguments) == 1
         said = capsys.readouterr()
         assert said.out == ""

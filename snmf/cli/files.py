@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse
 
-from snmf._text import read_text
+from snmf.cli.tables import read_text
 from snmf.storage.atomic import check_replaceable, replacing
 from snmf.storage.npz import DAMAGE, Arrays
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from snmf._checkpoint import is_checkpoint
-from snmf._files import READERS, check_writable
 from snmf._model_file import is_model
+from snmf.cli.files import READERS, check_writable
 from snmf.storage.atomic import check_replaceable
 
 PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"%PDF", b"%!PS", b"II*\0", b"MM\0*", b"RIFF", b"GIF8",

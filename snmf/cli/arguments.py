@@ -1,6 +1,6 @@
 """The words of the command line: nothing heavy is imported, ``snmf --help`` is there at once.
 
-A new command is a `_command` here, and a function of its name in `snmf._commands`.
+A new command is a `_command` here, and a function of its name in `snmf.cli.commands`.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _output(
     group: argparse._ArgumentGroup | None = None,
     **words: Any,
 ) -> None:
-    """An argument that names a file which is written, of a kind of `snmf._outputs`."""
+    """An argument that names a file which is written, of a kind of `snmf.cli.outputs`."""
     if not command.get_default("outputs"):
         command.add_argument("--force", action="store_true", help=FORCE)
     name = (group or command).add_argument(*flags, type=file_name, **words).dest

@@ -1,4 +1,4 @@
-"""What the commands do. Each takes the options of `snmf._command_line`, and gives its report."""
+"""What the commands do. Each takes the options of `snmf.cli.arguments`, and gives its report."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from snmf import SNMF, MiniBatchSNMF, load, plots, save, select_n_components
-from snmf._files import Reading, Table, read, write
 from snmf._model_file import is_model, read_header
-from snmf._outputs import Output, check_outputs, picture_format
+from snmf.cli.files import Reading, Table, read, write
+from snmf.cli.outputs import Output, check_outputs, picture_format
 from snmf.storage.atomic import replacing
 from snmf.storage.rows import NotFiniteError
 

@@ -14,7 +14,7 @@ from typing import NamedTuple, TextIO
 
 import numpy as np
 
-from snmf._header import Verdict, is_missing, is_number, is_text, judge, mostly
+from snmf.cli.header import Verdict, is_missing, is_number, is_text, judge, mostly
 
 Names = list[str] | None
 Record = tuple[int, list[str]]  # the line that it ends in, and its cells
@@ -41,7 +41,7 @@ def read_text(
         comma, semicolon and tab.
     header : bool or None
         Whether the first line names the columns. None is to see: it does where there are words
-        over numbers, or numbers that `snmf._header` takes for names. Of these a warning tells,
+        over numbers, or numbers that `snmf.cli.header` takes for names. Of these a warning tells,
         and of numbers that could be names.
     row_names : bool or None
         Whether the first column names the rows. None is to see: it does where most of it are

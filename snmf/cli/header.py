@@ -43,10 +43,12 @@ class Verdict(Enum):
 
 
 def is_missing(cell: str) -> bool:
+    """Whether a cell says that there is no value."""
     return cell.strip().lower() in MISSING
 
 
 def is_number(cell: str) -> bool:
+    """Whether a cell is a number, as a person would write it."""
     try:
         float(cell)
     except ValueError:
@@ -55,6 +57,7 @@ def is_number(cell: str) -> bool:
 
 
 def is_text(cell: str) -> bool:
+    """Whether a cell is neither."""
     return not is_missing(cell) and not is_number(cell)
 
 
