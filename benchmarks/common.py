@@ -111,9 +111,9 @@ def a_pass(
     NaN of X are not observed. No benchmark uses what is private to snmf, but by this function and
     the next.
     """
-    from snmf._options import UPDATES
     from snmf.backends import adapter, owner
     from snmf.core.missing import Incomplete, observed
+    from snmf.core.options import UPDATES
     from snmf.core.solve import Alternation, steps_per_pass
     from snmf.storage.rows import measure
 

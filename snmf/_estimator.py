@@ -13,10 +13,9 @@ from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from snmf._arguments import check_random_state, check_weights, number_of_components
 from snmf._callbacks import CallbackSupportMixin, reporter, with_callbacks
 from snmf._factorize import Factorization, factorize
-from snmf._given import check_weights, number_of_components
-from snmf._options import check_random_state
 from snmf._selection import automatic, sampled_rows
 from snmf._transform import Explained, exact_transform, exact_weights
 from snmf.backends import Backend, owner

@@ -16,13 +16,13 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
-from snmf import _complaints
+from snmf import _advice
+from snmf._arguments import check_options, check_start, check_weights, number_of_components
 from snmf._checkpoint import Checkpoint
-from snmf._given import check_start, check_weights, number_of_components
-from snmf._options import Options
 from snmf._progress import progress
 from snmf._transform import handed_back
 from snmf.backends import choose, owner
+from snmf.core.options import Options
 from snmf.core.problem import Problem
 from snmf.core.solve import Alternation, Point, Run, State, solve
 from snmf.storage.parts import Output, check_output
@@ -173,7 +173,7 @@ def factorize(
     names = [f.name for f in fields(Options)]
     if unknown := [name for name in parameters if name not in names]:
         raise TypeError(f"unknown parameters {unknown}; those of SNMF are {names}")
-    options = Options(n_components, **parameters)
+    options = check_options(n_components, parameters)
     if options.warm_start:
         raise ValueError("warm_start is for SNMF; give an H to start from, with init='custom'")
     source = owner(X)
@@ -227,7 +227,7 @@ def factorize(
             reason=run.reason,
         )
     for complaint in _all_complaints(problem, result, found.shares):
-        warnings.warn(complaint, ConvergenceWarning, stacklevel=_complaints.callers_level())
+        warnings.warn(complaint, ConvergenceWarning, stacklevel=_advice.callers_level())
     return result
 
 
@@ -333,12 +333,12 @@ def _all_complaints(problem: Problem, result: Factorization, shares: np.ndarray)
     options, rms = problem.options, problem.rms
     if problem.fixed is None:
         penalized = bool(options.sparsity or options.locality)
-        yield from _complaints.of_number(problem.n_components, *problem.rows.shape, penalized)
+        yield from _advice.of_number(problem.n_components, *problem.rows.shape, penalized)
     if problem.seen is not None:
-        yield from _complaints.of_missing(problem.seen)
-    yield from _complaints.of_iterations(
+        yield from _advice.of_missing(problem.seen)
+    yield from _advice.of_iterations(
         result.n_iter, options.max_iter, options.tol,
         converged=result.converged, reason=result.reason,
     )  # fmt: skip
     largest = problem.scale.longest / rms if rms else 0.0
-    yield from _complaints.of_components(shares, options.init, options.sparsity, largest)
+    yield from _advice.of_components(shares, options.init, options.sparsity, largest)

@@ -16,13 +16,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 from sklearn.utils.validation import validate_data
 
-from snmf import _complaints
+from snmf import _advice
+from snmf._arguments import PARAMETERS, check_factor, check_random_state, check_weights
 from snmf._estimator import Components
-from snmf._given import check_factor, check_weights
-from snmf._options import ALL_ZERO, PARAMETERS, UPDATES, check_random_state
 from snmf._progress import progress
 from snmf.backends import Backend, adapter, choose, owner
 from snmf.core import start as _init
+from snmf.core.options import ALL_ZERO, UPDATES
 from snmf.core.stream import Batch, Stream, start, step
 from snmf.storage.rows import Rows, cut, taking_part, working_dtype
 
@@ -280,11 +280,9 @@ class MiniBatchSNMF(Components):
         stream, complaints = Stream(**self._stream), [unfinished] if unfinished else []
         if self._first_rows is None:  # before that there is nothing to say of the components
             largest = stream.longest / stream.rms if stream.rms else 0.0
-            complaints += _complaints.of_components(
-                stream.shares(), self.init, self.sparsity, largest
-            )
+            complaints += _advice.of_components(stream.shares(), self.init, self.sparsity, largest)
         for complaint in complaints:
-            warnings.warn(complaint, ConvergenceWarning, stacklevel=_complaints.callers_level())
+            warnings.warn(complaint, ConvergenceWarning, stacklevel=_advice.callers_level())
 
     # What follows changes the estimator step by step: it is called on a copy
 

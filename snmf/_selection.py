@@ -14,8 +14,8 @@ from scipy.cluster.hierarchy import cophenet, linkage
 from scipy.spatial.distance import squareform
 from sklearn.utils import check_array
 
+from snmf._arguments import check_random_state
 from snmf._factorize import factorize
-from snmf._options import check_random_state
 
 Array = Any
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from snmf._given import check_weights
+from snmf._arguments import check_weights
 from snmf.backends import Backend, choose, owner
 from snmf.core import locality as _local
 from snmf.core import missing as _missing

@@ -21,7 +21,7 @@ from sklearn.datasets import load_digits
 
 import snmf
 from snmf import __main__, _checkpoint
-from snmf._options import PARAMETERS
+from snmf._arguments import PARAMETERS
 from snmf.backends import ADAPTERS
 from snmf.cli import arguments as _command_line
 from snmf.cli import commands, tables

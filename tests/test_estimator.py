@@ -20,9 +20,10 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import snmf
-from snmf import SNMF, _options
+from snmf import SNMF, _arguments
 from snmf.backends import adapter
 from snmf.core import quadratic
+from snmf.core.options import Options
 
 RNG = np.random.default_rng(0)
 X = RNG.random((60, 3)) @ RNG.standard_normal((3, 8)) + 0.2 * RNG.standard_normal((60, 8))
@@ -70,8 +71,8 @@ def test_the_first_seven_parameters_are_nolooxs():
 
 def test_defaults_stand_in_two_signatures_and_agree():
     ours = {name: p.default for name, p in inspect.signature(SNMF).parameters.items()}
-    assert ours == {f.name: f.default for f in fields(_options.Options)}
-    assert set(ours) == set(_options.PARAMETERS)
+    assert ours == {f.name: f.default for f in fields(Options)}
+    assert set(ours) == set(_arguments.PARAMETERS)
 
 
 def test_attributes_are_those_of_factorize():

@@ -14,9 +14,9 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import ThreadpoolController, threadpool_info, threadpool_limits
 
 import snmf
-from snmf import _options
 from snmf.backends import adapter
 from snmf.core import solve, svd, wide
+from snmf.core.options import UPDATES
 from snmf.storage import rows as _rows
 from snmf.storage import threads as _threads
 from snmf.storage.threads import BLAS
@@ -82,7 +82,7 @@ def test_no_pass_raises_the_true_objective(solver, sparsity, accelerate):
     rng = np.random.default_rng(0)
     rows = adapter("numpy").rows(X)
     l1 = sparsity * (np.sum(X**2) / len(X)) ** 0.5
-    update = _options.UPDATES[solver]
+    update = UPDATES[solver]
     repeats = 3 if accelerate else 1
     alternation = solve.Alternation(rows, np.sum(X**2), l1, update, repeats)
     point = alternation.start([rng.random((len(X), 4))], None)

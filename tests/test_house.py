@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 # What of snmf the files of a folder may import, themselves included; and files with their own rule.
 MAY_IMPORT = {
     "snmf/storage": {"snmf.storage"},
-    "snmf/core": {"snmf._options", "snmf.core", "snmf.storage"},
+    "snmf/core": {"snmf.core", "snmf.storage"},
     "snmf/backends.py": {"snmf.core", "snmf.storage"},
     "backends": {"snmf.backends", "snmf.core", "snmf.storage"},
     "snmf/plots.py": set(),

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from snmf._options import ALL_ZERO, UPDATES, Options
 from snmf.core import locality, nnls, wide
 from snmf.core import missing as _missing
 from snmf.core import start as _init
 from snmf.core.canonical import Canonical, given_weights, of_prototypes, of_unit_rows
+from snmf.core.options import ALL_ZERO, UPDATES, Options
 from snmf.core.solve import Alternation, Point, Run, steps_per_pass
 from snmf.storage.rows import Rows, RowWise, Scale, measure
 

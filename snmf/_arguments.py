@@ -1,16 +1,69 @@
-"""What a caller gives beside X, checked: a start, what of it stays, weights of the rows."""
+"""What a caller gives beside X, checked: parameters, a start, what of it stays, weights of rows."""
 
 from __future__ import annotations
 
 import math
-from numbers import Integral
+from dataclasses import fields, replace
+from numbers import Integral, Real
+from os import PathLike
 from typing import Any
 
 import numpy as np
 from sklearn.utils import check_array
+from sklearn.utils import check_random_state as of_scikit_learn
+from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 
-from snmf._options import Options
 from snmf.backends import Backend, owner
+from snmf.core.options import UPDATES, Options
+from snmf.core.start import STARTS
+
+PARAMETERS: dict[str, list[Any]] = {
+    "n_components": [Interval(Integral, 1, None, closed="left"), None],  # SNMF knows "auto"
+    "tol": [Interval(Real, 0, None, closed="left")],
+    "max_iter": [Interval(Integral, 0, None, closed="left")],
+    "progress_bar": ["boolean"],
+    "random_state": ["random_state", np.random.Generator],
+    "sparsity": [Interval(Real, 0, None, closed="left")],
+    "verbose": ["verbose"],
+    "solver": [StrOptions(set(UPDATES))],
+    "accelerate": ["boolean"],
+    "init": [StrOptions({*STARTS, "custom"})],
+    "n_init": [Interval(Integral, 1, None, closed="left")],
+    "backend": [str, Backend],  # `choose` knows the names
+    "device": [object],
+    "missing_values": ["nan", None],
+    "locality": [Interval(Real, 0, 2**20, closed="both")],
+    "checkpoint": [str, PathLike, None],
+    "checkpoint_interval": [Interval(Real, 0, None, closed="left")],
+    "warm_start": ["boolean"],
+    "n_jobs": [
+        Interval(Integral, 1, None, closed="left"),
+        Interval(Integral, None, -1, closed="right"),
+        None,
+    ],
+}
+
+
+def check_options(n_components: int | None, parameters: dict[str, Any]) -> Options:
+    """The parameters of a fit, each within its limits."""
+    options = Options(n_components, **parameters)
+    values = {f.name: getattr(options, f.name) for f in fields(Options)}
+    validate_parameter_constraints(PARAMETERS, values, caller_name="SNMF")
+    if options.locality and options.missing_values is not None:
+        raise ValueError(
+            "locality asks for distances, which rows with missing values do not have: "
+            "set locality=0, or impute"
+        )
+    if isinstance(options.random_state, np.random.Generator):
+        return replace(options, random_state=check_random_state(options.random_state))
+    return options
+
+
+def check_random_state(random_state: Any) -> np.random.RandomState:
+    """As scikit-learn's, but for a Generator of NumPy too, from which is then drawn."""
+    if isinstance(random_state, np.random.Generator):
+        return np.random.RandomState(random_state.bit_generator)
+    return of_scikit_learn(random_state)  # type: ignore[no-any-return]
 
 
 def number_of_components(
