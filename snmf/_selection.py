@@ -16,6 +16,7 @@ from sklearn.utils import check_array
 
 from snmf._arguments import check_random_state
 from snmf._factorize import factorize
+from snmf.backends import owner
 
 Array = Any
 
@@ -138,7 +139,11 @@ def select_n_components(
     >>> snmf.select_n_components(X, range(1, 6), random_state=0).best
     3
     """
-    X = check_array(X, dtype="numeric", ensure_all_finite="allow-nan", input_name="X")
+    data = owner(X).check(X)  # as a fit does
+    if not isinstance(data, np.ndarray):
+        got = "a sparse one" if hasattr(data, "nnz") else f"a {type(X).__qualname__}"
+        raise ValueError(f"X must be a dense array in memory, on the host; got {got}")
+    X = check_array(data, ensure_all_finite="allow-nan", input_name="X")
     numbers = list(n_components)
     if not numbers or not all(isinstance(k, Integral) and k >= 1 for k in numbers):
         raise ValueError(f"n_components must be positive whole numbers; got {numbers}")

@@ -41,6 +41,7 @@ EXTRAS = {
     "jax": "pip install 'snmf[jax]'",
 }
 
+WIDE = 2**16  # features of a residual at a time
 DENSE = 2**18  # entries of a sparse block that are made dense at a time
 
 Array = Any
@@ -301,8 +302,9 @@ class Backend:
         return self.xp.where(self.xp.isnan(X), self.matmul(W, H), X)
 
     def row_errors(self, X: Array, W: Array, H: Array) -> Array:
-        """‖x − w H‖² of every row, from the residual."""
-        return self.row_squares(X - self.matmul(W, H))
+        """‖x − w H‖² of every row, from the residual: of so many features at a time."""
+        parts = (slice(start, start + WIDE) for start in range(0, X.shape[1], WIDE))
+        return sum(self.row_squares(X[:, j] - self.matmul(W, H[:, j])) for j in parts)
 
     def solve_passive(self, A: Array, system: Any, passive: Array) -> Array:
         """For every row a: about the z with z M = a on its passive set and z = 0 elsewhere.

@@ -741,6 +741,21 @@ def test_more_components_than_can_be_told_apart_are_noted(folder, capsys):
     assert note.removeprefix("note: ") in json.loads(capsys.readouterr().out)["notes"][0]
 
 
+def test_numbers_that_may_name_the_rows_are_a_note(folder, capsys):
+    A = np.random.default_rng(0).random((30, 3))
+    lines = [",".join([str(7 * i), *(f"{v:.4f}" for v in a)]) for i, a in enumerate(A)]
+    csv("\n".join(["sample,400,405,410", *lines]))
+    assert run("info", "table.csv") == 0
+    said = capsys.readouterr()
+    note = "column 1, 'sample', was taken for data; --row-names if it names the rows"
+    assert said.err == f"note: table.csv: {note}\n"
+    assert "features         4 (sample, 400" in said.out
+    assert run("info", "table.csv", "--row-names") == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert "features         3 (400" in said.out
+
+
 def test_numbers_that_were_taken_for_names_are_a_note(folder, capsys):
     A = np.random.default_rng(0).random((30, 5))
     lines = [",".join([f"s{i}", *(f"{v:.4f}" for v in a)]) for i, a in enumerate(A)]

@@ -1,6 +1,7 @@
 """The locality penalty: prototypes and memberships."""
 
 import functools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -169,3 +170,18 @@ def test_what_has_no_meaning_is_refused():
         factorize(X, 3, locality=1.0, fixed="W", W=np.ones((60, 3)))
     with pytest.raises(ValueError, match="locality"):
         factorize(X, 3, locality=-1.0)
+
+
+def test_wide_data_take_few_copies_of_themselves():
+    X = np.random.default_rng(0).standard_normal((5, 200_000))
+    fit = functools.partial(
+        factorize, X, 3, locality=0.3, solver="hals", max_iter=2, tol=0, progress_bar=False
+    )
+    fit()
+    tracemalloc.start()
+    try:
+        result = fit()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak <= 4 * (X.nbytes + result.H.nbytes)

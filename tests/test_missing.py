@@ -178,3 +178,22 @@ def test_no_more_than_a_block_is_filled_at_a_time():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < X.nbytes  # about ten blocks of 4096 rows, in float64 at the end
+
+
+@pytest.mark.parametrize("shape", [(40, 12), (12, 12), (60, 30)])
+@pytest.mark.parametrize("power", [3, 5, 6, 7])  # of the condition of H
+def test_nothing_of_the_objective_is_left_however_h_is_conditioned(shape, power):
+    rng = np.random.default_rng(0)
+    k, p = shape
+    U, V = (np.linalg.qr(rng.standard_normal((m, m)))[0][:, :p] for m in shape)
+    H = (U * np.logspace(0, -power, p)) @ V.T
+    H /= np.linalg.norm(H, axis=1, keepdims=True)
+    X = rng.standard_normal((20, p))
+    X[rng.random(X.shape) < 0.2] = np.nan
+    result = factorize(X, H=H, fixed=k, progress_bar=False)
+    H = result.H
+    for x, w in zip(X, result.W, strict=True):
+        seen = ~np.isnan(x)
+        least = scipy.optimize.nnls(H[:, seen].T, x[seen], maxiter=5000)[1]
+        left = np.linalg.norm(x[seen] - w @ H[:, seen]) - least
+        assert left <= 1e-8 * np.linalg.norm(x[seen])

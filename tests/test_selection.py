@@ -111,3 +111,20 @@ def test_auto_has_its_limits():
         snmf.factorize(X, "auto")
     assert SNMF("auto").fit(np.ones((1, 1))).n_components_ == 1
     assert SNMF("auto").fit(np.zeros((6, 4))).n_components_ == 1
+
+
+class Store:
+    shape, dtype = (60, 4), np.dtype("float64")
+
+    def __getitem__(self, rows):
+        return np.ones(self.shape)[rows]
+
+
+def test_its_data_are_checked_as_those_of_a_fit():
+    X = np.random.default_rng(0).normal(size=(60, 4))
+    with pytest.raises(ValueError, match="X must not be masked"):
+        snmf.select_n_components(np.ma.masked_array(X, np.abs(X) > 2), [1, 2])
+    with pytest.raises(ValueError, match="in memory, on the host; got a Store"):
+        snmf.select_n_components(Store(), [1, 2])
+    with pytest.raises(ValueError, match="timedelta"):
+        snmf.select_n_components(X.astype("timedelta64[s]"), [1, 2])

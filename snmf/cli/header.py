@@ -185,6 +185,11 @@ def _are_far(names: np.ndarray, below: np.ndarray) -> bool:
     return bool(far.mean() >= NEARLY_ALL)
 
 
+def counts_rows(first: list[str], rest: list[list[str]]) -> bool:
+    """Whether the first column, by its name and its whole numbers, may name the rows."""
+    return first[0].strip().lower() in CORNERS and _counts(rest)
+
+
 def _counts(rest: list[list[str]]) -> bool:
     """Whether the first column holds whole numbers, no two the same."""
     cells = [cells[0].strip() for cells in rest]

@@ -14,7 +14,7 @@ from typing import NamedTuple, TextIO
 
 import numpy as np
 
-from snmf.cli.header import Verdict, is_missing, is_number, is_text, judge, mostly
+from snmf.cli.header import Verdict, counts_rows, is_missing, is_number, is_text, judge, mostly
 
 Names = list[str] | None
 Record = tuple[int, list[str]]  # the line that it ends in, and its cells
@@ -154,6 +154,9 @@ def _layout(
     if row_names is None:
         named = header and first[0].strip().lower() in INDEX
         row_names = width > 1 and (named or mostly(is_text, rest if header else cells, 0))
+        if header and not row_names and counts_rows(first, rest):
+            words = f"column 1, {first[0].strip()!r}, was taken for data"
+            warnings.warn(f"{path}: {words}; --row-names if it names the rows", stacklevel=2)
     names = [name.strip() for name in first] if header else None
     dropped = {_column(path, word, names, width) for word in drop}
     kept = [j for j in range(row_names, width) if j not in dropped]

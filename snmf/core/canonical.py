@@ -75,7 +75,7 @@ def of_unit_rows(
     if not keep_order:
         order = np.argsort(-squares, kind="stable")
         H, squares = H[order], squares[order]
-        if _has_twins(H):  # of which W takes the first for the first
+        if _has_twins(H[np.any(H != 0, axis=1)]):  # of which W takes the first for the first
             del W
             W, square, squares = exact(H, penalty, exponent)
         else:
@@ -88,9 +88,8 @@ def of_unit_rows(
 
 
 def _has_twins(H: np.ndarray) -> bool:
-    """Whether two rows are the same, and not empty."""
-    some = digests(H[np.any(H != 0, axis=1)])
-    return len(set(some)) < len(some)
+    """Whether two rows are the same."""
+    return len(set(digests(H))) < len(H)
 
 
 def of_prototypes(
@@ -104,7 +103,7 @@ def of_prototypes(
     H = H.astype(rows.dtype)
     W, square, squares = exact(H)
     order = np.arange(len(H)) if keep_order else np.argsort(-squares, kind="stable")
-    if len(np.unique(H, axis=0)) < len(H):  # as above; one of zeros has weights too
+    if _has_twins(H):  # as above; rows of zeros have weights too
         W, square, _ = exact(H[order])
     else:
         columns = ops.asarray(order)

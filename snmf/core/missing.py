@@ -112,19 +112,44 @@ def best_weights(
     for start in range(0, others.shape[0], together):
         part = others[start : start + together]
         W[part], squares[part], powers[part] = _of_incomplete(
-            ops, X[part], known[part], components.H, l1
+            ops, X[part], known[part], components, l1
         )
     return W, squares, powers
 
 
 def _of_incomplete(
-    ops: Any, X: Array, known: Array, H: Array, l1: float
+    ops: Any, X: Array, known: Array, components: nnls.Components, l1: float
 ) -> tuple[Array, Array, Array]:
+    H = components.H
     X, powers = nnls.at_unit_scale(ops, ops.xp.where(known, X, 0.0))
     M = ops.xp.astype(known, X.dtype)
-    A = ops.matmul(X[:, None, :], H.T)[:, 0, :]  # each row by itself, as its B is
-    A = A - nnls.penalty_at_scale(ops, l1, powers)
+    penalty = nnls.penalty_at_scale(ops, l1, powers)
+    squares = ops.row_squares(X)
     curvature = quadratic.Curvature(ops, ops.matmul(H[None, :, :] * M[:, None, :], H.T))
-    W, left = quadratic.nnls(curvature, A)
-    W = quadratic.by_active_sets(curvature, A, W, left)
+
+    def gradient(rows: Array, W: Array) -> Array:
+        residual = M[rows] * (X[rows] - quadratic.times(ops, W, H[None, :, :]))
+        return quadratic.times(ops, residual, H.T[None, :, :]) - penalty[rows]
+
+    A = quadratic.times(ops, X, H.T[None, :, :]) - penalty  # each row by itself, as its B is
+    W, left = quadratic.nnls(curvature, A, squares**0.5, gradient)
+    if l1:
+        W = quadratic.by_active_sets(curvature, A, W, left)
+    else:
+        if components.hides:
+            left = ops.xp.nonzero(ops.xp.any(W > 0, axis=1))[0]
+        _by_active_sets(ops, X, M, H, W, left)
     return W, ops.row_squares(M * (X - ops.matmul(W, H))), powers
+
+
+def _by_active_sets(ops: Any, X: Array, M: Array, H: Array, W: Array, left: Array) -> None:
+    """Put into those rows of W what Lawson & Hanson's method gives on H itself, if that is better.
+
+    B squares its condition.
+    """
+    host, mask, data = (ops.to_host(A) for A in (H, M, X))
+    for i in map(int, left):
+        ours = ops.asarray(quadratic.active_set((host * mask[i]).T, data[i])[None, :])
+        errors = [float(ops.row_squares(M[i] * (X[i] - w @ H))[0]) for w in (ours, W[i : i + 1])]
+        if errors[0] <= errors[1]:
+            W[i] = ours[0]

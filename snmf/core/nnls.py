@@ -1,7 +1,8 @@
 """The exact W for a given H, row by row: nonnegative least squares.
 
 With B = H Hᵀ and a = x Hᵀ − λ the rows are those of `snmf.core.quadratic`.  Always from a cold
-start, and every row for itself: a row's result does not depend on the rows beside it.
+start, and every row for itself: a row's result does not depend on the rows beside it, but for the
+rounding of products of many rows.
 
 Where B is nearly singular, gradients are taken from the residual x − w H, and not from a − w B, in
 which they cancel.  Without a penalty B may also hide an answer in which large weights cancel: then

@@ -42,6 +42,7 @@ EQUAL = 2.0**-48  # difference of objectives, in units of max |a| squared, that 
 LEAST = (1e-6, 64)  # a ridge for about the least of several minimisers, up to so many components
 ALIKE = 1e-8  # the ridge from which on only steps in w H count, and not those in w
 NEGLIGIBLE = (1e-8, 1e-10)  # last step, of w / max w, and of w H / size of the row
+GAP = 1e-11  # and what it may leave of the objective, / size of the row squared
 ROUNDING = (1e-15, 1e-12)  # what is zero of a weight while pivoting: / max w, and / max |step|
 SWEEPS = 8  # of coordinate descent, for the passive set to begin with
 FEW = 0.25  # share of zeros in a row up to which it is begun from the solution without bounds
@@ -419,6 +420,7 @@ def _by_proximal_steps(
             step = xp.sqrt(ops.positive_part(xp.sum(D * (M.times(D) - ridge * D), axis=1)))
             rounding = (D.shape[1] * 2.0**-52) ** 0.5 * _size(ops, D)
             on = on & (step > NEGLIGIBLE[1] * size[rows] / to_go + rounding)
-        on = on | ~settled
+        gap = ridge * ops.xp.sum(ops.xp.abs(U * D), axis=1)  # ridge · D is the slope at U
+        on = on | ~settled | (gap > GAP * size[rows] ** 2)
         left[rows] = on
         rows = rows[xp.nonzero(on)[0]]

@@ -138,6 +138,10 @@ class Store:
         if found.shape != (expected := (rows.stop - rows.start, *self.shape[1:])):
             raise OSError(f"{place} must have shape {expected}; reading gave {found.shape}")
         refuse_others(found, place)
+        if issparse(found) != self.sparse:
+            kinds = ("sparse", "dense") if self.sparse else ("dense", "sparse")
+            words = f"{place} are {kinds[1]}, and others are {kinds[0]}"
+            raise ValueError(f"rows of X must be all dense, or all sparse; {words}")
         with np.errstate(over="ignore"):  # an infinity is found by who looks for it
             if issparse(found):
                 native = np.dtype(dtype or found.dtype).newbyteorder("=")
