@@ -27,13 +27,12 @@ def blocks():
 def test_its_python_runs_from_top_to_bottom(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     matplotlib.use("Agg")
-    assert len(blocks()) == README.count("code-block:: python") >= 3
+    assert len(blocks()) == README.count("code-block:: python") >= 2
     names = {}
     for block in blocks():
         exec(compile(block, "README.rst", "exec"), names)
     assert names["W"].shape == (1797, 16)
     assert names["result"].H.shape == (16, 64)
-    assert 0 < names["Timed"].seconds < 60
     plt.close("all")
 
 
@@ -43,10 +42,10 @@ def test_its_commands_run_on_a_table(tmp_path, monkeypatch, capsys):
     np.savetxt("table.csv", X, delimiter=",", header=",".join("abcdefgh"), comments="")
     np.save("FILE.npy", np.random.default_rng(0).standard_normal((60, 12)))
     commands = re.findall(r"^    (?:\.venv/bin/)?snmf (.*?)(?: +#.*)?$", README, re.MULTILINE)
-    assert len(commands) == 6
+    assert len(commands) == 2
     for command in commands:
         assert main(shlex.split(command.replace("FILE", "FILE.npy"))) == 0, command
-    assert {"parts.png", "model.npz", "W.csv"} <= {path.name for path in tmp_path.iterdir()}
+    assert {"parts.png", "model.npz", "weights.csv"} <= {path.name for path in tmp_path.iterdir()}
 
 
 def test_from_a_clone_to_a_picture_in_four_commands():
@@ -60,6 +59,10 @@ def test_its_test_command_is_what_ci_runs():
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     for step in ("python3 -m venv .venv", ".venv/bin/pip install", ".venv/bin/tox"):
         assert step in script
+
+
+def test_it_is_read_in_a_few_minutes():
+    assert len(README.splitlines()) <= 140
 
 
 def test_the_files_it_names_are_there():
