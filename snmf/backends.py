@@ -303,7 +303,8 @@ class Backend:
 
     def row_errors(self, X: Array, W: Array, H: Array) -> Array:
         """‖x − w H‖² of every row, from the residual: of so many features at a time."""
-        parts = (slice(start, start + WIDE) for start in range(0, X.shape[1], WIDE))
+        p = X.shape[1]
+        parts = (slice(start, min(start + WIDE, p)) for start in range(0, p, WIDE))
         return sum(self.row_squares(X[:, j] - self.matmul(W, H[:, j])) for j in parts)
 
     def solve_passive(self, A: Array, system: Any, passive: Array) -> Array:
