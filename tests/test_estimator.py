@@ -201,6 +201,7 @@ def test_survives_pickle_and_clone(module, tmp_path):
     np.testing.assert_array_equal(clone(fitted).fit(X).components_, fitted.components_)
 
 
+@pytest.mark.filterwarnings("ignore:.*L-BFGS-B:DeprecationWarning")  # of scikit-learn 1.6
 def test_works_in_pipelines_searches_and_joblib():
     data, labels = load_iris(return_X_y=True)
     pipeline = make_pipeline(StandardScaler(), model(tol=1e-3), LogisticRegression(max_iter=1000))
