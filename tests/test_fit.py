@@ -19,7 +19,7 @@ from snmf.core import solve, svd, wide
 from snmf.core.options import UPDATES
 from snmf.storage import rows as _rows
 from snmf.storage import threads as _threads
-from snmf.storage.threads import BLAS
+from snmf.storage.threads import BLAS, openmp_on_one_thread
 
 NumPy = type(adapter("numpy"))
 
@@ -681,6 +681,31 @@ def test_calls_that_overlap_leave_the_threads_of_blas_as_they_were():
         thread.join()
         assert max(threads_of_blas()) == 1
     assert threads_of_blas() == before
+
+
+def test_starts_that_overlap_leave_the_threads_of_openmp_as_they_were():
+    def threads():
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "openmp"]
+
+    X = np.random.default_rng(0).normal(size=(600, 20))
+    factorize(X, 3)
+    entered, leave = threading.Event(), threading.Event()
+
+    def second():
+        with openmp_on_one_thread():
+            entered.set()
+            leave.wait(timeout=30)
+
+    with threadpool_limits(2, user_api="openmp"):
+        before = threads()
+        with openmp_on_one_thread():
+            thread = threading.Thread(target=second)
+            thread.start()
+            entered.wait(timeout=30)
+        assert threads() == before
+        leave.set()
+        thread.join()
+        assert threads() == before
 
 
 def test_libraries_are_looked_for_again_after_an_import_alone(monkeypatch):

@@ -219,6 +219,15 @@ def test_nothing_of_the_objective_is_left_however_h_is_conditioned(power, shape,
     assert np.all(left <= 1e-6 * np.linalg.norm(X, axis=1))
 
 
+@pytest.mark.parametrize("k", [12, 20])
+def test_the_penalty_is_what_was_asked_for_however_coarse_h_is(k):
+    rng = np.random.default_rng(0)
+    H = unit(rng.standard_normal((k, 10))).astype("float32")
+    X = rng.standard_normal((60, 10))
+    W = solve(X, H, 0.1)
+    assert np.all(slope(X, W, H.astype("float64"), 0.1) <= 1e-8 * np.linalg.norm(X, axis=1))
+
+
 def test_rows_that_are_left_are_solved_for_h_as_it_is(monkeypatch):
     rng = np.random.default_rng(0)
     U, V = (np.linalg.qr(rng.standard_normal((20, 20)))[0] for _ in range(2))

@@ -27,6 +27,7 @@ RowWise = Sequence[Any]
 Solver = Callable[..., tuple[Array, Array, Array]]
 
 NORMAL = 2.0**400  # squared norms within 1/NORMAL … NORMAL neither overflow nor lose digits
+ROUNDING = 2.0**-26  # of a penalty beside the span of H, whose basis is known to about that
 CANCELLED = 1e-8  # below this share of their terms the sums have lost the error: take the residual
 EQUAL = 2.0**-40  # difference of squared errors, in units of ‖x‖², that is rounding
 TOGETHER = 2**17  # weights that are solved for together: 1 MiB for each array of them
@@ -93,7 +94,7 @@ class Components:
         if self.spans_all:
             return ones
         beside = ones - self._on_span(ones)
-        return self.ops.xp.where(self.ops.xp.abs(beside) < self.eps**0.5, ones - beside, ones)
+        return self.ops.xp.where(self.ops.xp.abs(beside) < ROUNDING, ones - beside, ones)
 
     def _on_span(self, A: Array) -> Array:
         return self.ops.matmul(self.ops.matmul(A, self.span), self.span.T)

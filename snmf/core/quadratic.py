@@ -406,9 +406,12 @@ def _by_proximal_steps(
     Along an eigenvector of B a step of d leaves d × ridge / eigenvalue to go.
     """
     ops, xp = curvature.ops, curvature.ops.xp
+    before, waiting = math.nan, rows[:0]  # those not settled wait until the ridge is another
     for ridge in ridges:
+        if ridge != before:
+            before, rows, waiting = ridge, xp.concat([rows, waiting]), rows[:0]
         if not rows.shape[0]:
-            return
+            continue
         V = W[rows]
         M = curvature.system(ridge).of(rows)
         U, settled = _pivot(M, slope(rows, V), V, V > 0, size[rows])
@@ -423,4 +426,5 @@ def _by_proximal_steps(
         gap = ridge * ops.xp.sum(ops.xp.abs(U * D), axis=1)  # ridge · D is the slope at U
         on = on | ~settled | (gap > GAP * size[rows] ** 2)
         left[rows] = on
-        rows = rows[xp.nonzero(on)[0]]
+        waiting = xp.concat([waiting, rows[xp.nonzero(~settled)[0]]])
+        rows = rows[xp.nonzero(on & settled)[0]]

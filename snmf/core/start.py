@@ -16,7 +16,7 @@ from sklearn import config_context
 from sklearn.exceptions import ConvergenceWarning
 
 from snmf.core import svd as _svd
-from snmf.storage.threads import BLAS, OPENMP
+from snmf.storage.threads import BLAS, openmp_on_one_thread
 
 Array = Any
 RowWise = Sequence[Any]
@@ -43,7 +43,7 @@ def kmeans(
     else:  # so made it has indices of 32 bits, which are asked for, if they fit
         sample = csr_matrix((sample.data, sample.indices, sample.indptr), shape=sample.shape)
     on_host = config_context(array_api_dispatch=False)
-    with BLAS, OPENMP, on_host, warnings.catch_warnings():  # one thread: the same bits every time
+    with BLAS, openmp_on_one_thread(), on_host, warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters
         clusters = KMeans(min(k, size), n_init=1, random_state=rng, copy_x=False).fit(
             sample, sample_weight=None if weights is None else weights[chosen, 0]

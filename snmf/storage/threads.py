@@ -89,5 +89,12 @@ class OneThread(Shared):
 
 # Threads of BLAS wait for each other in a loop: beside another program they wait for long.
 BLAS = OneThread("blas")
-# As in the k-means of scikit-learn: on one thread it gives the same bits every time.
-OPENMP = OneThread("openmp")
+
+
+def openmp_on_one_thread() -> AbstractContextManager[Any]:
+    """OpenMP in this thread of the process: how many it takes belongs to a thread, not to all.
+
+    On one, the k-means of scikit-learn gives the same bits every time.
+    """
+    limited: AbstractContextManager[Any] = LOADED.of("openmp").limit(limits=1)
+    return limited
