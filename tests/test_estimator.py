@@ -132,9 +132,13 @@ def test_so_it_is_where_the_components_are_not_independent(name, solver, init, s
     condition = s[0] ** 2 / max(s[-1] ** 2, quadratic.RIDGE)
     known = quadratic.LEAST[0] + 4 * 2.0**-53 * condition
     exact = np.finfo(dtype).eps * W.sum(axis=1).max() + 1e-9 * np.abs(data).max()
+    # where components are more than their rank, a penalty tells minimisers apart by as little as
+    # rounding: then what W comes to is known, and not W
+    several = sparsity and len(s) < np.count_nonzero(np.any(H, axis=1))
     for rows in (slice(None), slice(1, 2), slice(None, None, -1)):
         again = fitted.transform(data[rows])
-        np.testing.assert_allclose(again, W[rows], atol=known * max(W.max(), 1e-300))
+        ours, theirs = (A.sum(axis=1) if several else A for A in (again, W[rows]))
+        np.testing.assert_allclose(ours, theirs, atol=known * max(W.max(), 1e-300))
         np.testing.assert_allclose(again @ H, W[rows] @ H, rtol=0, atol=exact)
 
 
