@@ -130,7 +130,7 @@ def test_so_it_is_where_the_components_are_not_independent(name, solver, init, s
     s = np.linalg.svd(H, compute_uv=False)
     s = s[s > len(s) * 2.0**-52 * s[0]]
     condition = s[0] ** 2 / max(s[-1] ** 2, quadratic.RIDGE)
-    known = quadratic.LEAST[0] + 4 * 2.0**-53 * condition
+    known = quadratic.LEAST + 4 * 2.0**-53 * condition
     exact = np.finfo(dtype).eps * W.sum(axis=1).max() + 1e-9 * np.abs(data).max()
     # where components are more than their rank, a penalty tells minimisers apart by as little as
     # rounding: then what W comes to is known, and not W

@@ -66,38 +66,30 @@ class Components:
         return self._curvatures[constant]
 
     @cached_property
-    def span(self) -> Array:
-        """An orthonormal basis, (k, m), of the rows that X Hᵀ can be, beyond rounding in B.
-
-        It is that of H: of a small singular value s, B knows the direction only to u / s².
-        """
-        U, s, _ = self.factors
-        return self.ops.asarray(U[:, s**2 > len(self.H) * 2.0**-52 * s[:1] ** 2])
-
-    @property
-    def spans_all(self) -> bool:
-        """Whether every row is one that X Hᵀ can be."""
-        return not self.curvature().ridge or self.span.shape[1] == self.span.shape[0]
+    def spanning(self) -> tuple[Array, Array]:
+        """U (k, m) and F (p, m): U is orthonormal, and X Hᵀ = X F Uᵀ for every X."""
+        U, s, Vt = self.factors
+        return self.ops.asarray(U), self.ops.asarray(Vt.T * s)
 
     def products(self, X: Array) -> Array:
-        """X Hᵀ; rounding errors that no X could give are taken out where B is singular.
+        """X Hᵀ; where B is singular without rounding errors that no X could give.
 
         Systems with a small ridge in place of a zero would multiply them.
         """
-        A = self.ops.matmul(X, self.H.T)
-        return A if self.spans_all else self._on_span(A)
+        if not self.curvature().ridge:
+            return self.ops.matmul(X, self.H.T)
+        U, F = self.spanning
+        return self.ops.matmul(self.ops.matmul(X, F), U.T)
 
     @cached_property
     def ones(self) -> Array:
         """What λ is multiplied by; as `products`, less what is rounding where B is singular."""
         ones = self.ops.asarray(np.ones((1, len(self.H))))
-        if self.spans_all:
+        if not self.curvature().ridge:
             return ones
-        beside = ones - self._on_span(ones)
-        return self.ops.xp.where(self.ops.xp.abs(beside) < ROUNDING, ones - beside, ones)
-
-    def _on_span(self, A: Array) -> Array:
-        return self.ops.matmul(self.ops.matmul(A, self.span), self.span.T)
+        U, _ = self.spanning
+        within = self.ops.matmul(self.ops.matmul(ones, U), U.T)
+        return self.ops.xp.where(self.ops.xp.abs(ones - within) < ROUNDING, within, ones)
 
     @cached_property
     def hides(self) -> bool:

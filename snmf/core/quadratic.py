@@ -39,7 +39,8 @@ RELAXATION = 1.7  # of these iterations
 SETTLED = 1e-10  # gradient, in units of the size of the row, at which multipliers have done all
 REFINEMENTS = 3  # of a W that pivoting found, at most
 EQUAL = 2.0**-48  # difference of objectives, in units of max |a| squared, that is rounding
-LEAST = (1e-6, 64)  # a ridge for about the least of several minimisers, up to so many components
+MANY = 64  # components up to which one row's active sets take no longer than its multipliers
+LEAST = 1e-6  # a ridge that leads to about the least of several minimisers
 ALIKE = 1e-8  # the ridge from which on only steps in w H count, and not those in w
 NEGLIGIBLE = (1e-8, 1e-10)  # last step, of w / max w, and of w H / size of the row
 GAP = 1e-11  # and what it may leave of the objective, / size of the row squared
@@ -180,17 +181,19 @@ def nnls(
     some = rest = ops.xp.nonzero(ops.xp.any(A > 0, axis=1))[0]  # elsewhere w = 0
     if not some.shape[0]:
         return W, some
+    singular, few = curvature.ridge > 0, A.shape[1] <= MANY
     if curvature.delicate:
         W[some] = _by_multipliers(curvature, A, some, size, STAGES)
-    singular = curvature.ridge > 0
-    if not singular or A.shape[1] <= LEAST[1]:
-        system, a = curvature.system(LEAST[0] if singular else 0.0).of(some), A[some]
+    if few or not singular:
+        system, a = curvature.system(LEAST if singular else 0.0).of(some), A[some]
         first = W[some] > 0 if curvature.delicate else _passive_at_first(system, a)
         found, settled = _pivot(system, a, None, first, size[some])
         done, unsettled = (ops.xp.nonzero(which)[0] for which in (settled, ~settled))
         W[some[done]] = found[done]
+        if few and unsettled.shape[0]:
+            W[some[unsettled]] = _by_cholesky(ops, a[unsettled], system.of(unsettled).matrix)
         rest = some if singular else some[unsettled]
-    if rest.shape[0] and not curvature.delicate:
+    if rest.shape[0] and not few and not curvature.delicate:
         W[rest] = _by_multipliers(curvature, A, rest, size, STAGES)
     _by_proximal_steps(curvature, RIDGES, slope, W, rest, left, size)
     again = ops.xp.nonzero(left)[0]
@@ -211,8 +214,7 @@ def by_active_sets(curvature: Curvature, A: Array, W: Array, rows: Array) -> Arr
         return W
     ops, unit = curvature.ops, curvature.unit_of(rows)
     B, a = _of(curvature.B, rows), A[rows] * unit
-    matrix = ops.to_host(curvature.system(RIDGE).of(rows).matrix)
-    found = ops.asarray(_by_cholesky(ops.to_host(a), matrix))
+    found = _by_cholesky(ops, a, curvature.system(RIDGE).of(rows).matrix)
     ours = W[rows] / ops.xp.where(unit > 0, unit, 1.0)
 
     def objective(W: Array) -> Array:
@@ -223,12 +225,14 @@ def by_active_sets(curvature: Curvature, A: Array, W: Array, rows: Array) -> Arr
     return W
 
 
-def _by_cholesky(A: np.ndarray, B: np.ndarray) -> np.ndarray:
-    factors = [scipy.linalg.cholesky(b) for b in B.reshape(-1, *B.shape[-2:])]
-    return np.stack([
+def _by_cholesky(ops: Any, A: Array, M: Array) -> Array:
+    """The minimisers for a positive definite M, one by one, by Lawson & Hanson's method."""
+    factors = [scipy.linalg.cholesky(m) for m in ops.to_host(M).reshape(-1, *M.shape[-2:])]
+    rows = [
         active_set(R, scipy.linalg.solve_triangular(R, a, trans="T"))
-        for a, R in zip(A, factors if B.ndim == 3 else factors * len(A), strict=True)
-    ])  # fmt: skip
+        for a, R in zip(ops.to_host(A), factors if M.ndim == 3 else factors * len(A), strict=True)
+    ]
+    return ops.asarray(np.stack(rows))
 
 
 def active_set(R: np.ndarray, target: np.ndarray) -> np.ndarray:
