@@ -97,11 +97,11 @@ class Adapter(Backend):
     def rows(self, X: Any, backend: Backend | None = None) -> Any:
         return ChunkedRows(X, Site(self.chunks, backend or self.chunks))
 
-    def map_rows(self, function: Callable[[Array], Array], X: Any, width: int) -> Any:
+    def map_rows(self, function: Callable[..., Array], X: Any, width: int) -> Any:
         empty = self.chunks.asarray(np.empty((0, width)), working_dtype(X.dtype))
         return X.map_blocks(
             _of_chunk,
-            function,
+            partial(function, source=self.chunks),
             empty,
             chunks=(X.chunks[0], (width,)),
             meta=empty,

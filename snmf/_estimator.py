@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from snmf._arguments import check_random_state, check_weights, number_of_components
 from snmf._callbacks import CallbackSupportMixin, reporter, with_callbacks
+from snmf._data import Data
 from snmf._factorize import Factorization, factorize
 from snmf._selection import automatic, sampled_rows
 from snmf._transform import Explained, exact_transform, exact_weights
 from snmf.backends import Backend, owner
-from snmf.storage.rows import taking_part, working_dtype
+from snmf.storage.rows import taking_part
 
 Array = Any
 
@@ -49,18 +50,18 @@ class Components(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         return exact_weights(self._data_for(X, "transform"), **self._fitted(), out=out)
 
     def _explained(self, X: Any, method: str, **given: Any) -> Explained:
-        return exact_transform(self._data_for(X, method), **self._fitted(), **given)
+        return exact_transform(self._data_for(X, method).sized(), **self._fitted(), **given)
 
-    def _data_for(self, X: Any, method: str) -> Array:
+    def _data_for(self, X: Any, method: str) -> Data:
         check_is_fitted(self)
-        source, fitted = owner(X).home, owner(self.components_).home
+        data = Data.of(X)
+        source, fitted = data.owner.home, owner(self.components_).home
         if get_config()["array_api_dispatch"] and source != fitted:  # scikit-learn's rule
             raise ValueError(
                 f"Inputs passed to {type(self).__name__}.{method}() must use the same namespace "
                 f"and device as those passed to fit(), {fitted.place}; got {source.place}"
             )
-        data = owner(X).check(X)
-        validate_data(self, owner(X).outline(X), reset=False, skip_check_array=True)
+        data.name_features(self, reset=False)
         return data
 
     def _fitted(self) -> dict[str, Any]:
@@ -82,16 +83,16 @@ class Components(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         X_original : array of shape (n_samples, n_features)
         """
         check_is_fitted(self)
-        ops = owner(X)
-        W = ops.check(X)
+        data = Data.of(X)
+        ops, W = data.owner, data.X
         if W.shape[1] != self.n_components_:
             raise ValueError(
                 f"X must have {self.n_components_} columns, one for every component; "
                 f"got {W.shape[1]}"
             )
-        dtype = working_dtype(W.dtype)
         with ops.active():
-            return ops.matmul(ops.asarray(W, dtype), ops.asarray(self._components_on_host(), dtype))
+            H = ops.asarray(self._components_on_host(), data.dtype)
+            return ops.matmul(ops.asarray(W, data.dtype), H)
 
     def _components_on_host(self) -> np.ndarray:
         return owner(self.components_).to_host(self.components_)
@@ -414,15 +415,15 @@ class SNMF(CallbackSupportMixin, Components):  # type: ignore[misc]
 
     @with_callbacks  # type: ignore[untyped-decorator]
     def _fit(self, X: Any, y: Any, **given: Any) -> Factorization:
-        data, fitted = owner(X).sized(owner(X).check(X)), copy(self)
-        validate_data(fitted, owner(X).outline(X), skip_check_array=True)
+        data, fitted = Data.of(X).sized(), copy(self)
+        data.name_features(fitted, reset=True)
         features = ("n_features_in_", "feature_names_in_")
         seen = {name: value for name, value in vars(fitted).items() if name in features}
         self._check_n_components()
         callback = reporter(self, X, y, seen)
         parameters = {**self.get_params(deep=False), **given, "warm_start": False}
         if self.warm_start and hasattr(self, "components_") and not self._has_start(given):
-            parameters.update(self._warm_start(data, X, given.get("sample_weight")))
+            parameters.update(self._warm_start(data, given.get("sample_weight")))
         if parameters["n_components"] == "auto":
             parameters["n_components"] = _automatic(data, parameters)
         result = factorize(data, **parameters, callback=callback)
@@ -436,7 +437,7 @@ class SNMF(CallbackSupportMixin, Components):  # type: ignore[misc]
             reconstruction_err_=result.error,
             penalty_=result.penalty,
             rms_=result.rms,
-            loss_curve_=owner(X).asarray(result.loss_curve),
+            loss_curve_=data.owner.asarray(result.loss_curve),
         )
         if callback is not None:
             self._callback_fit_ctx.call_on_fit_task_end(estimator=self, X=X, y=y)
@@ -452,7 +453,7 @@ class SNMF(CallbackSupportMixin, Components):  # type: ignore[misc]
     def _has_start(given: dict[str, Any]) -> bool:
         return any(given.get(name) is not None for name in ("W", "H"))
 
-    def _warm_start(self, data: Array, X: Any, sample_weight: Any) -> dict[str, Any]:
+    def _warm_start(self, data: Data, sample_weight: Any) -> dict[str, Any]:
         """The last components as a start."""
         k, p = self.components_.shape
         wanted: Any = self.n_components
@@ -465,14 +466,13 @@ class SNMF(CallbackSupportMixin, Components):  # type: ignore[misc]
                 f"{data.shape[1]} features, and n_components={self.n_components}. Set "
                 "warm_start=False to begin anew."
             )
-        H = owner(X).asarray(self._components_on_host())
+        H = data.owner.asarray(self._components_on_host())
         return {"n_components": k, "H": H, "init": "custom"}
 
 
-def _automatic(data: Array, parameters: dict[str, Any]) -> int:
-    """The number of components for data, checked by their owner."""
-    source = owner(data)
-    if hasattr(data, "nnz"):
+def _automatic(data: Data, parameters: dict[str, Any]) -> int:
+    """The number of components for data."""
+    if hasattr(data.X, "nnz"):
         raise ValueError(
             "n_components='auto' holds out entries of a dense X; got a sparse one, of which it is "
             "not known what is held out: give a number"
@@ -485,6 +485,8 @@ def _automatic(data: Array, parameters: dict[str, Any]) -> int:
     if same["init"] == "custom":
         raise ValueError("n_components='auto' and a start of one's own do not go together")
     D, _ = check_weights(parameters.get("sample_weight"), data.shape[0])
-    rows, D, _ = taking_part(source.rows(data), D, missing=parameters["missing_values"] is not None)
+    rows, D, _ = taking_part(
+        data.owner.rows(data.X), D, missing=parameters["missing_values"] is not None
+    )
     some = sampled_rows(len(rows), seed)
     return automatic(rows.take(some), seed, same, None if D is None else D[some, 0])

@@ -19,14 +19,15 @@ from sklearn.utils import check_random_state
 from snmf import _advice
 from snmf._arguments import check_options, check_start, check_weights, number_of_components
 from snmf._checkpoint import Checkpoint
+from snmf._data import Data
 from snmf._progress import progress
 from snmf._transform import handed_back
-from snmf.backends import choose, owner
+from snmf.backends import choose
 from snmf.core.options import Options
 from snmf.core.problem import Problem
 from snmf.core.solve import Alternation, Point, Run, State, solve
 from snmf.storage.parts import Output, check_output
-from snmf.storage.rows import Rows, taking_part, working_dtype
+from snmf.storage.rows import Rows, taking_part
 
 Array = Any
 
@@ -176,16 +177,16 @@ def factorize(
     options = check_options(n_components, parameters)
     if options.warm_start:
         raise ValueError("warm_start is for SNMF; give an H to start from, with init='custom'")
-    source = owner(X)
-    X = source.sized(source.check(X))
-    dtype, backend = working_dtype(X.dtype), choose(options.backend, source, options.device)
-    D, weight_exponent = check_weights(sample_weight, X.shape[0])
-    k = number_of_components(n_components, X.shape, D, W, H)
-    W, H = check_start(options, W, H, fixed, X.shape, k, source)
-    check_output(out, X, (X.shape[0], k), dtype)
+    data = X if isinstance(X, Data) else Data.of(X).sized()
+    source, dtype = data.owner, data.dtype
+    backend = choose(options.backend, source, options.device)
+    D, weight_exponent = check_weights(sample_weight, data.shape[0])
+    k = number_of_components(n_components, data.shape, D, W, H)
+    W, H = check_start(options, W, H, fixed, data.shape, k, source)
+    check_output(out, data.X, (data.shape[0], k), dtype)
     with (
         backend.active(),
-        source.rows(X, backend).threads(options.n_jobs) as every,
+        data.rows(backend).threads(options.n_jobs) as every,
         ExitStack() as stack,
     ):
         given = {"W": W, "H": H, "sample_weight": D, "fixed": fixed}

@@ -14,10 +14,10 @@ import numpy as np
 from scipy.sparse import issparse, vstack
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
-from sklearn.utils.validation import validate_data
 
 from snmf import _advice
 from snmf._arguments import PARAMETERS, check_factor, check_random_state, check_weights
+from snmf._data import Data
 from snmf._estimator import Components
 from snmf._progress import progress
 from snmf.backends import Backend, adapter, choose, owner
@@ -305,7 +305,7 @@ class MiniBatchSNMF(Components):
         ops, data = self._checked(X)
         weights = _checked_weights(sample_weight, data.shape[0])
         if not hasattr(self, "_stream"):
-            self._begin(int(self.n_components or data.shape[1]), data.shape[1], H, owner(X))
+            self._begin(int(self.n_components or data.shape[1]), data.shape[1], H, data.owner)
         elif H is not None:
             raise ValueError("H begins a stream, in the first partial_fit; got one in a later call")
         elif self.n_components not in (None, self.n_components_):
@@ -314,7 +314,7 @@ class MiniBatchSNMF(Components):
                 f"got {self.n_components}. For another number begin anew, with fit."
             )
         with ops.active():
-            with ops.rows(data).threads(self.n_jobs) as rows:
+            with data.rows(ops).threads(self.n_jobs) as rows:
                 batch = _taking_part(rows, weights)
                 stream = Stream(**self._stream).saw(batch).moved(ops.algebra.asarray)
                 alone = self._first_rows is None or self._are_enough(batch, self._first_rows)
@@ -324,7 +324,7 @@ class MiniBatchSNMF(Components):
                 collected, D = self._collected(batch)
                 with ops.rows(ops.asarray(collected)).threads(self.n_jobs) as rows:
                     stream = self._learn(stream, Batch(rows, D))
-        self._settle(stream.moved(ops.algebra.to_host), owner(X), data.dtype)
+        self._settle(stream.moved(ops.algebra.to_host), data.owner, data.dtype)
 
     def _learn(self, stream: Stream, batch: Batch) -> Stream:
         if self._first_rows is not None:
@@ -342,9 +342,9 @@ class MiniBatchSNMF(Components):
         ops, data = self._checked(X)
         weights = _checked_weights(sample_weight, data.shape[0])
         size = (data.shape[0] if weights is None else np.count_nonzero(weights), data.shape[1])
-        self._begin(int(self.n_components or min(size)), data.shape[1], H, owner(X))
+        self._begin(int(self.n_components or min(size)), data.shape[1], H, data.owner)
         rng = check_random_state(self.random_state)
-        with ops.active(), ops.rows(data).threads(self.n_jobs) as rows:
+        with ops.active(), data.rows(ops).threads(self.n_jobs) as rows:
             batch = _taking_part(rows, weights)
             stream = Stream(**self._stream).saw(batch).moved(ops.algebra.asarray)
             if self._first_rows is not None:
@@ -354,7 +354,7 @@ class MiniBatchSNMF(Components):
                 self._first_rows = None
             stream, unfinished = self._epochs(stream, batch, rng)
             stream = stream.moved(ops.algebra.to_host)
-        self._settle(self._in_order(stream), owner(X), data.dtype)
+        self._settle(self._in_order(stream), data.owner, data.dtype)
         return unfinished
 
     def _epochs(
@@ -387,18 +387,16 @@ class MiniBatchSNMF(Components):
             "a given number of epochs set tol=0."
         )
 
-    def _checked(self, X: Any) -> tuple[Backend, Array]:
-        """The backend that does the arithmetic, and X as an array of it."""
-        source = owner(X)
-        if source.namespace == "dask.array":
+    def _checked(self, X: Any) -> tuple[Backend, Data]:
+        """The backend that does the arithmetic, and X."""
+        data = Data.of(X)
+        if data.owner.namespace == "dask.array":
             raise ValueError(
                 "MiniBatchSNMF takes rows of this process; got a Dask collection. Give its blocks "
                 "to partial_fit, computed one by one, or all of it to SNMF"
             )
-        data = source.check(X)
-        validate_data(self, X, reset=not hasattr(self, "_stream"), skip_check_array=True)
-        ops = choose(self.backend, source, self.device)
-        return ops, ops.bring(data, source)
+        data.name_features(self, reset=not hasattr(self, "_stream"))
+        return choose(self.backend, data.owner, self.device), data
 
     def _begin(self, k: int, n_features: int, H: Any, source: Backend) -> None:
         if (H is not None) != (self.init == "custom"):

@@ -15,8 +15,8 @@ from scipy.spatial.distance import squareform
 from sklearn.utils import check_array
 
 from snmf._arguments import check_random_state
+from snmf._data import Data
 from snmf._factorize import factorize
-from snmf.backends import owner
 
 Array = Any
 
@@ -139,7 +139,7 @@ def select_n_components(
     >>> snmf.select_n_components(X, range(1, 6), random_state=0).best
     3
     """
-    data = owner(X).check(X)  # as a fit does
+    data = Data.of(X).X
     if not isinstance(data, np.ndarray):
         got = "a sparse one" if hasattr(data, "nnz") else f"a {type(X).__qualname__}"
         raise ValueError(f"X must be a dense array in memory, on the host; got {got}")

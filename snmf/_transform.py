@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from snmf._arguments import check_weights
-from snmf.backends import Backend, choose, owner
+from snmf._data import Data
+from snmf.backends import Backend, choose
 from snmf.core import locality as _local
 from snmf.core import missing as _missing
 from snmf.core import nnls
 from snmf.storage.parts import Output, check_output, write_npy
-from snmf.storage.rows import Rows, RowWise, check_range, measure, taking_part, working_dtype
+from snmf.storage.rows import Rows, RowWise, check_range, measure, taking_part
 
 Array = Any
 
@@ -48,7 +49,7 @@ class Explained(NamedTuple):
 
 
 def exact_transform(
-    X: Any,
+    data: Data,
     H: np.ndarray,
     penalty: float,
     *,
@@ -65,8 +66,8 @@ def exact_transform(
 
     Parameters
     ----------
-    X : array or sparse matrix of shape (n_samples, n_features)
-        Checked by its owner.
+    data : Data of shape (n_samples, n_features)
+        Sized.
     H : ndarray of shape (n_components, n_features)
         As a fit returns them.
     penalty : float
@@ -84,13 +85,11 @@ def exact_transform(
     -------
     Explained
     """
-    source = owner(X)
-    ops = choose(backend, source, device)
-    X = source.sized(X)
-    D, _ = check_weights(sample_weight, X.shape[0])
-    check_output(out, X, (X.shape[0], len(H)), working_dtype(X.dtype))
-    with ops.active(), source.rows(X, ops).threads(n_jobs) as rows:
-        zeros = None if missing_values is None else np.zeros(X.shape[1])
+    ops = choose(backend, data.owner, device)
+    D, _ = check_weights(sample_weight, data.shape[0])
+    check_output(out, data.X, (data.shape[0], len(H)), data.dtype)
+    with ops.active(), data.rows(ops).threads(n_jobs) as rows:
+        zeros = None if missing_values is None else np.zeros(data.shape[1])
         rows, D, members = taking_part(rows, D, missing=zeros is not None)
         assert members is None or out is False, "W has a row for every row of X"
         weights = None if D is None else rows.split(D)
@@ -109,22 +108,21 @@ def exact_transform(
             W, square, squares = nnls.exact_weights(rows, H, penalty, exponent, weights, solver)
         check_range(rows.dtype, float(np.sqrt(squares.max())), exponent)
         whole = math.ldexp(scale.square, -2 * (exponent - scale.exponent))
-        W = handed_back(rows, W, source, working_dtype(X.dtype), out)
-        count = len(rows) * X.shape[1] if zeros is None else _missing.observed(rows).entries
+        W = handed_back(rows, W, data.owner, data.dtype, out)
+        count = len(rows) * data.shape[1] if zeros is None else _missing.observed(rows).entries
         return Explained(W, len(rows), square, whole, exponent, count)
 
 
-def exact_weights(X: Any, H: np.ndarray, *, backend: Any, device: Any, **fitted: Any) -> Array:
+def exact_weights(data: Data, H: np.ndarray, *, backend: Any, device: Any, **fitted: Any) -> Array:
     """The W of `exact_transform` alone, row by row: where X is lazy, W is."""
-    source = owner(X)
-    ops = choose(backend, source, device)
-    check_output(fitted["out"], X, (X.shape[0], len(H)), working_dtype(X.dtype))
+    ops = choose(backend, data.owner, device)
+    check_output(fitted["out"], data.X, (data.shape[0], len(H)), data.dtype)
     weights = partial(_exact_weights, H=H, backend=ops, device=device, **fitted)
-    return source.map_rows(weights, X, len(H))
+    return data.owner.map_rows(weights, data.X, len(H))
 
 
-def _exact_weights(X: Any, **fitted: Any) -> Array:
-    return exact_transform(X, **fitted).W
+def _exact_weights(X: Any, source: Backend, **fitted: Any) -> Array:
+    return exact_transform(Data(X, source), **fitted).W
 
 
 def handed_back(rows: Rows, W: RowWise, source: Backend, dtype: str, out: Output) -> Array:

@@ -203,9 +203,9 @@ class Backend:
         X = backend.bring(X, self)
         return StoredRows(X, backend) if isinstance(X, Store) else Rows(X, backend)
 
-    def map_rows(self, function: Callable[[Array], Array], X: Array, width: int) -> Array:
-        """A function of the rows of X, each for itself, to rows of that width."""
-        return function(X)
+    def map_rows(self, function: Callable[..., Array], X: Array, width: int) -> Array:
+        """``function(X, source)`` of rows, each for itself, to rows of that width."""
+        return function(X, source=self)
 
     def slice(self, A: Array, rows: slice) -> Array:
         """Rows side by side, without a copy where the library has views."""
