@@ -10,7 +10,7 @@ from sklearn.utils import check_array
 
 from snmf.backends import Backend, SparseBackend
 from snmf.core import passive as _passive
-from snmf.storage.entries import canonical, numbers, refuse_others
+from snmf.storage.entries import canonical, check_places, numbers, refuse_others
 from snmf.storage.stored import Store, is_stored
 from snmf.storage.threads import BLAS
 
@@ -52,6 +52,8 @@ class Adapter(SparseBackend):
             return refuse_others(super().check(X))
         if np.ma.is_masked(X):
             raise ValueError("X must not be masked: fill or drop its masked entries")
+        if issparse(X):
+            check_places(X)
         X = _checked(_with_products(X) if issparse(X) else X)
         X = canonical(X) if issparse(X) else X
         return numbers(X) if X.dtype.kind == "O" else refuse_others(X)

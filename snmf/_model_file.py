@@ -18,6 +18,7 @@ from snmf._estimator import SNMF
 from snmf._minibatch import MiniBatchSNMF
 from snmf.backends import Backend, owner
 from snmf.storage.atomic import replacing
+from snmf.storage.entries import check_places
 from snmf.storage.npz import DAMAGE, Arrays, is_npz_with
 
 FORMAT = "snmf model"
@@ -318,7 +319,7 @@ def _unpack(value: Any, arrays: Arrays, known: dict[str, type]) -> Any:
 
     def rows() -> Any:
         A = csr_array(tuple(again(value["parts"])), shape=tuple(value["shape"]))
-        A.check_format()  # not left to what looks for entries where there are none
+        check_places(A)  # not left to what looks for entries where there are none
         return A
 
     kinds: dict[str, Callable[[], Any]] = {

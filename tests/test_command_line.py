@@ -373,6 +373,29 @@ def test_files_that_are_not_what_they_seem_are_refused(files, capsys):
     assert "expected a Zarr array" in refused(capsys, "info", "empty.zarr")
 
 
+@pytest.mark.parametrize("kind", ["csr", "csc", "bsr", "coo"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"indices": 10**9}, {"indices": -1}, {"indptr": 10**9}, {"indptr": -1}, {"row": 10**9},
+        {"col": -1}, {"last": 0, "indptr": 10**9},
+    ],
+)  # fmt: skip
+def test_a_sparse_matrix_with_entries_outside_of_it_is_refused(folder, capsys, kind, change):
+    sparse.save_npz("X.npz", sparse.coo_array(X * (X > 0)).asformat(kind))
+    with np.load("X.npz") as file:
+        arrays = dict(file)
+    if not change.keys() & arrays.keys():
+        pytest.skip(f"{kind} has no {', '.join(change)}")
+    for name in change.keys() & arrays.keys():
+        arrays[name][len(arrays[name]) // 2] = change[name]
+    if "last" in change:
+        arrays["indptr"][-1] = 0
+    np.savez("X.npz", **arrays)
+    said = refused(capsys, "info", "X.npz")
+    assert "X.npz: expected arrays of NumPy, got something else or damaged (" in said
+
+
 def test_arrays_that_are_no_table_of_numbers_are_refused(files, capsys):
     np.save("v.npy", X[0])
     np.save("z.npy", X * 1j)

@@ -148,6 +148,10 @@ def not_empty(A):
     return A
 
 
+def dense_if_empty(A):
+    return A if A.shape[0] else np.empty(A.shape)
+
+
 SLICES = {  # what slices come as, and what else the store says of itself
     "CSR": (sp.csr_matrix, {}),
     "CSR of arrays, with a count": (sp.csr_array, {"nnz": 743}),
@@ -155,6 +159,7 @@ SLICES = {  # what slices come as, and what else the store says of itself
     "COO": (sp.coo_array, {}),
     "not in order, and twice": (unsorted, {}),
     "never empty": (not_empty, {}),
+    "dense where it is empty": (dense_if_empty, {}),
     "big-endian": (big_endian, {}),
     "with chunks": (sp.csr_matrix, {"chunks": (50, 12)}),
 }
@@ -320,6 +325,22 @@ def test_slices_that_are_no_rows_of_numbers_are_refused(make, error, words):
     ):
         with pytest.raises(error, match=words):
             call(Sliced(positive_entries(), whole_blocks))
+
+
+@pytest.mark.parametrize("kind", ["csr", "csc", "bsr"])
+@pytest.mark.parametrize(("part", "value"), [("indices", 999), ("indices", -1), ("indptr", 10**6)])
+def test_entries_outside_of_the_matrix_are_refused_before_they_are_followed(kind, part, value):
+    def damaged(A):
+        A = A.asformat(kind, copy=True)
+        getattr(A, part)[1] = value
+        return A
+
+    X = positive_entries()
+    for fit in (snmf.SNMF(2).fit, snmf.MiniBatchSNMF(2).fit, snmf.SNMF(2).fit(X).transform):
+        with pytest.raises(ValueError, match=r"of a sparse matrix of shape .300, 12. must"):
+            fit(damaged(X))
+    with pytest.raises(OSError, match=r"rows 0 to .* of X are damaged: the .* of a sparse matrix"):
+        snmf.SNMF(2).fit(Sliced(X, lambda A: damaged(A) if A.shape[0] > 1 else A))
 
 
 class Sealed:

@@ -19,6 +19,7 @@ import scipy.sparse
 
 from snmf.cli.tables import read_text
 from snmf.storage.atomic import check_replaceable, replacing
+from snmf.storage.entries import check_places
 from snmf.storage.npz import DAMAGE, Arrays
 
 Array = Any
@@ -192,6 +193,7 @@ def _read_npz(path: Path, reading: Reading) -> Table:
             for name in arrays.names:
                 arrays.claim(name)
             X = scipy.sparse.load_npz(path)
+            check_places(X)
             return Table(X.tocsr(), kind=f"SciPy sparse matrix, {X.nnz} stored entries")
         name = _chosen(path, reading.key, arrays.names, arrays.names)
         return Table(arrays[name], kind=f"NumPy array {name!r}")

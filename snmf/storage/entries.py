@@ -67,6 +67,41 @@ def _refuse_no_number(value: Any, row: int, column: int) -> None:
         ) from error
 
 
+def check_places(A: Any) -> None:
+    """Make sure that a SciPy sparse matrix stores no entry outside of itself, and change nothing.
+
+    SciPy's loops do not look: what a damaged file gives would end the process in a conversion or a
+    product. Its own check rewrites the arrays, and skips a matrix whose last pointer is 0.
+
+    Raises
+    ------
+    ValueError
+        If an index, or a pointer of CSR, CSC or BSR, is out of range.
+    """
+    if A.format == "coo":
+        places, lengths = list(A.coords), A.shape
+    elif A.format in ("csr", "csc", "bsr"):
+        height, width = getattr(A, "blocksize", (1, 1))
+        lengths = A.shape[0] // height, A.shape[1] // width
+        rows, columns = lengths[::-1] if A.format == "csc" else lengths
+        pointers, stored = A.indptr, min(len(A.indices), len(A.data))
+        in_order = len(pointers) == rows + 1 and not (pointers[1:] < pointers[:-1]).any()
+        if not in_order or pointers[0] != 0 or pointers[-1] > stored:
+            raise ValueError(
+                f"the pointers of a sparse matrix of shape {A.shape} must rise from 0 to at most "
+                f"its {stored} stored entries; these do not"
+            )
+        places, lengths = [A.indices[: pointers[-1]]], (columns,)
+    else:
+        return
+    for indices, length in zip(places, lengths, strict=True):
+        if len(indices) and not 0 <= indices.min() <= indices.max() < length:
+            raise ValueError(
+                f"the indices of a sparse matrix of shape {A.shape} must be from 0 to "
+                f"{length - 1}; got {indices.min()} to {indices.max()}"
+            )
+
+
 def canonical(A: Any) -> Any:
     """A sparse matrix as CSR, sorted and without duplicates: its methods would make it so in place.
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse, vstack
 
-from snmf.storage.entries import canonical, refuse_others
+from snmf.storage.entries import canonical, check_places, refuse_others
 from snmf.storage.parts import Filed, scratch
 from snmf.storage.rows import Rows, RowWise, ahead, cut
 
@@ -83,12 +83,17 @@ class Store:
 
     @cached_property
     def sparse(self) -> bool:
-        """Whether slices are sparse: told by one without rows, for which nothing is read."""
-        try:
-            found = self.X[0:0]
-        except Exception:  # not every store has such slices
-            found = self._found(slice(0, 1))
-        return bool(issparse(found))
+        """Whether slices are sparse.
+
+        An empty slice that is sparse tells it, and nothing is read. One that is dense tells
+        nothing, since some stores make it with `numpy.empty`: then the first row tells.
+        """
+        if self._map is not None or not len(self):
+            return False
+        with suppress(Exception):  # not every store has such slices
+            if issparse(self.X[0:0]):
+                return True
+        return bool(issparse(self._found(slice(0, 1))))
 
     @cached_property
     def nnz(self) -> int:
@@ -130,7 +135,7 @@ class Store:
         Raises
         ------
         OSError
-            If they cannot be read, or are not so many; the message names them.
+            If they cannot be read, are damaged, or are not so many; the message names them.
         ValueError
             If they are no array of real numbers, or masked.
         """
@@ -142,6 +147,11 @@ class Store:
             kinds = ("sparse", "dense") if self.sparse else ("dense", "sparse")
             words = f"{place} are {kinds[1]}, and others are {kinds[0]}"
             raise ValueError(f"rows of X must be all dense, or all sparse; {words}")
+        if issparse(found):
+            try:
+                check_places(found)
+            except ValueError as error:
+                raise OSError(f"{place} are damaged: {error}") from error
         with np.errstate(over="ignore"):  # an infinity is found by who looks for it
             if issparse(found):
                 native = np.dtype(dtype or found.dtype).newbyteorder("=")
