@@ -22,6 +22,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from scipy.sparse import coo_array
 
+from snmf.core.options import DRAWN
 from snmf.core.solve import Point, Run, State
 from snmf.storage.atomic import check_replaceable, replacing
 from snmf.storage.npz import DAMAGE, Arrays, Claim, is_npz_with
@@ -29,6 +30,8 @@ from snmf.storage.rows import Scale
 
 FORMAT = 1
 HEADER = "snmf_checkpoint"
+NAMES = ("format", "parameters", "data", "restart", "random_state", "curve", "beta", "moved",
+         "best")  # fmt: skip
 SOME_ROWS = 32  # are looked at again, to tell data of the same norm apart
 SAME_NORM = 1e-5
 
@@ -97,12 +100,14 @@ class Checkpoint:
             found = Arrays(self.path)
             found.check_sums()
             header = json.loads(found[HEADER].tobytes())
+            if missing := [name for name in NAMES if name not in header]:
+                raise ValueError(f"its header has no {missing[0]!r}")
             if header["format"] != FORMAT:
                 raise ValueError(f"its format is {header['format']}, and not {FORMAT}")
             theirs = header["parameters"]
             self._must_be_ours(theirs)
-            _check_header(header)
-            return header, _checked_arrays(found, header, shape)
+            _check_header(header, self._parameters)
+            return header, _checked_arrays(found, header, shape, self._parameters["n_components"])
         except RefusedError:
             raise
         except DAMAGE as error:
@@ -261,25 +266,47 @@ class RefusedError(ValueError):
     """What was said of the file already."""
 
 
-def _check_header(header: dict[str, Any]) -> None:
-    """Refuse what `Checkpoint._write` does not write."""
-    curve, best = header["curve"], header["best"]
-    if not (isinstance(curve, list) and curve and np.isfinite(curve).all()):
-        raise ValueError(f"its objectives must be finite numbers; got {str(curve)[:100]}")
-    if not (math.isfinite(header["beta"]) and isinstance(header["restart"], int)):
-        raise ValueError("its beta and its restart must be numbers")
-    if best is not None:
-        Run(**best, H=None)
+def _check_header(header: dict[str, Any], parameters: dict[str, Any]) -> None:
+    """Refuse what `Checkpoint._write` does not write for a fit with these parameters."""
     kinds = {"data": dict, "random_state": dict, "moved": bool}
     if wrong := [name for name, kind in kinds.items() if not isinstance(header[name], kind)]:
         raise ValueError(f"its {wrong[0]} is {header[wrong[0]]!r}")
+    if not _is_number(header["data"].get("square", 0)):
+        raise ValueError(f"its data have the square {header['data']['square']!r}")
+    restart, beta, best = header["restart"], header["beta"], header["best"]
+    last = (parameters["n_init"] if parameters["init"] in DRAWN else 1) - 1
+    if not (isinstance(restart, int) and not isinstance(restart, bool) and 0 <= restart <= last):
+        raise ValueError(f"its restart must be a whole number from 0 to {last}; got {restart!r}")
+    if not (_is_number(beta) and 0 <= beta <= 1):
+        raise ValueError(f"its beta must be a number from 0 to 1; got {beta!r}")
+    _check_curve(header["curve"], parameters["max_iter"])
+    if (best is None) != (restart == 0):
+        raise ValueError(f"its restart is {restart}, and the best before it is {str(best)[:100]}")
+    if best is not None:
+        run = Run(**best, H=None)
+        _check_curve(run.loss_curve, parameters["max_iter"])
+        if not (isinstance(run.converged, bool) and isinstance(run.reason, str)):
+            raise ValueError(f"its best restart is {str(best)[:100]}")
+
+
+def _check_curve(curve: Any, max_iter: int) -> None:
+    """Refuse what is no list of objectives: one before the first iteration, one after each."""
+    if not (isinstance(curve, list) and curve and all(map(_is_number, curve))):
+        raise ValueError(f"its objectives must be finite numbers; got {str(curve)[:100]}")
+    if len(curve) > max_iter + 1:
+        raise ValueError(f"it has {len(curve) - 1} iterations, and max_iter={max_iter}")
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a finite number of JSON."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _checked_arrays(
-    found: Arrays, header: dict[str, Any], shape: tuple[int, int]
+    found: Arrays, header: dict[str, Any], shape: tuple[int, int], k: int
 ) -> dict[str, np.ndarray]:
     """All arrays but W: of the shapes that go with the shape of X, before they are read."""
-    (n, p), k = shape, found.claim("H").shape[0]
+    n, p = shape
     q = found.claim("coordinates").shape[1] if "coordinates" in found.names else 0
     wanted = {"H": (k, q or p), "before": (k, q or p), "best_H": (k, q or p),
               "coordinates": (n, q), "W": (n, k)}  # fmt: skip

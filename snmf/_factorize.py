@@ -23,7 +23,7 @@ from snmf._data import Data
 from snmf._progress import progress
 from snmf._transform import handed_back
 from snmf.backends import choose
-from snmf.core.options import Options
+from snmf.core.options import DRAWN, Options
 from snmf.core.problem import Problem
 from snmf.core.solve import Alternation, Point, Run, State, solve
 from snmf.storage.parts import Output, check_output
@@ -34,7 +34,6 @@ Array = Any
 ANY_OF = {  # what a fit that goes on may have otherwise
     "progress_bar", "verbose", "backend", "device", "n_jobs", "checkpoint", "checkpoint_interval",
 }  # fmt: skip
-DRAWN = ("kmeans", "random")  # the starts that a restart can change
 
 
 class Iteration(NamedTuple):

@@ -541,6 +541,10 @@ BAD = {
     "short": [{"W": np.ones((206, 4))}, r"W must be of shape \(207, 4\).*got \(206, 4\)"],
     "narrow": [{"W": np.ones((207, 3))}, r"W must be of shape \(207, 4\)"],
     "whole": [{"W": np.ones((207, 4), int)}, "of floats; got .* int64"],
+    "few": [
+        {"H": np.ones((3, 12)), "before": np.ones((3, 12)), "W": np.ones((207, 3))},
+        r"must be of shape \(4, 12\).*got \(3, 12\)",
+    ],
     "wide": [{"H": np.ones((4, 13)), "before": np.ones((4, 13))}, r"must be of shape \(4, 12\)"],
 }
 
@@ -571,11 +575,25 @@ def test_an_error_of_others_is_not_taken_for_damage(path, monkeypatch):
         (lambda h: h.update(curve=[1.0, float("nan")]), "objectives must be finite"),
         (lambda h: h.update(beta=float("nan")), "beta"),
         (lambda h: h.update(restart="0"), "restart"),
-        (lambda h: h.update(best={"converged": True}), "missing"),
+        (lambda h: h.update(curve=1.0), "objectives must be finite"),
+        (lambda h: h.update(curve=["1"]), "objectives must be finite"),
+        (lambda h: h.update(curve=[[1.0, 0.5]]), "objectives must be finite"),
+        (lambda h: h.update(curve=[1.0] * 99), "98 iterations, and max_iter=12"),
+        (lambda h: h.update(beta=-0.5), "beta must be a number from 0 to 1"),
+        (lambda h: h.update(beta=2), "beta must be a number from 0 to 1"),
+        (lambda h: h.update(beta="1"), "beta must be a number from 0 to 1"),
+        (lambda h: h.update(restart=-1), "restart must be a whole number from 0 to 0"),
+        (lambda h: h.update(restart=1), "restart must be a whole number from 0 to 0"),
+        (lambda h: h.update(restart=True), "restart must be a whole number from 0 to 0"),
+        (lambda h: h.update(best={"loss_curve": [1.0]}), "restart is 0, and the best before it is"),
+        (lambda h: h["data"].update(square="1"), "data have the square '1'"),
+        *(
+            (lambda h, name=name: h.pop(name), f"its header has no '{name}'")
+            for name in _checkpoint.NAMES
+        ),
         (lambda h: h.update(random_state={"state": 1}), "state dictionary"),
         (lambda h: h.update(data=None), "its data is None"),
         (lambda h: h.update(random_state=3), "its random_state is 3"),
-        (lambda h: h.pop("moved"), "moved"),
         (lambda h: h.update(format=7), "its format is 7"),
     ],
 )
@@ -583,6 +601,32 @@ def test_so_are_headers(path, change, words):
     _rewritten(path, change, {})
     with pytest.raises(ValueError, match=f"fit.npz' cannot be read: .*{words}"):
         factorize(planted(), random_state=0, max_iter=12, checkpoint=path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda h: h.update(best=None), "restart is 1, and the best before it is None"),
+        (lambda h: h["best"].pop("reason"), "missing"),
+        (lambda h: h["best"].update(loss_curve=[]), "objectives must be finite"),
+        (lambda h: h["best"].update(loss_curve=None), "objectives must be finite"),
+        (lambda h: h["best"].update(converged="no"), "its best restart is"),
+        (lambda h: h.update(restart=3), "restart must be a whole number from 0 to 2"),
+    ],
+)
+def test_so_is_the_best_restart(tmp_path, change, words):
+    path, calls = tmp_path / "fit.npz", iter(range(8))
+    options = {"random_state": 0, "max_iter": 6, "tol": 0, "n_init": 3, "init": "random"}
+
+    def stop(_):
+        if next(calls) == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        factorize(planted(), checkpoint=path, callback=stop, **options)
+    _rewritten(path, change, {})
+    with pytest.raises(ValueError, match=f"fit.npz' cannot be read: .*{words}"):
+        factorize(planted(), checkpoint=path, **options)
 
 
 def test_what_an_array_claims_is_checked_before_it_is_read(path):
@@ -708,7 +752,8 @@ def test_w_needs_no_second_copy(tmp_path):
     rows = adapter("numpy").rows(planted(n=20_000, p=12))
     W = np.random.default_rng(0).random((20_000, 40))
     point = snmf.core.solve.Point(rows.split(W), np.eye(40, 12), 0.5)
-    checkpoint = _checkpoint.Checkpoint(tmp_path / "fit.npz", 0, rows, {})
+    fit = {"n_components": 40, "n_init": 1, "init": "kmeans", "max_iter": 0}
+    checkpoint = _checkpoint.Checkpoint(tmp_path / "fit.npz", 0, rows, fit)
     tracemalloc.start()
     rng = np.random.RandomState(0)
     checkpoint.keep(rows, rng, 0, None, snmf.core.solve.State.of(point))
@@ -716,7 +761,7 @@ def test_w_needs_no_second_copy(tmp_path):
     tracemalloc.stop()
     assert (tmp_path / "fit.npz").stat().st_size > W.nbytes
     assert peak < W.nbytes / 4
-    again = _checkpoint.Checkpoint(tmp_path / "fit.npz", 0, rows, {}).state(0, rows)
+    again = _checkpoint.Checkpoint(tmp_path / "fit.npz", 0, rows, fit).state(0, rows)
     np.testing.assert_array_equal(np.concatenate(again.point.W), W)
 
 

@@ -9,6 +9,8 @@ from typing import Any
 ALL_ZERO = 1e30  # a sparsity from which on no weight is left, whatever the number of rows
 UPDATES = {"mu": "multiplicative", "hals": "hals"}  # solver: its W-step in `snmf.core.updates`
 
+DRAWN = ("kmeans", "random")  # the starts that a restart can change
+
 
 @dataclass(frozen=True)
 class Options:
