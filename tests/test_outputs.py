@@ -1,5 +1,6 @@
 """What a command may write over: tried as a person would, by hand or by mistake."""
 
+import gzip
 import os
 from pathlib import Path
 
@@ -7,10 +8,12 @@ import h5py
 import numpy as np
 import pytest
 import zarr
+from matplotlib.backend_bases import FigureCanvasBase
 from scipy import sparse
 
 import snmf
 from snmf import __main__
+from snmf.cli import outputs
 
 X = np.random.default_rng(0).standard_normal((30, 4))
 FIT = ("-k", 2, "--max-iter", 2, "--tol", 0)
@@ -168,8 +171,10 @@ def test_a_table_replaces_nothing_unasked(refused, name):
     assert run(*fit, "--force") == 0
 
 
-@pytest.mark.parametrize("suffix", ["png", "pdf", "svg", "jpg", "tif", "eps", "webp"])
+@pytest.mark.parametrize("suffix", outputs.BEGINNINGS)
 def test_a_picture_replaces_a_picture_and_else_nothing(refused, suffix):
+    if suffix not in FigureCanvasBase.get_supported_filetypes():
+        pytest.skip(f"this matplotlib does not write .{suffix}")
     name = f"p.{suffix}"
     for _ in range(2):
         assert run("plot", "m.npz", "-o", name) == 0
@@ -179,6 +184,19 @@ def test_a_picture_replaces_a_picture_and_else_nothing(refused, suffix):
     assert words in refused("select", "X.npy", "-k", "2", "--plot", name)
     assert run("plot", "m.npz", "-o", name, "--force") == 0
     assert run("select", "X.npy", "-k", "2", "--plot", name) == 0
+
+
+def test_a_compressed_file_is_no_picture(refused):
+    with gzip.open("p.svgz", "wt") as file:
+        file.write("mine")
+    assert "p.svgz: is there already, and is no picture" in refused("plot", "m.npz", "-o", "p.svgz")
+
+
+def test_every_format_of_matplotlib_is_written_or_refused_by_name(refused):
+    for suffix in {*FigureCanvasBase.get_supported_filetypes()} - {*outputs.BEGINNINGS}:
+        said = refused("plot", "m.npz", "-o", f"p.{suffix}")
+        assert f"p.{suffix}: the name must end in one of .png, .pdf, .svg, " in said
+        assert f".{suffix}" not in said.split("one of")[1]
 
 
 @pytest.mark.parametrize("more", [(), ("--force",)])

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import os
+import zlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import combinations, product
 from pathlib import Path
 from typing import NamedTuple
@@ -14,8 +17,15 @@ from snmf._model_file import is_model
 from snmf.cli.files import READERS, check_writable
 from snmf.storage.atomic import check_replaceable
 
-PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"%PDF", b"%!PS", b"II*\0", b"MM\0*", b"RIFF", b"GIF8",
-            b"<?xml", b"<svg")  # fmt: skip
+# What files of matplotlib's formats begin with. Others are refused: .raw and .rgba have no
+# beginning of their own, and .pgf is several files.
+BEGINNINGS = {
+    "png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml", "svgz": b"\x1f\x8b", "eps": b"%!PS",
+    "ps": b"%!PS", "jpg": b"\xff\xd8\xff", "jpeg": b"\xff\xd8\xff", "tif": b"II*\0",
+    "tiff": b"II*\0", "webp": b"RIFF", "gif": b"GIF8", "avif": b"ftypavif",
+}  # fmt: skip
+OTHERS = (b"MM\0*", b"<svg")  # of TIFF and SVG, as other programs write them
+PICTURES = (*BEGINNINGS.values(), *OTHERS)
 
 
 class Output(NamedTuple):
@@ -104,7 +114,7 @@ def picture_format(path: Path) -> str:
     Raises
     ------
     ValueError
-        If it knows none.
+        If matplotlib does not write it, or not as one file that is known again.
     ImportError
         If it is not installed.
     """
@@ -115,7 +125,7 @@ def picture_format(path: Path) -> str:
         raise ImportError("plots need matplotlib: pip install 'snmf[plots]'") from error
     use("Agg")  # no window
     kind = path.suffix.removeprefix(".").lower()
-    known = FigureCanvasBase.get_supported_filetypes()
+    known = [name for name in BEGINNINGS if name in FigureCanvasBase.get_supported_filetypes()]
     if kind not in known:
         names = ", ".join(f".{name}" for name in known)
         raise ValueError(f"{path}: the name must end in one of {names}")
@@ -124,7 +134,12 @@ def picture_format(path: Path) -> str:
 
 def _is_picture(path: Path) -> bool:
     with path.open("rb") as file:
-        return file.read(8).startswith(PICTURES)
+        begins = file.read(12)
+    if begins.startswith(BEGINNINGS["svgz"]):  # as any file that is compressed so
+        with suppress(OSError, EOFError, zlib.error), gzip.open(path) as file:
+            return file.read(12).startswith((BEGINNINGS["svg"], *OTHERS))
+        return False
+    return begins.startswith(PICTURES) or begins[4:] == BEGINNINGS["avif"]
 
 
 class Kind(NamedTuple):
