@@ -110,6 +110,7 @@ DOUBTFUL = {
     "pandas, two columns": pandas(SPECTRA[:, :2], index=False),
     "wavelengths among counts as large": lines(1000 * SPECTRA, EVENLY, fmt="%d"),
     "three uneven wavelengths": lines(SPECTRA[:, :3], UNEVENLY[:3]),
+    "falls from the largest number": lines(SPECTRA[:, :3], ["1e308", "0", "-1e308"]),
     "an order among ranks": lines([[0, 1, 2, 3], [1, 0, 3, 2], [3, 1, 0, 2]], fmt="%d"),
 }  # fmt: skip
 

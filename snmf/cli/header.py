@@ -100,7 +100,7 @@ def _holds_numbers(rest: list[list[str]], j: int) -> bool:
         return mostly(is_number, rest, j)
 
 
-@np.errstate(over="ignore")
+@np.errstate(over="ignore", invalid="ignore")  # steps of 1e308 are infinite, and are not even
 def _score(labels: list[str], cells: list[list[str]]) -> int:
     """How many things speak for names."""
     names = np.array([float(label) for label in labels])
