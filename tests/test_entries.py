@@ -37,6 +37,15 @@ def decimals(data):
     return words(data).map(decimal.Decimal, na_action="ignore")
 
 
+def signaling(data):
+    """With a decimal that may not even be compared."""
+    places = getattr(data, "iloc", data)
+    if places is not data:
+        data["b"] = data["b"].astype(object)
+    places[7, 1] = decimal.Decimal("sNaN")
+    return data
+
+
 def arrow(name, *given):
     pa = pytest.importorskip("pyarrow")
     return pd.ArrowDtype(getattr(pa, name)(*given))
@@ -169,6 +178,9 @@ def test_what_is_missing_is_not_observed_or_named(name):
         (lambda: np.where(X[7, 2] == X, "x", X.astype(object)), ValueError, "'x' in row 7, column"),
         (lambda: np.array([[1, {}]], dtype=object), TypeError, r"\{\} in row 0, column 1: float"),
         (lambda: np.array([[1, 10**400]], dtype=object), ValueError, "in row 0, column 1: int too"),
+        (lambda: signaling(frame()), ValueError, "'sNaN'. in row 7, column 1: cannot convert sig"),
+        (lambda: signaling(X.astype(object)), ValueError, "'sNaN'. in row 7, column 1: cannot"),
+        (lambda: signaling(words(HOLES)), ValueError, "'sNaN'. in row 7, column 1: cannot conv"),
         (lambda: np.array([["1", "2"]]), ValueError, "real numbers; got dtype <U1. Convert it"),
         (lambda: frame().astype("datetime64[ns]"), ValueError, "real numbers; got dtype datetime"),
         (lambda: X * 1j, ValueError, "Complex data not supported"),

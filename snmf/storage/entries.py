@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import numpy as np
@@ -47,13 +48,15 @@ def numbers(X: np.ndarray, first: int = 0) -> np.ndarray:
     TypeError, ValueError
         If an entry is no number; it is named.
     """
-    if pandas := sys.modules.get("pandas"):  # what else made its NA
-        X = np.where(pandas.isna(X), np.nan, X)
     try:
+        if pandas := sys.modules.get("pandas"):  # what else made its NA
+            X = np.where(pandas.isna(X), np.nan, X)
         return X.astype("float64")
-    except (TypeError, ValueError, OverflowError):
+    except (TypeError, ValueError, ArithmeticError) as error:
+        signaling = isinstance(error, InvalidOperation)  # of isna, which left what is missing
         for (row, column), value in np.ndenumerate(X):
-            _refuse_no_number(value, first + row, column)
+            if not signaling or (isinstance(value, Decimal) and value.is_snan()):
+                _refuse_no_number(value, first + row, column)
         raise
 
 
