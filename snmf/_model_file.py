@@ -36,7 +36,7 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
 
     Parameters
     ----------
-    model : SNMF
+    model : SNMF or MiniBatchSNMF
         Fitted. Arrays on a device are saved as NumPy arrays.
     path : path-like
         By custom it ends in ``.npz``. As `numpy.save` does, this replaces a file of that name,
@@ -47,7 +47,8 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
     sklearn.exceptions.NotFittedError
         If the model is not fitted.
     TypeError
-        If a parameter or an attribute is neither an array nor anything that JSON holds.
+        If the model is not one of snmf, or if a parameter or an attribute is neither an array nor
+        anything that JSON holds.
     ValueError
         If fitted numbers are not finite, which `load` would refuse.
     OSError
@@ -73,6 +74,12 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
     >>> bool(np.all(again.transform(X) == model.transform(X)))
     True
     """
+    estimators = {name: cls for name, cls in CLASSES.items() if cls is not Backend}
+    if not isinstance(model, tuple(estimators.values())):
+        raise TypeError(
+            f"model must be a fitted {' or '.join(estimators)}; got {type(model).__qualname__}. "
+            "Give it as snmf.save(model, path)."
+        )
     check_is_fitted(model)
     arrays: dict[str, np.ndarray] = {}
     parameters = model.get_params(deep=False)

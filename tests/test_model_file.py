@@ -15,10 +15,11 @@ import pandas as pd
 import pytest
 from scipy import sparse
 from sklearn.base import BaseEstimator
+from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 
 import snmf
-from snmf import SNMF, _model_file
+from snmf import SNMF, MiniBatchSNMF, _model_file
 from snmf.backends import Backend
 from snmf.storage.atomic import replacing
 
@@ -170,8 +171,12 @@ def test_any_future_class_is_a_row_of_the_table(tmp_path, monkeypatch):
 
 def test_what_cannot_be_saved_is_refused_and_leaves_no_file(tmp_path):
     path = tmp_path / "model.npz"
-    with pytest.raises(NotFittedError):
-        snmf.save(SNMF(), path)
+    for unfitted in (SNMF(), MiniBatchSNMF()):
+        with pytest.raises(NotFittedError):
+            snmf.save(unfitted, path)
+    for other in (PCA(2).fit(X), PCA(2), SNMF, snmf.backends.Backend("numpy"), path, None):
+        with pytest.raises(TypeError, match=r"model must be a fitted SNMF or MiniBatchSNMF; got"):
+            snmf.save(other, path)
     model = fitted()
     with pytest.raises(TypeError, match=r"device must be an array.*got <object"):
         snmf.save(model.set_params(device=object()), path)
