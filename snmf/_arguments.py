@@ -17,10 +17,26 @@ from snmf.backends import Backend, owner
 from snmf.core.options import UPDATES, Options
 from snmf.core.start import STARTS
 
+
+def is_whole(value: Any, least: int) -> bool:
+    """Whether it is an int, of Python or NumPy, from `least` on; True and False are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
+
+
+class Whole(Interval):  # type: ignore[misc]
+    """scikit-learn's range of ints, without True and False."""
+
+    def __init__(self, left: int | None, right: int | None = None) -> None:
+        super().__init__(Integral, left, right, closed="left" if right is None else "right")
+
+    def is_satisfied_by(self, val: Any) -> bool:
+        return not isinstance(val, bool) and bool(super().is_satisfied_by(val))
+
+
 PARAMETERS: dict[str, list[Any]] = {
-    "n_components": [Interval(Integral, 1, None, closed="left"), None],  # SNMF knows "auto"
+    "n_components": [Whole(1), None],  # SNMF knows "auto"
     "tol": [Interval(Real, 0, None, closed="left")],
-    "max_iter": [Interval(Integral, 0, None, closed="left")],
+    "max_iter": [Whole(0)],
     "progress_bar": ["boolean"],
     "random_state": ["random_state", np.random.Generator],
     "sparsity": [Interval(Real, 0, None, closed="left")],
@@ -28,7 +44,7 @@ PARAMETERS: dict[str, list[Any]] = {
     "solver": [StrOptions(set(UPDATES))],
     "accelerate": ["boolean"],
     "init": [StrOptions({*STARTS, "custom"})],
-    "n_init": [Interval(Integral, 1, None, closed="left")],
+    "n_init": [Whole(1)],
     "backend": [str, Backend],  # `choose` knows the names
     "device": [object],
     "missing_values": ["nan", None],
@@ -36,11 +52,7 @@ PARAMETERS: dict[str, list[Any]] = {
     "checkpoint": [str, PathLike, None],
     "checkpoint_interval": [Interval(Real, 0, None, closed="left")],
     "warm_start": ["boolean"],
-    "n_jobs": [
-        Interval(Integral, 1, None, closed="left"),
-        Interval(Integral, None, -1, closed="right"),
-        None,
-    ],
+    "n_jobs": [Whole(1), Whole(None, -1), None],
 }
 
 
@@ -85,6 +97,14 @@ def number_of_components(
     return min(shape[0] if weights is None else int(np.count_nonzero(weights)), shape[1])
 
 
+def check_fixed(fixed: Any) -> None:
+    """Refuse what cannot say which part of W and H stays, whatever the shape of X."""
+    if not (fixed is None or (isinstance(fixed, str) and fixed == "W") or is_whole(fixed, 1)):
+        raise ValueError(
+            f"fixed must be None, 'W', or from 1 to n_components, as an int; got {fixed!r}"
+        )
+
+
 def check_start(
     options: Options, W: Any, H: Any, fixed: Any, shape: tuple[int, int], k: int, source: Backend
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
@@ -110,7 +130,7 @@ def _check_fixed(options: Options, W: Any, H: Any, fixed: Any, k: int) -> tuple[
         if W is None or H is not None:
             raise ValueError("fixed='W' asks for the W that stays, and for no H")
         return (k,)
-    if not isinstance(fixed, Integral) or not 1 <= int(fixed) <= k:
+    if not is_whole(fixed, 1) or fixed > k:
         raise ValueError(f"fixed must be None, 'W', or from 1 to n_components={k}; got {fixed!r}")
     if H is None or W is not None:
         raise ValueError(f"fixed={fixed} asks for an H whose first rows stay, and for no W")

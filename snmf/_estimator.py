@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from copy import copy
-from numbers import Integral
 from os import PathLike
 from typing import Any
 
@@ -13,7 +12,13 @@ from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from snmf._arguments import check_random_state, check_weights, number_of_components
+from snmf._arguments import (
+    check_fixed,
+    check_random_state,
+    check_weights,
+    is_whole,
+    number_of_components,
+)
 from snmf._callbacks import CallbackSupportMixin, reporter, with_callbacks
 from snmf._data import Data
 from snmf._factorize import Factorization, factorize
@@ -405,7 +410,7 @@ class SNMF(CallbackSupportMixin, Components):  # type: ignore[misc]
             With `n_components_` components, the new ones behind the old.
         """
         check_is_fitted(self)
-        if not isinstance(m, Integral) or m < 1:
+        if not is_whole(m, 1):
             raise ValueError(f"m must be a positive whole number; got {m!r}")
         k, old = self.n_components_, owner(X).asarray(self._components_on_host())
         init = "kmeans" if self.init == "custom" else self.init
@@ -420,6 +425,7 @@ class SNMF(CallbackSupportMixin, Components):  # type: ignore[misc]
         features = ("n_features_in_", "feature_names_in_")
         seen = {name: value for name, value in vars(fitted).items() if name in features}
         self._check_n_components()
+        check_fixed(given.get("fixed"))
         callback = reporter(self, X, y, seen)
         parameters = {**self.get_params(deep=False), **given, "warm_start": False}
         if self.warm_start and hasattr(self, "components_") and not self._has_start(given):
@@ -445,8 +451,7 @@ class SNMF(CallbackSupportMixin, Components):  # type: ignore[misc]
 
     def _check_n_components(self) -> None:
         k = self.n_components
-        whole = isinstance(k, Integral) and not isinstance(k, bool) and k >= 1
-        if k is not None and k != "auto" and not whole:
+        if k is not None and not (isinstance(k, str) and k == "auto") and not is_whole(k, 1):
             raise ValueError(f"n_components must be an int ≥ 1, 'auto' or None; got {k!r}")
 
     @staticmethod

@@ -17,7 +17,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
 from snmf import _advice
-from snmf._arguments import check_options, check_start, check_weights, number_of_components
+from snmf._arguments import (
+    check_fixed,
+    check_options,
+    check_start,
+    check_weights,
+    number_of_components,
+)
 from snmf._checkpoint import Checkpoint
 from snmf._data import Data
 from snmf._progress import progress
@@ -176,6 +182,7 @@ def factorize(
     options = check_options(n_components, parameters)
     if options.warm_start:
         raise ValueError("warm_start is for SNMF; give an H to start from, with init='custom'")
+    check_fixed(fixed)
     data = X if isinstance(X, Data) else Data.of(X).sized()
     source, dtype = data.owner, data.dtype
     backend = choose(options.backend, source, options.device)

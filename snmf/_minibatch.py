@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import replace
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 
 from snmf import _advice
-from snmf._arguments import PARAMETERS, check_factor, check_random_state, check_weights
+from snmf._arguments import (
+    PARAMETERS,
+    Whole,
+    check_factor,
+    check_random_state,
+    check_weights,
+)
 from snmf._data import Data
 from snmf._estimator import Components
 from snmf._progress import progress
@@ -37,10 +43,10 @@ NOT_HERE = (
 )  # fmt: skip
 CONSTRAINTS = {
     **{name: kinds for name, kinds in PARAMETERS.items() if name not in NOT_HERE},
-    "max_iter": [Interval(Integral, 1, None, closed="left")],
-    "batch_size": [Interval(Integral, 1, None, closed="left")],
+    "max_iter": [Whole(1)],
+    "batch_size": [Whole(1)],
     "forget_factor": [Interval(Real, 0, 1, closed="both")],
-    "max_no_improvement": [Interval(Integral, 1, None, closed="left"), None],
+    "max_no_improvement": [Whole(1), None],
 }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from scipy.cluster.hierarchy import cophenet, linkage
 from scipy.spatial.distance import squareform
 from sklearn.utils import check_array
 
-from snmf._arguments import check_random_state
+from snmf._arguments import check_random_state, is_whole
 from snmf._data import Data
 from snmf._factorize import factorize
 
@@ -145,14 +144,16 @@ def select_n_components(
         raise ValueError(f"X must be a dense array in memory, on the host; got {got}")
     X = check_array(data, ensure_all_finite="allow-nan", input_name="X")
     numbers = list(n_components)
-    if not numbers or not all(isinstance(k, Integral) and k >= 1 for k in numbers):
+    if not numbers or not all(is_whole(k, 1) for k in numbers):
         raise ValueError(f"n_components must be positive whole numbers; got {numbers}")
     if not 0 < held_out < 1:
         raise ValueError(f"held_out must be above 0 and below 1; got {held_out}")
-    if not isinstance(repeats, Integral) or repeats < 1:
+    if not is_whole(repeats, 1):
         raise ValueError(f"repeats must be a positive whole number; got {repeats!r}")
     if restarts == 1:
         raise ValueError("one restart tells nothing: give 0, or at least 2")
+    if not is_whole(restarts, 0):
+        raise ValueError(f"restarts must be 0, or a whole number from 2; got {restarts!r}")
     rng = check_random_state(random_state)
     seeds = rng.randint(2**31 - 1, size=max(repeats, restarts))
     settings = {**FIT, **parameters}

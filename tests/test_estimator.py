@@ -263,14 +263,15 @@ def test_progress_and_verbose(capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *[("n_components", k) for k in (0, -1, 2.5, "many")],
+        *[("n_components", k) for k in (0, -1, 2.5, "many", True, np.array([2, 3]))],
         *[("tol", v) for v in (-1e-3, np.nan, "small")],
         *[("sparsity", v) for v in (-0.1, np.nan, np.inf)],
-        *[("max_iter", v) for v in (-1, 1.5, np.nan)],
-        *[("n_init", v) for v in (0, -3, 1.5)],
+        *[("max_iter", v) for v in (-1, 1.5, np.nan, True)],
+        *[("n_init", v) for v in (0, -3, 1.5, True)],
         *[(name, "nope") for name in ("solver", "init", "backend", "accelerate", "progress_bar")],
         ("random_state", "seed"),
         ("n_jobs", 0),
+        ("n_jobs", True),
         ("device", "cuda:0"),
     ],
 )

@@ -104,6 +104,8 @@ def test_components_are_added_beside_the_old(init):
     assert model.transform(X).shape == (80, 5)
     with pytest.raises(ValueError, match="m must be a positive whole number; got 0"):
         model.add_components(X, 0)
+    with pytest.raises(ValueError, match="m must be a positive whole number; got True"):
+        model.add_components(X, True)
 
 
 @pytest.mark.parametrize(
@@ -114,6 +116,10 @@ def test_components_are_added_beside_the_old(init):
         ({"fixed": 1}, "asks for an H whose first rows stay"),
         ({"fixed": 1, "W": np.ones((80, 3)), "H": np.ones((1, 12))}, "and for no W"),
         ({"fixed": 4, "H": np.ones((4, 12))}, "from 1 to n_components=3; got 4"),
+        ({"fixed": True, "H": np.ones((1, 12))}, "as an int; got True"),
+        ({"fixed": np.array([1, 2]), "H": np.ones((2, 12))}, r"as an int; got array\(\[1, 2\]\)"),
+        ({"fixed": 1.0, "H": np.ones((1, 12))}, "as an int; got 1.0"),
+        ({"fixed": 0, "H": np.ones((1, 12))}, "got 0"),
         ({"fixed": "H", "H": np.ones((3, 12))}, "got 'H'"),
         ({"fixed": 2, "H": np.ones((1, 12))}, r"H must have shape \(2, 12\) or \(3, 12\); got"),
         ({"fixed": "W", "W": -np.ones((80, 3))}, "nonnegative"),
@@ -122,3 +128,5 @@ def test_components_are_added_beside_the_old(init):
 def test_what_does_not_go_together_is_refused(given, words):
     with pytest.raises(ValueError, match=words):
         snmf.factorize(X, 3, **given)
+    with pytest.raises(ValueError, match=words):
+        SNMF(3).fit(X, **given)

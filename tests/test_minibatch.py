@@ -501,10 +501,11 @@ def test_parameters_are_those_of_snmf_and_a_few():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *[("batch_size", v) for v in (0, 1.5, None)],
+        *[("batch_size", v) for v in (0, 1.5, None, True)],
         *[("forget_factor", v) for v in (-0.1, 1.1, np.nan)],
         *[("max_no_improvement", v) for v in (0, 2.5)],
         *[("max_iter", v) for v in (0, 1.5)],
+        ("n_components", True),
         *[(name, "nope") for name in ("solver", "init", "backend", "tol", "n_components")],
     ],
 )

@@ -91,6 +91,9 @@ def test_the_smallest_within_one_standard_error_of_the_best():
         ({"n_components": [0, 1]}, "positive whole numbers; got"),
         ({"held_out": 1.0}, "below 1; got 1.0"),
         ({"repeats": 0}, "repeats must be"),
+        ({"n_components": [1, True]}, "positive whole numbers; got .1, True"),
+        ({"repeats": True}, "repeats must be"),
+        ({"restarts": 2.5}, "restarts must be 0, or a whole number from 2; got 2.5"),
         ({"restarts": 1}, "one restart tells nothing"),
     ],
 )
