@@ -74,10 +74,11 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
     >>> bool(np.all(again.transform(X) == model.transform(X)))
     True
     """
-    estimators = {name: cls for name, cls in CLASSES.items() if cls is not Backend}
-    if not isinstance(model, tuple(estimators.values())):
+    estimators: Any = tuple(cls for cls in CLASSES.values() if cls is not Backend)
+    if not isinstance(model, estimators):
+        names = " or ".join(cls.__name__ for cls in estimators)
         raise TypeError(
-            f"model must be a fitted {' or '.join(estimators)}; got {type(model).__qualname__}. "
+            f"model must be a fitted {names}; got {type(model).__qualname__}. "
             "Give it as snmf.save(model, path)."
         )
     check_is_fitted(model)
