@@ -155,8 +155,13 @@ def check_factor(
     return factor
 
 
-def check_weights(sample_weight: Any, n_samples: int) -> tuple[np.ndarray | None, int]:
-    """The weights over 2 ** exponent, (n, 1), so that the largest is about 1; None as it is."""
+def check_weights(
+    sample_weight: Any, n_samples: int, may_be_zero: bool = False
+) -> tuple[np.ndarray | None, int]:
+    """The weights over 2 ** exponent, (n, 1), so that the largest is about 1; None as it is.
+
+    All of them may be zero only if that is said.
+    """
     if sample_weight is None:
         return None, 0
     D = owner(sample_weight).to_host(owner(sample_weight).asarray(sample_weight))
@@ -166,6 +171,8 @@ def check_weights(sample_weight: Any, n_samples: int) -> tuple[np.ndarray | None
     if D.min() < 0:
         raise ValueError(f"sample_weight must be nonnegative; its smallest entry is {D.min():g}")
     if not D.any():
+        if may_be_zero:
+            return D[:, None], 0
         raise ValueError("sample_weight must not be zero for every row")
     exponent = math.frexp(D.max())[1]
     exponent += exponent % 2  # so that its root is a power of two as well

@@ -17,7 +17,6 @@ from snmf._arguments import (
     check_random_state,
     check_weights,
     is_whole,
-    number_of_components,
 )
 from snmf._callbacks import CallbackSupportMixin, reporter, with_callbacks
 from snmf._data import Data
@@ -174,9 +173,10 @@ class SNMF(CallbackSupportMixin, Components):  # type: ignore[misc]
     Parameters
     ----------
     n_components : int or "auto", default=None
-        The number of components k. None is min(n_samples, n_features). "auto" is the number
-        whose fit says most of entries that it did not see, found in about 3 log₂ k fits to at
-        most 5000 rows; `select_n_components` shows what speaks for which.
+        The number of components k. None takes that of a given H or W, or else
+        min(n_samples, n_features). "auto" tries several numbers and takes the one that predicts
+        held-out entries of X best. It makes about 3 log₂ k fits to at most 5000 rows;
+        `select_n_components` shows the errors of all of them.
     tol : float, default=1e-5
         The fit stops when the objective, over ½‖X‖², falls by less than this in an iteration.
     max_iter : int, default=200
@@ -230,7 +230,8 @@ class SNMF(CallbackSupportMixin, Components):  # type: ignore[misc]
         It is written at most every so many seconds, and once more where the fit is interrupted,
         or ends in an error.
     warm_start : bool, default=False
-        Another `fit` goes on from the components of the last.
+        Another `fit` goes on from the components of the last. Their number stays the same where
+        n_components is None or "auto".
 
     Attributes
     ----------
@@ -429,7 +430,7 @@ class SNMF(CallbackSupportMixin, Components):  # type: ignore[misc]
         callback = reporter(self, X, y, seen)
         parameters = {**self.get_params(deep=False), **given, "warm_start": False}
         if self.warm_start and hasattr(self, "components_") and not self._has_start(given):
-            parameters.update(self._warm_start(data, given.get("sample_weight")))
+            parameters.update(self._warm_start(data))
         if parameters["n_components"] == "auto":
             parameters["n_components"] = _automatic(data, parameters)
         result = factorize(data, **parameters, callback=callback)
@@ -458,14 +459,10 @@ class SNMF(CallbackSupportMixin, Components):  # type: ignore[misc]
     def _has_start(given: dict[str, Any]) -> bool:
         return any(given.get(name) is not None for name in ("W", "H"))
 
-    def _warm_start(self, data: Data, sample_weight: Any) -> dict[str, Any]:
+    def _warm_start(self, data: Data) -> dict[str, Any]:
         """The last components as a start."""
         k, p = self.components_.shape
-        wanted: Any = self.n_components
-        if wanted != "auto":
-            D, _ = check_weights(sample_weight, data.shape[0])
-            wanted = number_of_components(wanted, data.shape, D)
-        if wanted not in (k, "auto") or data.shape[1] != p:
+        if self.n_components not in (k, None, "auto") or data.shape[1] != p:
             raise ValueError(
                 f"warm_start=True goes on from {k} components of {p} features; X has "
                 f"{data.shape[1]} features, and n_components={self.n_components}. Set "

@@ -126,7 +126,8 @@ def factorize(
     X : array-like or sparse matrix of shape (n_samples, n_features)
         The data, of any sign.
     n_components : int, default=None
-        The number of components k. None is min(n_samples, n_features).
+        The number of components k. None takes that of a given H or W, or else
+        min(n_samples, n_features).
     W : array-like of shape (n_samples, n_components), default=None
         Weights to start from, with ``init="custom"``.
     H : array-like of shape (n_components, n_features), default=None
@@ -256,7 +257,8 @@ def fit_transform(
     X : array-like or sparse matrix of shape (n_samples, n_features)
         The data, of any sign.
     n_components : int, default=None
-        The number of components k. None is min(n_samples, n_features).
+        The number of components k. None takes that of a given H or W, or else
+        min(n_samples, n_features).
     W, H : array-like, default=None
         A start, with ``init="custom"``: see `factorize`.
     sample_weight : array-like of shape (n_samples,), default=None

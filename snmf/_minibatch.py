@@ -22,6 +22,7 @@ from snmf._arguments import (
     check_factor,
     check_random_state,
     check_weights,
+    number_of_components,
 )
 from snmf._data import Data
 from snmf._estimator import Components
@@ -59,8 +60,8 @@ class MiniBatchSNMF(Components):
     Parameters
     ----------
     n_components : int, default=None
-        The number of components k. None is min(n_samples, n_features), and n_features for
-        `partial_fit` and batches from an iterator.
+        The number of components k. None takes the number of rows of a given H. Without an H it is
+        min(n_samples, n_features), or n_features for `partial_fit` and batches from an iterator.
     tol : float, default=1e-4
         `fit` stops when the smoothed objective, over ½‖X‖², falls by less than this in an epoch.
         Smoothed: an exponential average over about an epoch.
@@ -247,6 +248,7 @@ class MiniBatchSNMF(Components):
             Ignored.
         sample_weight : array-like of shape (n_samples,), default=None
             How much each row counts, ≥ 0: 2 is the row twice, 0 its absence. None is 1 for each.
+            If all weights are zero, the model stays as it is; in the first call that is an error.
         H : array-like of shape (n_components, n_features), default=None
             Components to start from, in the first call, with ``init="custom"``.
 
@@ -309,9 +311,12 @@ class MiniBatchSNMF(Components):
     def _take(self, X: Any, sample_weight: Any, H: Any) -> None:
         """Go on with these rows."""
         ops, data = self._checked(X)
-        weights = _checked_weights(sample_weight, data.shape[0])
-        if not hasattr(self, "_stream"):
-            self._begin(int(self.n_components or data.shape[1]), data.shape[1], H, data.owner)
+        begun = hasattr(self, "_stream")
+        weights = _checked_weights(sample_weight, data.shape[0], may_be_zero=begun)
+        if not begun:
+            p = data.shape[1]
+            k = number_of_components(self.n_components, (p, p), None, H=H)
+            self._begin(k, p, H, data.owner)
         elif H is not None:
             raise ValueError("H begins a stream, in the first partial_fit; got one in a later call")
         elif self.n_components not in (None, self.n_components_):
@@ -319,6 +324,8 @@ class MiniBatchSNMF(Components):
                 f"n_components must stay {self.n_components_} from one partial_fit to the next; "
                 f"got {self.n_components}. For another number begin anew, with fit."
             )
+        if weights is not None and not weights.any():
+            return
         with ops.active():
             with data.rows(ops).threads(self.n_jobs) as rows:
                 batch = _taking_part(rows, weights)
@@ -347,8 +354,8 @@ class MiniBatchSNMF(Components):
         """Fit X, and say what is unfinished."""
         ops, data = self._checked(X)
         weights = _checked_weights(sample_weight, data.shape[0])
-        size = (data.shape[0] if weights is None else np.count_nonzero(weights), data.shape[1])
-        self._begin(int(self.n_components or min(size)), data.shape[1], H, data.owner)
+        k = number_of_components(self.n_components, data.shape, weights, H=H)
+        self._begin(k, data.shape[1], H, data.owner)
         rng = check_random_state(self.random_state)
         with ops.active(), data.rows(ops).threads(self.n_jobs) as rows:
             batch = _taking_part(rows, weights)
@@ -466,11 +473,13 @@ def _is_stream(X: Any) -> bool:
     return hasattr(X, "__next__")
 
 
-def _checked_weights(sample_weight: Any, n_samples: int) -> np.ndarray | None:
+def _checked_weights(
+    sample_weight: Any, n_samples: int, may_be_zero: bool = False
+) -> np.ndarray | None:
     """The weights, (n, 1)."""
-    scaled, exponent = check_weights(sample_weight, n_samples)
-    if scaled is None:
-        return None
+    scaled, exponent = check_weights(sample_weight, n_samples, may_be_zero)
+    if scaled is None or not scaled.any():
+        return scaled
     D: np.ndarray = np.ldexp(scaled, exponent)
     if not 1 / HEAVIEST <= D.max() <= HEAVIEST:
         raise ValueError(

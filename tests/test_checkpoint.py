@@ -795,12 +795,24 @@ def test_a_warm_start_of_another_shape_is_refused():
     assert vars(model) == before
     with pytest.raises(ValueError, match=r"n_components=5\. Set warm_start=False to begin anew"):
         model.set_params(n_components=5).fit(X)
-    with pytest.raises(ValueError, match="n_components=None"):
-        model.set_params(n_components=None).fit(X)
+    assert model.set_params(n_components=None).fit(X).n_components_ == 4
     assert model.set_params(n_components="auto").fit(X).n_components_ == 4
     assert clone(model).set_params(n_components=5).fit(X).n_components_ == 5
     with pytest.raises(ValueError, match="warm_start is for SNMF; give an H"):
         snmf.factorize(X, 4, warm_start=True)
+
+
+@pytest.mark.parametrize("name", ["W", "H"])
+def test_a_warm_start_keeps_the_number_of_components_of_a_given_start(name):
+    rng, X = np.random.default_rng(0), planted()
+    given = {"W": rng.random((207, 4)), "H": rng.standard_normal((4, 12))}[name]
+    options = {"max_iter": 3, "tol": 0, "init": "custom"}
+    model = SNMF(warm_start=True, **options).fit(X, **{name: given})
+    H = model.components_
+    np.testing.assert_array_equal(
+        model.fit(X).components_, SNMF(4, **options).fit(X, H=H).components_
+    )
+    assert model.fit(planted(n=3)).n_components_ == 4
 
 
 def test_a_warm_start_and_a_checkpoint_go_together(tmp_path):

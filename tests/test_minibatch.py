@@ -552,6 +552,9 @@ def test_fit_transform_is_fit_then_transform(solver, sparsity, k):
 def test_n_components_none():
     assert model(None).fit(X[:7]).n_components_ == 7
     assert model(None).partial_fit(X[:7]).n_components_ == 12
+    for fitted in (model(None, init="custom").fit, model(None, init="custom").partial_fit):
+        assert fitted(X, H=np.eye(4, 12)).partial_fit(X).n_components_ == 4
+    assert model(None, init="custom").fit(iter([X, X]), H=np.eye(4, 12)).n_components_ == 4
     assert model(20).partial_fit(X[:7]).partial_fit(X[7:]).components_.shape == (20, 12)
 
 
@@ -839,6 +842,8 @@ def test_bad_weights_leave_the_estimator_as_it_was():
             (1e200 * one, "the largest sample_weight must be from .* to .*; got 1e[+]200"),
             (1e-200 * one, "the largest sample_weight must be from .* to .*; got 1e-200"),
         ):
+            if method == "partial_fit" and not weights.any():
+                continue
             with pytest.raises(ValueError, match=words):
                 getattr(fitted, method)(X, sample_weight=weights)
         with pytest.raises(ValueError, match="got NaN in row 3, column 2"):
@@ -847,6 +852,20 @@ def test_bad_weights_leave_the_estimator_as_it_was():
     with pytest.raises(ValueError, match=r"iterator of batches\. Call partial_fit for every batch"):
         fitted.fit(iter([X]), sample_weight=np.ones(len(X)))
     assert vars(fitted) == before
+
+
+@quiet
+@pytest.mark.parametrize("n", [600, 7])
+def test_a_batch_of_which_all_weights_are_zero_is_no_batch(n):
+    begun, none = model().partial_fit(X[:n]), np.zeros(len(X))
+    before = pickle.dumps(vars(begun))
+    wild = np.where(np.arange(12) == 3, np.nan, X)
+    begun.partial_fit(wild, sample_weight=none)
+    assert pickle.dumps(vars(begun)) == before
+    with pytest.raises(ValueError, match="X has 5 features"):
+        begun.partial_fit(X[:, :5], sample_weight=none)
+    with pytest.raises(ValueError, match="must not be zero for every row"):
+        model().partial_fit(X, sample_weight=none)
 
 
 @quiet
