@@ -187,8 +187,8 @@ class SNMF(CallbackSupportMixin, Components):  # type: ignore[misc]
         The seed of the start. The same seed gives the same bits; on a device, to rounding.
     sparsity : float, default=0.0
         How much a weight costs: λ = sparsity × the root-mean-square norm of the rows of X.
-        From 0.05 to 0.3 is a useful range; on rows of equal norm W is all zero from 1 on. With
-        sparsity > 0 the rows of H are held in the unit ball.
+        Useful values: 0.05 to 0.3. At 1 or above, all weights are zero if the rows of X have
+        equal norm. With sparsity > 0 the norm of a row of H is at most 1 during the fit.
     verbose : bool, default=False
         Print a line for every iteration.
     solver : {"mu", "hals"}, default="mu"

@@ -24,7 +24,7 @@ TOGETHER = 2**20  # entries of H, for as many rows as have theirs formed togethe
 
 
 class Observed(NamedTuple):
-    """How much of X there is.
+    """Which entries of X are observed, with the column means.
 
     Attributes
     ----------

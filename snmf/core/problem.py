@@ -79,7 +79,7 @@ class Problem:
 
     @property
     def penalty(self) -> float:
-        """The λ at the scale of X; where it exceeds the largest number, which leaves no weight."""
+        """The λ at the scale of X, or the largest float64 if λ exceeds it: then W is zero."""
         with np.errstate(over="ignore"):
             return float(min(np.ldexp(self.l1, self.scale.exponent), np.finfo("float64").max))
 
@@ -89,7 +89,7 @@ class Problem:
 
     @cached_property
     def seen(self) -> _missing.Observed | None:
-        """How much of X there is, where it may be incomplete."""
+        """Which entries of X are observed; None if X may not have missing values."""
         return None if self.options.missing_values is None else _missing.observed(self.scaled)
 
     @property
