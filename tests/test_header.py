@@ -1,5 +1,6 @@
 """Whether the first line of a table names the columns: tables of many kinds, as they are found."""
 
+import re
 import warnings
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn import datasets
 
 from snmf.cli.files import Reading, read
-from snmf.cli.header import Verdict, judge
+from snmf.cli.header import MISSING, Verdict, judge
 
 RNG = np.random.default_rng(0)
 N, P = 20, 10
@@ -128,6 +129,13 @@ def test_numbers_that_are_data(name):
 @pytest.mark.parametrize("name", DOUBTFUL)
 def test_numbers_that_are_data_and_may_be_names(name):
     assert judge(DOUBTFUL[name][0], DOUBTFUL[name][1:]) is Verdict.DOUBTFUL
+
+
+def test_the_documentation_lists_the_words_for_missing_values():
+    page = Path(__file__).parents[1] / "docs" / "command_line.rst"
+    listed = page.read_text(encoding="utf-8").split("in upper or lower case, one of:")[1]
+    words = re.findall(r"``(.+?)``", listed.split("\n\n")[0])
+    assert {word.lower() for word in words} | {""} == MISSING
 
 
 def test_words_over_numbers_are_names():

@@ -260,6 +260,7 @@ def test_the_help_says_it(capsys):
             run(command, "--help")
         shown = " ".join(capsys.readouterr().out.split())
         assert "a model replaces only a model, a picture only a picture" in shown
+        assert "and a table nothing, but for empty files" in shown
     with pytest.raises(SystemExit):
         run("--help")
     shown = " ".join(capsys.readouterr().out.split())

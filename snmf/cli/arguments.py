@@ -22,11 +22,11 @@ FILES = """
 Data FILEs are tables of numbers, a row for every sample: .npy (never loaded whole by the command
 line), .npz (one array, or a SciPy sparse matrix), .csv and .tsv, .h5 or .hdf5, .zarr.
 An output never replaces a file that the command reads. A model replaces a model, and a picture a
-picture; any other file that is there stays, unless you say --force.
+picture; any other file that is there and not empty stays, unless you say --force.
 Exit codes: 0, all went well; 1, bad data or a file that cannot be read or written; 2, bad usage.
 """
 FORCE = """replace files that are there, whatever they are, but none that is read; without it a
-model replaces only a model, a picture only a picture, and a table nothing"""
+model replaces only a model, a picture only a picture, and a table nothing, but for empty files"""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -162,7 +162,8 @@ def _missing(group: argparse._ActionsContainer) -> None:
         dest="missing_values",
         action="store_const",
         const=math.nan,
-        help="allow missing values: NaN; in .csv also empty cells, NA, N/A, null",
+        help="allow missing values: NaN; in .csv also empty cells, and NA, N/A, null, ? "
+        "and the like (docs/command_line.rst lists them)",
     )
 
 
