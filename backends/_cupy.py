@@ -82,14 +82,8 @@ class Adapter(SparseBackend):
     def take(self, A: Array, indices: np.ndarray) -> Array:
         return A[self.asarray(indices)]
 
-    def copy(self, A: Array) -> Array:
-        return A.copy()
-
     def pinv(self, A: Array, rtol: float) -> Array:
         return cupy.linalg.pinv(A, rcond=rtol)
-
-    def identity_like(self, A: Array) -> Array:
-        return cupy.eye(A.shape[-1], dtype=A.dtype)
 
     def multiplicative(self, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Array:
         step, real = kernel("multiplicative", W.dtype), W.dtype.type

@@ -81,7 +81,7 @@ class Adapter(Backend):
 
     def hals(self, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Array:
         k = B.shape[0]
-        diagonal = self.diagonal(B)
+        diagonal = self.xp.linalg.diagonal(B)
         safe = self.xp.where(diagonal > 0, diagonal, self.xp.inf)
 
         def column(step: Array, W: Array) -> Array:

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 from scipy.sparse import csc_array, issparse
-from sklearn.utils import check_array
 
 from snmf.backends import Backend, SparseBackend
 from snmf.core import passive as _passive
-from snmf.storage.entries import canonical, check_places, numbers, refuse_others
+from snmf.storage.entries import matrix, refuse_others
 from snmf.storage.stored import Store, is_stored
 from snmf.storage.threads import BLAS
 
@@ -50,16 +49,7 @@ class Adapter(SparseBackend):
             X = Store(X)
         if isinstance(X, Store):
             return refuse_others(super().check(X))
-        if np.ma.is_masked(X):
-            raise ValueError("X must not be masked: fill or drop its masked entries")
-        if issparse(X):
-            check_places(X)
-        X = _checked(_with_products(X) if issparse(X) else X)
-        X = canonical(X) if issparse(X) else X
-        return numbers(X) if X.dtype.kind == "O" else refuse_others(X)
-
-    def is_complex(self, dtype: Any) -> bool:
-        return bool(dtype.kind == "c")  # NumPy's isdtype refuses the dtypes of others
+        return matrix(X)
 
     def slice(self, A: Array, rows: slice) -> Array:
         if not issparse(A):
@@ -121,12 +111,6 @@ class Adapter(SparseBackend):
             np.maximum(W[j], 0, out=W[j])
         return W.T
 
-    def row_products(self, X: Array, H: Array) -> Array:
-        if issparse(X):
-            return X @ H.T
-        columns = np.ascontiguousarray(H.T)
-        return np.stack([np.ascontiguousarray(x) @ columns for x in X])
-
     def row_squares(self, X: Array) -> Array:
         return super().row_squares(X) if issparse(X) else np.einsum("ij,ij->i", X, X)
 
@@ -145,20 +129,3 @@ def _sharing(kind: Any, shape: tuple[int, int], data: Array, indices: Array, ind
     A = kind(shape)
     A.data, A.indices, A.indptr = data, indices, indptr
     return A
-
-
-def _with_products(X: Any) -> Any:
-    """A sparse matrix in a dtype that SciPy computes with."""
-    half = X.dtype.kind == "f" and X.dtype.itemsize == 2
-    return X.astype("float32" if half else X.dtype.newbyteorder("="), copy=False)
-
-
-def _checked(X: Any) -> Array:
-    try:
-        return check_array(X, accept_sparse="csr", dtype=None, ensure_all_finite=False)
-    except (TypeError, ValueError) as error:
-        if hasattr(X, "dtypes"):
-            error.add_note(
-                f"The columns of X are of dtype {', '.join(sorted({*map(str, X.dtypes)}))}"
-            )
-        raise

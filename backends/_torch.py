@@ -93,9 +93,6 @@ class Adapter(Backend):
     def is_dense(self, A: Any) -> bool:
         return super().is_dense(A) and getattr(A, "layout", torch.strided) is torch.strided
 
-    def copy(self, A: Array) -> Array:
-        return A.clone()
-
     def pinv(self, A: Array, rtol: float) -> Array:
         return torch.linalg.pinv(A, rtol=rtol, hermitian=True)
 

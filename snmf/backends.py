@@ -136,7 +136,7 @@ class Backend:
 
         What is float64 becomes `widest`.
         """
-        A = portable(self.dense(A))
+        A = portable(self._dense(A))
         if (dtype or str(getattr(A, "dtype", "")).split(".")[-1]) == "float64":
             dtype = self.widest
         return self.xp.asarray(A, dtype=dtype and getattr(self.xp, dtype), device=self.device)
@@ -145,7 +145,7 @@ class Backend:
         """Whether A is none of SciPy's sparse matrices, nor of this library's."""
         return not issparse(A)
 
-    def dense(self, A: Any) -> Any:
+    def _dense(self, A: Any) -> Any:
         """A, if it is dense."""
         if not self.is_dense(A):
             raise ValueError(
@@ -173,9 +173,9 @@ class Backend:
 
     def check(self, X: Array) -> Array:
         """X, if it is a matrix of real numbers; whether they are finite is seen to later."""
-        if self.dense(X).ndim != 2:
+        if self._dense(X).ndim != 2:
             raise ValueError(f"Expected 2D array, got an array of {X.ndim} dimensions instead")
-        if self.is_complex(X.dtype):
+        if "complex" in str(X.dtype):
             raise ValueError("Complex data not supported")
         for count, name in zip(X.shape, ("sample", "feature"), strict=True):
             if not count:
@@ -184,10 +184,6 @@ class Backend:
                     "is required"
                 )
         return X
-
-    def is_complex(self, dtype: Any) -> bool:
-        """Whether numbers of that dtype are complex."""
-        return bool(self.xp.isdtype(dtype, "complex floating"))
 
     def outline(self, X: Any) -> Any:
         """What shows the number of the features of X, and their names, to scikit-learn."""
@@ -219,10 +215,6 @@ class Backend:
         """A, if it is sparse made dense."""
         return A
 
-    def copy(self, A: Array) -> Array:
-        """A copy of A."""
-        return self.xp.asarray(A, copy=True)
-
     # What the updates ask for
 
     def matmul(self, A: Array, B: Array) -> Array:
@@ -240,14 +232,6 @@ class Backend:
     def negative_part(self, A: Array) -> Array:
         """``A⁻ = (|A| − A) / 2``."""
         return self.xp.maximum(-A, self.xp.zeros_like(A))
-
-    def diagonal(self, A: Array) -> Array:
-        """The diagonal of a square matrix."""
-        return self.xp.linalg.diagonal(A)
-
-    def identity_like(self, A: Array) -> Array:
-        """The identity of the shape and the dtype of a square matrix."""
-        return self.xp.eye(A.shape[-1], dtype=A.dtype, device=self.device)
 
     def tiny(self, dtype: Any) -> float:
         """The square root of the smallest normal number: safe to divide by."""
@@ -280,10 +264,6 @@ class Backend:
         return updates.kept(self, A, B, W, l1, repeats)
 
     # What else is done with a block of X
-
-    def row_products(self, X: Array, H: Array) -> Array:
-        """X Hᵀ; on the host the bits of a row do not depend on the rows beside it."""
-        return self.matmul(X, H.T)
 
     def row_squares(self, X: Array) -> Array:
         """‖x‖² of every row."""
@@ -318,7 +298,7 @@ class Backend:
         """The same by elimination. M (k, k) is for all rows, or (b, k, k) one for each."""
         xp = self.xp
         both = passive[:, :, None] & passive[:, None, :]
-        system = xp.where(both, M, self.identity_like(M))
+        system = xp.where(both, M, self.asarray(np.eye(M.shape[-1])))
         right = xp.where(passive, A, xp.zeros_like(A))
         return xp.linalg.solve(system, right[:, :, None])[:, :, 0]
 

@@ -259,8 +259,8 @@ def modules():
     """What stands for CuPy in sys.modules."""
     cupy = Namespace("cupy")
     cupy.ndarray, cupy.RawKernel = ndarray, RawKernel
-    cupy.asarray = lambda A, dtype=None, **_: ndarray(
-        np.array(A.raw if isinstance(A, ndarray) else A, dtype=dtype, copy=None)
+    cupy.asarray = lambda A, dtype=None, copy=None, **_: ndarray(
+        np.array(A.raw if isinstance(A, ndarray) else A, dtype=dtype, copy=copy)
     )
     runtime = SimpleNamespace(
         getDeviceCount=lambda: 1, getDevice=lambda: 0, CUDARuntimeError=CUDARuntimeError

@@ -100,7 +100,6 @@ def test_arrays_go_there_and_back(backend, dtype):
         there = backend.asarray(given, dtype)
         assert owner(there).name == backend.name
         np.testing.assert_array_equal(backend.to_host(there), given)
-        np.testing.assert_array_equal(backend.to_host(backend.copy(there)), given)
     X.setflags(write=False)
     there = backend.asarray(X)
     assert backend.bring(there, backend) is there
@@ -187,8 +186,6 @@ METHODS = {
     "matmul": lambda X, W, H: (X, H.T),
     "positive_part": lambda X, W, H: (X,),
     "negative_part": lambda X, W, H: (X,),
-    "diagonal": lambda X, W, H: (H @ H.T,),
-    "identity_like": lambda X, W, H: (H @ H.T,),
     "row_squares": lambda X, W, H: (X,),
     "row_maxima": lambda X, W, H: (X,),
     "scale_rows": lambda X, W, H: (X, W[:, 0]),

@@ -35,7 +35,7 @@ def row_problem(
     ops: Any, X: Array, A: Array, B: Array, mu: float, mean_square: float
 ) -> tuple[Array, Array]:
     """A' and B' of a block of rows, from A = X Hᵀ and B = H Hᵀ."""
-    distances = ops.row_squares(X)[:, None] + ops.diagonal(B)[None, :]  # and −2 A
+    distances = ops.row_squares(X)[:, None] + ops.xp.linalg.diagonal(B)[None, :]  # and −2 A
     A = (1 + mu) * A - 0.5 * mu * distances
     return A + 2 * mu * mean_square, B + 2 * mu * mean_square
 
@@ -100,7 +100,7 @@ class Local(Alternation):
 
     def _with_distances(self, S: Array, T: Array, columns: Array) -> tuple[Array, Array]:
         """S and T of the part of F that is quadratic in H."""
-        identity = self._algebra.identity_like(T)
+        identity = self._algebra.asarray(np.eye(len(T)))
         return (1 + self.mu) * S, T + self.mu * identity * columns
 
     def _local_point(

@@ -132,7 +132,7 @@ class Curvature:
     def system(self, ridge: float) -> System:
         """B + ridge · I."""
         if ridge not in self._systems:
-            matrix = self.B + ridge * self.ops.identity_like(self.B)
+            matrix = self.B + ridge * self.ops.asarray(np.eye(self.B.shape[-1]))
             delicate = self.condition > DELICATE and ridge < 1 / DELICATE
             self._systems[ridge] = System(self.ops, matrix, delicate)
         return self._systems[ridge]
@@ -258,9 +258,9 @@ def _size(ops: Any, A: Array) -> Array:
 def _with_unit_diagonal(ops: Any, B: Array) -> tuple[Array, Array]:
     """B scaled to unit diagonal (an empty row becomes one of the identity), and the factors."""
     xp = ops.xp
-    norm = xp.sqrt(ops.diagonal(B))
+    norm = xp.sqrt(xp.linalg.diagonal(B))
     unit = xp.where(norm > 0, 1 / xp.where(norm > 0, norm, 1.0), 0.0)
-    empty = xp.astype(norm == 0, B.dtype)[..., None, :] * ops.identity_like(B)
+    empty = xp.astype(norm == 0, B.dtype)[..., None, :] * ops.asarray(np.eye(B.shape[-1]))
     return B * unit[..., :, None] * unit[..., None, :] + empty, unit
 
 

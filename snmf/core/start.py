@@ -166,7 +166,7 @@ def lifted(ops: Any, room: float, l1: float, A: Array, B: Array, W: Array) -> Ar
     Every weight gets what, by itself, would raise F by its part of `room`; then, since F is
     quadratic along that ray too, all of them as much of it as there is room for.
     """
-    xp, diagonal = ops.xp, ops.diagonal(B)
+    xp, diagonal = ops.xp, ops.xp.linalg.diagonal(B)
     slope = ops.positive_part(ops.matmul(W, B) - A + l1)
     ray = _rise(xp, slope, xp.where(diagonal > 0, diagonal, 1.0)[None, :], room / B.shape[0])
     bend = ops.positive_part(xp.sum(ops.matmul(ray, B) * ray, axis=1))

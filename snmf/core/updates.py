@@ -67,7 +67,7 @@ def hals(ops: Any, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Arr
 
     for j = 1…k:  w_j ← max(0, w_j + (a_j − W b_j − λ) / B_jj)
     """
-    xp, diagonal = ops.xp, ops.diagonal(B)
+    xp, diagonal = ops.xp, ops.xp.linalg.diagonal(B)
     W = xp.where(diagonal > 0, W, xp.zeros_like(W))  # an empty component has no weight
     diagonal = xp.where(diagonal > 0, diagonal, xp.full_like(diagonal, math.inf))
     for j in list(range(B.shape[0])) * repeats:
@@ -87,7 +87,7 @@ def least_squares(ops: Any, S: Array, T: Array, H: Array, rtol: float) -> Array:
     That is done at unit diagonal of T: no component is lost for being small.  What W does not tell
     of H stays as it was, so that this is of all minimisers the nearest, in Σ_j ‖w_j‖² ‖δh_j‖².
     """
-    norm = ops.xp.sqrt(ops.diagonal(T))
+    norm = ops.xp.sqrt(ops.xp.linalg.diagonal(T))
     unit = ops.xp.where(norm > 0, 1 / ops.xp.where(norm > 0, norm, 1.0), 0.0)
     inverse = ops.pinv(T * unit[:, None] * unit[None, :], rtol)
     return H + unit[:, None] * ops.matmul(inverse, unit[:, None] * (S - ops.matmul(T, H)))
@@ -101,7 +101,7 @@ def least_squares_in_ball(
     for j = first…k:  h_j ← ball(h_j + (S_j − T_j H) / T_jj),  ball(v) = v / max(1, ‖v‖)
     """
     xp = ops.xp
-    H, diagonal = ops.copy(H), ops.diagonal(T)
+    H, diagonal = ops.xp.asarray(H, copy=True), ops.xp.linalg.diagonal(T)
     diagonal = xp.where(diagonal > 0, diagonal, math.inf)  # an unused component keeps its row
     for j in list(range(first, T.shape[0])) * sweeps:
         h = H[j, :] + (S[j, :] - ops.matmul(T[j, :], H)) / diagonal[j]

@@ -7,6 +7,8 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
+from sklearn.utils import check_array
 
 Array = Any
 
@@ -29,6 +31,24 @@ def refuse_others(X: Array, what: str = "X") -> Array:
             f"{what} must hold real numbers; got dtype {X.dtype}. Convert it to a numeric dtype."
         )
     return X
+
+
+def matrix(X: Any) -> Array:
+    """X as scikit-learn takes it: a NumPy array, or CSR in canonical form, of real numbers.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not one.
+    """
+    if np.ma.is_masked(X):
+        raise ValueError("X must not be masked: fill or drop its masked entries")
+    if issparse(X):
+        check_places(X)
+        X = canonical(_checked(_with_products(X)))
+    else:
+        X = _checked(X)
+    return numbers(X) if X.dtype.kind == "O" else refuse_others(X)
 
 
 def numbers(X: np.ndarray, first: int = 0) -> np.ndarray:
@@ -115,3 +135,20 @@ def canonical(A: Any) -> Any:
         A = A.copy()
         A.sum_duplicates()
     return A
+
+
+def _with_products(X: Any) -> Any:
+    """A sparse matrix in a dtype that SciPy computes with."""
+    half = X.dtype.kind == "f" and X.dtype.itemsize == 2
+    return X.astype("float32" if half else X.dtype.newbyteorder("="), copy=False)
+
+
+def _checked(X: Any) -> Array:
+    try:
+        return check_array(X, accept_sparse="csr", dtype=None, ensure_all_finite=False)
+    except (TypeError, ValueError) as error:
+        if hasattr(X, "dtypes"):
+            error.add_note(
+                f"The columns of X are of dtype {', '.join(sorted({*map(str, X.dtypes)}))}"
+            )
+        raise
