@@ -92,6 +92,18 @@ def test_entries_may_be_missing():
         same(factorize(chunked(X), **options, **more), factorize(X, **options, **more), rtol=1e-9)
 
 
+def test_a_row_of_weight_two_is_two_rows_where_entries_are_missing():
+    X, rng = planted() + 2, np.random.default_rng(0)
+    X[rng.random(X.shape) < 0.3] = np.nan
+    counts, W = rng.integers(0, 3, len(X)), rng.random((len(X), 3))
+    again = np.repeat(np.arange(len(X)), counts)
+    options = dict(n_components=3, max_iter=3, tol=0, missing_values=np.nan, init="custom")
+    weighted = factorize(chunked(X), W=W, sample_weight=counts, **options)
+    repeated = factorize(X[again], W=W[again], **options)
+    np.testing.assert_allclose(weighted.loss_curve, repeated.loss_curve, rtol=1e-9)
+    np.testing.assert_allclose(weighted.H, repeated.H, atol=1e-7)
+
+
 @pytest.mark.parametrize("init", ["kmeans", "svd", "random", "H"])
 @pytest.mark.parametrize("missing", [False, True])
 def test_rows_of_weight_zero_take_no_part(init, missing):

@@ -14,6 +14,8 @@ from threadpoolctl import threadpool_limits
 
 import snmf
 from snmf import SNMF
+from snmf.backends import owner
+from snmf.core.missing import observed
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 factorize = functools.partial(snmf.factorize, random_state=0, missing_values=np.nan)
@@ -66,6 +68,45 @@ def test_holes_are_filled_by_what_the_data_say(solver):
     model = SNMF(3, solver=solver, tol=1e-12, max_iter=2000, missing_values=np.nan, random_state=0)
     imputed = model.inverse_transform(model.fit_transform(X))
     assert np.max(np.abs(imputed - clean)) < 0.01 * np.max(np.abs(clean))
+
+
+def on_disk(X, folder):
+    np.save(folder / "X.npy", X)
+    return np.load(folder / "X.npy", mmap_mode="r")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("place", ["array", "on disk", "sparse"])
+def test_a_row_of_weight_two_is_two_rows(place, dtype, tmp_path):
+    _, _, X = planted(share=0.4)
+    X, rng = (X + 2).astype(dtype), np.random.default_rng(0)
+    X[rng.random(X.shape) < 0.2] = 0
+    counts = rng.integers(0, 4, len(X))
+    again = np.repeat(np.arange(len(X)), counts)
+    start = rng.random((len(X), 3))
+    ours = {"array": X, "on disk": on_disk(X, tmp_path), "sparse": sp.csr_array(X)}[place]
+    weighted = factorize(
+        ours, 3, W=start, init="custom", sample_weight=counts, max_iter=4, tol=0
+    )  # fmt: skip
+    repeated = factorize(X[again], 3, W=start[again], init="custom", max_iter=4, tol=0)
+    rtol = 1e-4 if dtype == "float32" else 1e-10
+    np.testing.assert_allclose(weighted.loss_curve, repeated.loss_curve, rtol=rtol)
+    np.testing.assert_allclose(weighted.H, repeated.H, atol=10 * rtol)
+
+
+@pytest.mark.parametrize("make", [np.asarray, sp.csr_array])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_means_of_columns_are_weighted(make, dtype):
+    X = np.array([[1, 5, np.nan], [3, np.nan, np.nan], [0, 2, 7]], dtype=dtype)
+
+    def means(weights):
+        source = owner(X)
+        rows = source.rows(source.check(make(X)))
+        return observed(rows, rows.split(np.array(weights)[:, None])).means
+
+    np.testing.assert_allclose(means([1, 2, 1]), [7 / 4, 7 / 2, 7], rtol=1e-6)
+    # where only rows of next to no weight are observed, the mean is still one of theirs
+    np.testing.assert_allclose(means([1e-320, 1, 1e-320]), [3, 7 / 2, 7], rtol=1e-6)
 
 
 def test_without_holes_it_is_the_fit_of_the_whole():

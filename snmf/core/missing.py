@@ -35,7 +35,7 @@ class Observed(NamedTuple):
     columns : ndarray of bool, of shape (p,)
         Which columns have one.
     means : ndarray of shape (p,)
-        The mean of the observed entries of a column, 0 where there is none.
+        The weighted mean of the observed entries of a column, 0 where there is none.
     """
 
     entries: int
@@ -44,24 +44,43 @@ class Observed(NamedTuple):
     means: np.ndarray
 
 
-def observed(rows: Any) -> Observed:
-    """Look at what is missing, in rows whose entries are finite or NaN."""
+def observed(rows: Any, weights: RowWise | None = None) -> Observed:
+    """Which entries of X are observed, in rows whose entries are finite or NaN.
+
+    Parameters
+    ----------
+    rows : Rows of shape (n, p)
+    weights : sequence of arrays of shape (b, 1), default=None
+        Row-wise, the weights of the rows in the means, all above zero. None is 1 for each.
+    """
     ops, (n, p) = rows.backend, rows.shape
 
     def ones(*shape: int) -> Array:
         return ops.asarray(np.ones(shape), rows.dtype)
 
-    def look(X: Array) -> tuple[Array, tuple[Array, Array]]:
+    def look(X: Array, D: Array | None = None) -> tuple[Array, tuple[Array, ...]]:
         left, right = ones(1, X.shape[0]), ones(1, p)
         missing = ops.filled(0 * X, left.T, right)  # 1 there, and 0 elsewhere
         known = ops.filled(X, left.T, 0 * right)
-        in_row = ops.matmul(missing, right.T)
-        return ops.to_host(in_row)[:, 0], (ops.matmul(left, missing), ops.matmul(left, known))
+        in_row = ops.to_host(ops.matmul(missing, right.T))[:, 0]
+        sums = ops.matmul(left, missing), ops.matmul(left, known)
+        if D is None:
+            return in_row, sums
+        if hasattr(missing, "nnz"):  # the complement of a sparse matrix is dense
+            total = ops.xp.sum(D) * right - ops.matmul(D.T, missing)
+        else:
+            total = ops.matmul(D.T, 1 - missing)
+        return in_row, (*sums, total, ops.matmul(D.T, known))
 
-    in_rows, sums = rows.map_sum(look)
-    in_columns, totals = (ops.algebra.to_host(A)[0] for A in sums)
+    in_rows, sums = rows.map_sum(look, *(() if weights is None else (weights,)))
+    in_columns, *totals = (ops.algebra.to_host(A)[0] for A in sums)
     known = n - in_columns
-    means = totals / np.where(known > 0, known, 1)
+    means = totals[0] / np.where(known > 0, known, 1)
+    if weights is not None:
+        total, weighted = totals[1:]
+        # below that the difference of two sums is rounding, and weights may all have vanished
+        clear = total > 64 * np.finfo(rows.dtype).eps * total.max()
+        means = np.where(clear, weighted / np.where(clear, total, 1), means)
     seen = np.concatenate(list(rows.to_host(in_rows))) < p
     return Observed(round(known.sum()), seen, known > 0, means)
 

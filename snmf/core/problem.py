@@ -90,7 +90,9 @@ class Problem:
     @cached_property
     def seen(self) -> _missing.Observed | None:
         """Which entries of X are observed; None if X may not have missing values."""
-        return None if self.options.missing_values is None else _missing.observed(self.scaled)
+        if self.options.missing_values is None:
+            return None
+        return _missing.observed(self.scaled, self.weights)
 
     @property
     def fixed_rows(self) -> int:
