@@ -120,6 +120,19 @@ def test_the_scale_does_not_matter(dtype):
         model.transform(np.ldexp(X, 100))
 
 
+def test_weights_are_exact_for_components_that_lost_digits_to_a_tiny_scale():
+    X = np.ldexp(planted().astype("float32"), -138)
+    model = SNMF(4, solver="hals", locality=1.0, random_state=0)
+    W = model.fit_transform(X)
+    np.testing.assert_allclose(model.transform(X), W, rtol=1e-6)
+
+
+def test_a_start_that_no_number_of_the_dtype_holds_is_refused():
+    X = np.full((3, 2), 1e38, dtype="float32")
+    with pytest.raises(ValueError, match="H is too large a start for X"):
+        factorize(X, 1, H=[[1e39, 1e39]], init="custom", locality=1.0, max_iter=0)
+
+
 def test_a_weight_of_two_is_the_row_twice():
     X = planted()
     counts = np.random.default_rng(0).integers(0, 4, size=len(X))

@@ -98,9 +98,20 @@ def of_prototypes(
     """With locality: H at the scale of X, its exact W, components by decreasing weight.
 
     `exact` gives W for an H at the scale of the fit, as `snmf.core.nnls.exact_weights` does.
+
+    Raises
+    ------
+    ValueError
+        If H at the scale of X exceeds the largest number of the dtype.
     """
     ops = rows.backend
-    H = H.astype(rows.dtype)
+    with np.errstate(over="ignore"):
+        at_scale_of_X = np.ldexp(
+            H.astype(rows.dtype), scale.exponent
+        )  # digits get lost if X is tiny
+    if not np.all(np.isfinite(at_scale_of_X)):
+        raise ValueError(f"H is too large a start for X: it exceeds the largest {rows.dtype}")
+    H = np.ldexp(at_scale_of_X, -scale.exponent)
     W, square, squares = exact(H)
     order = np.arange(len(H)) if keep_order else np.argsort(-squares, kind="stable")
     if _has_twins(H):  # as above; rows of zeros have weights too
@@ -110,7 +121,7 @@ def of_prototypes(
         W = rows.each(lambda part: ops.xp.take(part, columns, axis=1), W)
     error = float(np.ldexp(square**0.5, scale.exponent))
     shares = np.sqrt(squares[order] / len(rows)) if scale.square else np.ones(len(H))
-    return Canonical(W, np.ldexp(H[order], scale.exponent), error, shares)
+    return Canonical(W, at_scale_of_X[order], error, shares)
 
 
 def given_weights(
