@@ -97,6 +97,9 @@ class Adapter(Backend):
     def rows(self, X: Any, backend: Backend | None = None) -> Any:
         return ChunkedRows(X, Site(self.chunks, backend or self.chunks))
 
+    def threads_of_call(self, n_jobs: int | None) -> int | None:
+        return _threads_of_task(n_jobs)
+
     def map_rows(self, function: Callable[..., Array], X: Any, width: int) -> Any:
         empty = self.chunks.asarray(np.empty((0, width)), working_dtype(X.dtype))
         return X.map_blocks(
@@ -124,6 +127,11 @@ class Adapter(Backend):
         return A.map_blocks(
             _product, self.chunks, B, chunks=(A.chunks[0], (B.shape[1],)), meta=A._meta
         )
+
+
+def _threads_of_task(n_jobs: int | None) -> int:
+    """None is one: Dask runs as many tasks side by side as there are threads."""
+    return 1 if n_jobs is None else n_jobs
 
 
 def _numbers(chunk: Array, block_info: Any = None) -> np.ndarray:
@@ -203,7 +211,7 @@ class Site:
         Rows come multiplied by 2 ** -exponent.
     fill : ndarray of shape (n_features,), default=None
         What stands for NaN, column by column.
-    n_jobs : int, default=None
+    n_jobs : int, default=1
         Threads in the task.
     """
 
@@ -211,7 +219,7 @@ class Site:
     backend: Backend
     exponent: int = 0
     fill: np.ndarray | None = None
-    n_jobs: int | None = None
+    n_jobs: int = 1
 
     @contextmanager
     def rows(self, chunk: Array) -> Iterator[Rows]:
@@ -371,7 +379,7 @@ class ChunkedRows:
     def threads(self, n_jobs: int | None) -> Iterator[ChunkedRows]:
         """These rows, with n_jobs threads in every task, and BLAS in this process held to one."""
         with BLAS:
-            yield self._at(n_jobs=n_jobs)
+            yield self._at(n_jobs=_threads_of_task(n_jobs))
 
     def scaled(self, exponent: int) -> ChunkedRows:
         """The same rows multiplied by 2 ** -exponent."""

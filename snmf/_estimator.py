@@ -209,7 +209,8 @@ class SNMF(CallbackSupportMixin, Components):  # type: ignore[misc]
     n_jobs : int, default=None
         The number of threads, each on a block of rows; −1 takes all cores. None takes as many as
         BLAS would (a limit set by threadpoolctl or in the environment holds). BLAS itself is held
-        to one thread while a call lasts.
+        to one thread while a call lasts. On Dask it is the number of threads in each task, and
+        None is 1.
     missing_values : None or numpy.nan, default=None
         With ``numpy.nan`` such entries of X are not observed: the objective is summed over the
         others, in the fit, in `transform` and in `score`, and ``inverse_transform(transform(X))``

@@ -117,6 +117,7 @@ def exact_weights(data: Data, H: np.ndarray, *, backend: Any, device: Any, **fit
     """The W of `exact_transform` alone, row by row: where X is lazy, W is."""
     ops = choose(backend, data.owner, device)
     check_output(fitted["out"], data.X, (data.shape[0], len(H)), data.dtype)
+    fitted["n_jobs"] = data.owner.threads_of_call(fitted["n_jobs"])
     weights = partial(_exact_weights, H=H, backend=ops, device=device, **fitted)
     return data.owner.map_rows(weights, data.X, len(H))
 

@@ -199,6 +199,10 @@ class Backend:
         X = backend.bring(X, self)
         return StoredRows(X, backend) if isinstance(X, Store) else Rows(X, backend)
 
+    def threads_of_call(self, n_jobs: int | None) -> int | None:
+        """The n_jobs of one call of a function by `map_rows`."""
+        return n_jobs
+
     def map_rows(self, function: Callable[..., Array], X: Array, width: int) -> Array:
         """``function(X, source)`` of rows, each for itself, to rows of that width."""
         return function(X, source=self)

@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_info
 
 import snmf
 from snmf import SNMF
+from snmf.storage import rows as _rows
 
 dask = pytest.importorskip("dask", reason="the extra 'dask' is not installed")
 da = pytest.importorskip("dask.array", reason="the extra 'dask' is not installed")
@@ -324,6 +325,24 @@ def test_blas_has_one_thread_while_chunks_are_computed_side_by_side():
     factorize(D, 3, max_iter=2)
     assert set(counts) == {1}
     assert threads() == before
+
+
+@pytest.mark.parametrize(("n_jobs", "most"), [(None, 1), (2, 2)])
+def test_a_task_has_one_thread_unless_it_is_told_of_more(n_jobs, most, monkeypatch):
+    counts = []
+
+    def threads(rows, n_jobs):
+        counts.append(rows._threads(n_jobs))
+        return before(rows, n_jobs)
+
+    before = _rows.Rows.threads
+    monkeypatch.setattr(_rows.Rows, "threads", threads)
+    monkeypatch.setattr(type(_dask.adapter("numpy")), "threads_of_products", lambda _: 8)
+    model = SNMF(3, n_jobs=n_jobs, max_iter=2, random_state=0)
+    model.fit(chunked(planted()))
+    model.transform(chunked(planted())).compute()
+    assert len(counts) > 6
+    assert set(counts) == {most}
 
 
 def test_every_backend_computes_on_chunks():
