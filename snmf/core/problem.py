@@ -167,7 +167,8 @@ class Problem:
         complete = fitted if self.seen is None else fitted.filled(self.seen.means)
         start = partial(_init.STARTS[self.options.init], complete)
         if self.kept is None:
-            return start(self.n_components, rng, self.sample_weight)
+            W, H = start(self.n_components, rng, self.sample_weight)
+            return W, None if self.options.locality else H  # there H has a scale, and W has none
         rest, _ = start(self.n_components - len(self.kept), rng, self.sample_weight)
         point = self.exact(self.kept)
         return _init.beside(fitted, self._lifted(point) if self._lifts else point.W, rest), None

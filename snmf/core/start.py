@@ -88,6 +88,7 @@ def svd(rows: Any, k: int, rng: np.random.RandomState, weights: np.ndarray | Non
     W, R = _svd.nonnegative_span(Z, k, LIFT, weights)
     missing = k - W.shape[1]
     if R is None or missing:
+        W = np.ldexp(W, column_powers(W))  # as large as the columns that are drawn
         return _filled_up(rows, rows.split(W), missing, rng), None
     H, norms = unit_rows(R @ V.T)
     return rows.split(W * norms.astype(W.dtype)), H
