@@ -257,6 +257,7 @@ class Numbers:
     least: (
         float  # the smallest number, in these units: what is lost where W is written in its dtype
     )
+    digit: float  # likewise, where the error, rms and λ are written
     locality: float
 
     @classmethod
@@ -278,7 +279,8 @@ class Numbers:
         least = np.ldexp(float(kind.smallest_subnormal), 0 if case.locality else exponent)
         return cls(
             np.ldexp(X, exponent), known, W, H, weights / unit, float(error), float(rms),
-            float(l1), float(kind.eps), min(float(least) / min(1.0, unit**0.5), 1.0), case.locality,
+            float(l1), float(kind.eps), min(float(least) / min(1.0, unit**0.5), 1.0),
+            min(float(np.ldexp(5e-324, exponent)) / min(1.0, unit**0.5), 1.0), case.locality,
         )  # fmt: skip
 
     @property
@@ -300,11 +302,16 @@ class Numbers:
     def lost(self) -> float:
         """What of the objective may be lost where W and λ are written in their dtypes."""
         k = self.W.shape[1]
-        if self.locality or not self.square:
+        if not self.square:
             return 0.0
+        sums, digit = self.W.sum(axis=1), self.digit
+        of_penalty = digit * self.weights @ sums
+        if mu := self.locality:
+            rms = (2 * self.rms + digit) * digit
+            return float(2 * (of_penalty + mu * rms * self.weights @ (sums - 1) ** 2) / self.square)
         of_residual = self.size * k * np.sqrt(self.weights.sum())
-        of_penalty = self.weights @ (self.W.sum(axis=1) + self.l1 * k)
-        return float(2 * self.least * (of_residual + of_penalty) / self.square)
+        of_penalty += self.least * self.l1 * k * self.weights.sum()
+        return float(2 * (self.least * of_residual + of_penalty) / self.square)
 
     def objective(self, l1: float) -> float:
         """Over ½‖X‖²."""
@@ -331,6 +338,7 @@ class Numbers:
             ridge = RIDGE * sums * max(norms**2, 2 * mu * self.rms**2)
         inverse = float(np.finfo("float64").eps) * min(condition(self.H), FAR) ** 0.5
         lost = MOST * norms**2 * self.least + float(np.finfo("float64").tiny)
+        lost = lost + self.digit * (1 + mu * (4 * self.rms + self.digit) * (sums + 1))
         return gradient, ROUNDINGS * (self.eps + inverse) * terms + ridge + lost
 
 
@@ -339,6 +347,7 @@ def condition(H: np.ndarray) -> float:
     H = H[np.any(H != 0, axis=1)]
     if not len(H):
         return 1.0
+    H = H / np.max(np.abs(H), axis=1)[:, None]  # whose squares may be nothing
     s = np.linalg.svd(H / np.linalg.norm(H, axis=1)[:, None], compute_uv=False)
     return float(s[0] / s[-1]) ** 2 if len(s) == len(H) and s[-1] > 1e-100 else np.inf
 
@@ -360,7 +369,7 @@ def of_any_fit(case: Case, result: snmf.Factorization) -> Iterator[Failure]:
     yield from of_norms(case, numbers)
     yield from of_the_curve(case, result, numbers)
     true = float(np.sqrt(numbers.weights @ np.sum(numbers.residual**2, axis=1)))
-    allowed = ROUNDINGS * (numbers.eps * numbers.size + numbers.least)
+    allowed = ROUNDINGS * (numbers.eps * numbers.size + numbers.least + numbers.digit)
     squared = ROUNDINGS * np.finfo("float64").eps * numbers.size**2  # it is a sum of such terms
     if not (abs(true - numbers.error) <= allowed or abs(true**2 - numbers.error**2) <= squared):
         yield "error", f"{numbers.error} is {true} (± {allowed})"
