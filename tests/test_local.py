@@ -127,6 +127,16 @@ def test_weights_are_exact_for_components_that_lost_digits_to_a_tiny_scale():
     np.testing.assert_allclose(model.transform(X), W, rtol=1e-6)
 
 
+@pytest.mark.parametrize("k", [4, 10])  # more than the rank: some columns of the start are drawn
+def test_the_svd_start_does_not_depend_on_the_scale(k):
+    X = planted(n=20)
+    options = {"init": "svd", "solver": "hals", "locality": 1.0, "max_iter": 3, "tol": 0}
+    curve = factorize(X, k, **options).loss_curve
+    for power in (-40, 3, 40):
+        scaled = factorize(np.ldexp(X, power), k, **options).loss_curve
+        np.testing.assert_allclose(scaled, curve, rtol=1e-11)
+
+
 def test_a_start_that_no_number_of_the_dtype_holds_is_refused():
     X = np.full((3, 2), 1e38, dtype="float32")
     with pytest.raises(ValueError, match="H is too large a start for X"):
