@@ -20,19 +20,23 @@ def _full_precision() -> Iterator[None]:
     """Products of float32 without TF32 or bfloat16, by the setting that torch has since 2.9."""
     if not hasattr(torch.backends.cuda.matmul, "fp32_precision"):
         legacy = torch.get_float32_matmul_precision()  # raises once the newer one was set
-        torch.set_float32_matmul_precision("highest")
-        yield
-        torch.set_float32_matmul_precision(legacy)
+        try:
+            torch.set_float32_matmul_precision("highest")
+            yield
+        finally:
+            torch.set_float32_matmul_precision(legacy)
         return
     products = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
     before = [product.fp32_precision for product in products]
-    for product in products:
-        product.fp32_precision = "ieee"
-    yield
-    for product, precision in zip(products, before, strict=True):
-        product.fp32_precision = "none"  # that of torch.backends
-        if product.fp32_precision != precision:
-            product.fp32_precision = precision
+    try:
+        for product in products:
+            product.fp32_precision = "ieee"
+        yield
+    finally:
+        for product, precision in zip(products, before, strict=True):
+            product.fp32_precision = "none"  # that of torch.backends
+            if product.fp32_precision != precision:
+                product.fp32_precision = precision
 
 
 FULL_PRECISION = Shared(_full_precision)

@@ -1,7 +1,10 @@
 """What holds of every fit: the facts of the mathematics, and of the numbers."""
 
 import functools
+import os
+import subprocess
 import sys
+import textwrap
 import threading
 import warnings
 
@@ -681,6 +684,115 @@ def test_calls_that_overlap_leave_the_threads_of_blas_as_they_were():
         thread.join()
         assert max(threads_of_blas()) == 1
     assert threads_of_blas() == before
+
+
+FORKS = """
+    import os, signal, threading
+    import numpy as np
+    from threadpoolctl import threadpool_info, threadpool_limits
+    from snmf import SNMF
+    from snmf.storage.threads import BLAS
+
+    def threads():
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+    def in_child(check):
+        if not (child := os.fork()):
+            signal.alarm(60)  # a lock that nobody opens
+            os._exit(0 if check() else 1)
+        assert os.waitpid(child, 0)[1] == 0, check
+
+    def fits():
+        SNMF(2, random_state=0, progress_bar=False, max_iter=2).fit(np.eye(5))
+        return threads() == before
+
+    def stays_and_leaves():
+        with BLAS:
+            pass
+        stayed = set(threads()) == {1}
+        BLAS.__exit__()
+        return stayed and threads() == before
+
+    def inside(lock):
+        with BLAS.lock if lock else BLAS:
+            entered.set()
+            leave.wait()
+
+    threadpool_limits(2)
+    before = threads()
+    for lock in (False, True):
+        entered, leave = threading.Event(), threading.Event()
+        thread = threading.Thread(target=inside, args=(lock,))
+        thread.start()
+        entered.wait()
+        in_child(lambda: threads() == before)
+        in_child(fits)
+        leave.set()
+        thread.join()
+    BLAS.__enter__()
+    in_child(stays_and_leaves)
+    assert set(threads()) == {1}
+    BLAS.__exit__()
+    assert threads() == before
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_fork_beside_a_thread_that_computes_leaves_the_child_free():
+    code = textwrap.dedent(FORKS)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+class Interrupting:
+    """A lock that an interrupt comes to at its n-th call."""
+
+    def __init__(self, at):
+        self.lock, self.left = threading.Lock(), at
+
+    def _call(self):
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+
+    def __enter__(self):
+        self._call()
+        self.lock.acquire()
+
+    def __exit__(self, *_):
+        self.lock.release()
+        self._call()
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 4])
+def test_an_interrupt_leaves_the_threads_of_blas_as_they_were(at, monkeypatch):
+    before = threads_of_blas()
+    monkeypatch.setattr(BLAS, "lock", Interrupting(at))
+    with pytest.raises(KeyboardInterrupt), BLAS:
+        pass
+    assert threads_of_blas() == before
+    assert not BLAS.inside
+
+
+@pytest.mark.parametrize("when", ["__enter__", "__exit__"])
+def test_so_does_an_interrupt_while_they_are_set(when, monkeypatch):
+    calls = []
+
+    def interrupted(limited, *given):
+        calls.append(1)
+        if when == "__enter__" or len(calls) > 1:
+            whole(limited, *given)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+
+    before, whole = threads_of_blas(), getattr(_threads.Limited, when)
+    monkeypatch.setattr(_threads.Limited, when, interrupted)
+    with pytest.raises(KeyboardInterrupt), BLAS:
+        pass
+    assert threads_of_blas() == before
+    assert not BLAS.inside
 
 
 def test_starts_that_overlap_leave_the_threads_of_openmp_as_they_were():
