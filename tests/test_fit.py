@@ -722,7 +722,7 @@ FORKS = """
     before = threads()
     for lock in (False, True):
         entered, leave = threading.Event(), threading.Event()
-        thread = threading.Thread(target=inside, args=(lock,))
+        thread = threading.Thread(target=inside, args=(lock,), daemon=True)
         thread.start()
         entered.wait()
         in_child(lambda: threads() == before)
@@ -741,8 +741,9 @@ FORKS = """
 def test_a_fork_beside_a_thread_that_computes_leaves_the_child_free():
     code = textwrap.dedent(FORKS)
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False
-    )
+        [sys.executable, "-W", "ignore", "-c", code],
+        capture_output=True, text=True, check=False, timeout=200,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
 
 

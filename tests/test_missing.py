@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 import snmf
 from snmf import SNMF
 from snmf.backends import owner
+from snmf.core import missing
 from snmf.core.missing import observed
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -219,6 +220,24 @@ def test_no_more_than_a_block_is_filled_at_a_time():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < X.nbytes  # about ten blocks of 4096 rows, in float64 at the end
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.01])
+def test_rows_that_are_solved_together_take_little_memory_and_do_not_change_a_row(
+    sparsity, monkeypatch
+):
+    rng = np.random.default_rng(0)
+    H, X = rng.standard_normal((60, 60)), rng.standard_normal((400, 60))
+    X[rng.random(X.shape) < 0.2] = np.nan
+    fit = functools.partial(factorize, X, H=H, fixed=60, sparsity=sparsity, n_jobs=1)
+    fit()  # what is imported late is there
+    tracemalloc.start()
+    W = fit().W
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 22 * 2**20  # it was 130 MB where all of these rows were solved together
+    monkeypatch.setattr(missing, "TOGETHER", 2**12)  # each alone
+    np.testing.assert_array_equal(fit().W, W)
 
 
 @pytest.mark.parametrize("shape", [(40, 12), (12, 12), (60, 30)])

@@ -20,7 +20,8 @@ from snmf.core.solve import Alternation, Point
 Array = Any
 RowWise = Sequence[Any]
 
-TOGETHER = 2**20  # entries of H, for as many rows as have theirs formed together: 8 MiB
+TOGETHER = 2**17  # entries of H and B for the rows solved together: 1 MiB, held about 16 times
+ON_DEVICE = 2**20  # likewise on a device, which needs more work at a time
 
 
 class Observed(NamedTuple):
@@ -127,7 +128,8 @@ def best_weights(
     if whole.shape[0]:
         W[whole], squares[whole], powers[whole] = nnls.best_weights(ops, X[whole], components, l1)
     others = ops.xp.nonzero(~complete)[0]
-    together = max(1, TOGETHER // (components.H.shape[0] * max(components.H.shape)))
+    entries = TOGETHER if ops.on_host else ON_DEVICE
+    together = max(1, entries // (components.H.shape[0] * max(components.H.shape)))
     for start in range(0, others.shape[0], together):
         part = others[start : start + together]
         W[part], squares[part], powers[part] = _of_incomplete(
