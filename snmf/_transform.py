@@ -19,8 +19,6 @@ from snmf.storage.rows import Rows, RowWise, check_range, measure, taking_part
 
 Array = Any
 
-FAR = 60  # powers of two, beyond which rows have nothing to do with the prototypes of a fit
-
 
 class Explained(NamedTuple):
     """Data, and what components say of them.
@@ -96,7 +94,7 @@ def exact_transform(
         scale = measure(rows.filled(zeros), weights)
         exponent = scale.exponent + math.frexp(scale.longest)[1]
         if locality:
-            exponent = _exponent_of_fit(rms, exponent)
+            exponent = _exponent_of_fit(rms, exponent, sums=out is False)
             unit_rms = math.ldexp(rms, -exponent)
             solve = _local.solver(locality, unit_rms, exponent)
             W, square, squares = nnls.exact_weights(
@@ -107,7 +105,7 @@ def exact_transform(
             solver = None if zeros is None else _missing.best_weights
             W, square, squares = nnls.exact_weights(rows, H, penalty, exponent, weights, solver)
         check_range(rows.dtype, float(np.sqrt(squares.max())), exponent)
-        whole = math.ldexp(scale.square, -2 * (exponent - scale.exponent))
+        whole = float(np.ldexp(scale.square, -2 * (exponent - scale.exponent)))
         W = handed_back(rows, W, data.owner, data.dtype, out)
         count = len(rows) * data.shape[1] if zeros is None else _missing.observed(rows).entries
         return Explained(W, len(rows), square, whole, exponent, count)
@@ -136,10 +134,13 @@ def handed_back(rows: Rows, W: RowWise, source: Backend, dtype: str, out: Output
     return write_npy(out, map(rows.backend.to_host, W), rows.slices, shape, dtype)
 
 
-def _exponent_of_fit(rms: float, exponent: int) -> int:
-    """That of the data of the fit, if X, whose exponent is given, is not far larger."""
+def _exponent_of_fit(rms: float, exponent: int, sums: bool) -> int:
+    """That of the data of the fit, if X, whose exponent is given, is not too large for its sums.
+
+    Rows that are as far from the fit have no weights, here as in the fit.
+    """
     own = math.frexp(rms)[1]
-    if rms and exponent - own > FAR:
+    if rms and sums and exponent - own > _local.FAR:
         raise ValueError(
             f"X is too large: its rows are 2**{exponent - own} times as long as those of the fit"
         )

@@ -116,8 +116,22 @@ def test_the_scale_does_not_matter(dtype):
         np.testing.assert_array_equal(other.fit_transform(scaled), W)
         np.testing.assert_array_equal(other.transform(scaled), model.transform(X))
         np.testing.assert_array_equal(np.ldexp(other.components_, -exponent), model.components_)
-    with pytest.raises(ValueError, match="times as long as those of the fit"):
-        model.transform(np.ldexp(X, 100))
+
+
+@pytest.mark.parametrize(("dtype", "power"), [("float32", 100), ("float64", 100), ("float64", 900)])
+def test_far_rows_have_no_weights_in_the_fit_and_in_transform(dtype, power):
+    X = planted().astype(dtype)
+    both, member = np.concatenate([X, np.ldexp(X, power)]), np.repeat([1, 0], len(X))
+    model = SNMF(4, locality=1.0, random_state=0)
+    W = model.fit_transform(both, sample_weight=member)
+    assert W[:60].any(axis=1).all()
+    assert not W[60:].any()
+    np.testing.assert_array_equal(model.transform(both), W)
+    if power > 250:  # then sums of squares are beyond the floats
+        with pytest.raises(ValueError, match="times as long as those of the fit"):
+            model.score(both)
+    else:
+        assert model.score(both) == pytest.approx(0, abs=1e-6)
 
 
 def test_weights_are_exact_for_components_that_lost_digits_to_a_tiny_scale():
