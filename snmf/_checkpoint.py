@@ -25,7 +25,7 @@ from scipy.sparse import coo_array
 from snmf.core.options import DRAWN
 from snmf.core.solve import Point, Run, State
 from snmf.storage.atomic import check_replaceable, replacing
-from snmf.storage.npz import DAMAGE, Arrays, Claim, is_npz_with
+from snmf.storage.npz import DAMAGE, Arrays, Claim, RefusedError, is_npz_with
 from snmf.storage.rows import Scale
 
 FORMAT = 1
@@ -260,10 +260,6 @@ class Checkpoint:
         """Remove the file, and what a process that was killed left beside it: the fit is done."""
         for path in (self.path, self._part):
             path.unlink(missing_ok=True)
-
-
-class RefusedError(ValueError):
-    """What was said of the file already."""
 
 
 def _check_header(header: dict[str, Any], parameters: dict[str, Any]) -> None:

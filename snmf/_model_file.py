@@ -19,7 +19,7 @@ from snmf._minibatch import MiniBatchSNMF
 from snmf.backends import Backend, owner
 from snmf.storage.atomic import replacing
 from snmf.storage.entries import check_places
-from snmf.storage.npz import DAMAGE, Arrays, is_npz_with
+from snmf.storage.npz import DAMAGE, Arrays, RefusedError, is_npz_with
 
 FORMAT = "snmf model"
 VERSION = 1  # of the format: raised where an older snmf could not read the file
@@ -180,10 +180,6 @@ def _opened(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Arrays]:
             f"written by {header.get('written_by')}. Upgrade snmf.",
         )
     return header, arrays
-
-
-class RefusedError(ValueError):
-    """What was said of the file already."""
 
 
 def _refusal(path: str | os.PathLike[str], what: str) -> ValueError:

@@ -20,16 +20,12 @@ import scipy.sparse
 from snmf.cli.tables import read_text
 from snmf.storage.atomic import check_replaceable, replacing
 from snmf.storage.entries import check_places
-from snmf.storage.npz import DAMAGE, Arrays
+from snmf.storage.npz import DAMAGE, Arrays, RefusedError
 
 Array = Any
 
 SPARSE = {"format", "shape", "data"}
 MODEL = "snmf_model"  # the header of `snmf._model_file`
-
-
-class RefusedError(ValueError):
-    """What was said of the file already."""
 
 
 @dataclass(frozen=True)

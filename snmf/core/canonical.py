@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from snmf.core.nnls import digests
-from snmf.storage.rows import Rows, RowWise, Scale, check_range
+from snmf.storage.rows import Rows, RowWise, Scale, check_range, times_power_of_two
 
 Array = Any
 
@@ -152,6 +152,5 @@ def given_weights(
     W, (square, squares) = rows.scaled(exponent).map_sum(
         of_block, W, *(() if weights is None else (weights,))
     )
-    half = exponent // 2
-    W = rows.each(lambda part: part * 2.0**half * 2.0 ** (exponent - half), W)
+    W = rows.each(lambda part: times_power_of_two(part, exponent), W)
     return W, float(square), ops.algebra.to_host(squares)

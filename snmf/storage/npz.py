@@ -19,6 +19,10 @@ INFLATION = 100  # times its size a file may be in memory: a deflated zero takes
 SLACK = 2**24  # and small files may hold what is all zero
 
 
+class RefusedError(ValueError):
+    """A file is refused, and the message says why: it is not to be called damaged as well."""
+
+
 class Claim(NamedTuple):
     """What the header of an array says."""
 

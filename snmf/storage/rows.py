@@ -208,8 +208,7 @@ class Rows:
     def _prepared(self, block: Array) -> Array:
         block = self.backend.asarray(block, self.dtype)
         if self.exponent:
-            half = self.exponent // 2  # 2 ** 1074 is not a float
-            block = block * 2.0**-half * 2.0 ** (half - self.exponent)
+            block = times_power_of_two(block, -self.exponent)
         if self.fill is not None:
             H = self.backend.asarray(self.fill[None, :], self.dtype)
             ones = self.backend.asarray(np.ones((block.shape[0], 1)), self.dtype)
@@ -269,6 +268,12 @@ class Joined(list[Any]):
                 start, part = rows.stop, joined.whole[rows]
             joined.append(part)
         return joined
+
+
+def times_power_of_two(A: Array, power: int) -> Array:
+    """A times 2 ** power, in two steps, since 2 ** 1074 is not a float."""
+    half = power // 2
+    return A * 2.0**half * 2.0 ** (power - half)
 
 
 def cut(start: int, stop: int, step: int) -> list[slice]:
