@@ -13,7 +13,7 @@ import snmf
 from snmf.backends import adapter, owner
 from snmf.core import updates
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FOLDER = Path(importlib.import_module("snmf.backends._numpy").__file__).parent
 SOURCE = (FOLDER / "_kernels.cu").read_text(encoding="utf-8")
 SPEC = importlib.util.spec_from_file_location(

@@ -132,7 +132,7 @@ def test_numbers_that_are_data_and_may_be_names(name):
 
 
 def test_the_documentation_lists_the_words_for_missing_values():
-    page = Path(__file__).parents[1] / "docs" / "command_line.rst"
+    page = Path(__file__).parents[2] / "docs" / "command_line.rst"
     listed = page.read_text(encoding="utf-8").split("in upper or lower case, one of:")[1]
     words = re.findall(r"``(.+?)``", listed.split("\n\n")[0])
     assert {word.lower() for word in words} | {""} == MISSING
