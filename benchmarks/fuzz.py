@@ -37,6 +37,7 @@ REFUSALS = (  # what may be said of finite data and a start, all parameters bein
     "X is too large: its norm",
     "W and H are too large a start for X",
     "H is too large a start for X",
+    "W is too large a start",
 )
 ROUNDINGS = 64  # of the working precision, that a number may be off, over its largest terms
 RIDGE = 2e-8  # what W may be off, over its sum, where H Hᵀ is singular and W one of many
@@ -402,7 +403,8 @@ def of_the_curve(case: Case, result: snmf.Factorization, numbers: Numbers) -> It
         yield "objective rises", f"{curve}"
     end = numbers.objective(0.0 if case.given.get("fixed") == "W" else numbers.l1)
     ratio = (numbers.size + numbers.least) ** 2 / numbers.square if numbers.square else 0.0
-    allowed = ROUNDINGS * numbers.eps * (1 + ratio) + (RIDGE if condition(numbers.H) > FAR else 0)
+    terms = (1 + ratio) * (1 + case.locality)
+    allowed = ROUNDINGS * numbers.eps * terms + (RIDGE if condition(numbers.H) > FAR else 0)
     allowed += numbers.lost
     if numbers.square and not end <= curve[-1] * (1 + 1e-6) + allowed:
         yield "result above the curve", f"{end} after {curve[-1]} (+ {allowed})"
@@ -475,7 +477,14 @@ def alone(case: Case, result: snmf.Factorization) -> Iterator[Failure]:
     W = model.transform(CONTAINERS[case.container](case.X))
     i = int(case.rng.integers(len(W)))
     row = model.transform(CONTAINERS[case.container](case.X[i : i + 1]))
-    yield from same_rows("a row alone", W[i : i + 1], row, replace(case, X=case.X[i : i + 1]))
+    H = model.components_.astype("float64")
+    known = condition(H) * float(np.finfo("float64").eps)
+    W = W[i : i + 1]
+    if known > ROUNDINGS * 1e-9:  # several W are as good, to rounding
+        size = np.abs(case.X[i]).max()
+        unit = 1.0 if case.locality else size
+        W, row = (np.c_[V.astype("float64") @ H / size, V.sum(axis=1) / unit] for V in (W, row))
+    yield from same_rows("a row alone", W, row, replace(case, X=case.X[i : i + 1]))
 
 
 def permuted(case: Case, result: snmf.Factorization) -> Iterator[Failure]:
@@ -493,12 +502,17 @@ def permuted(case: Case, result: snmf.Factorization) -> Iterator[Failure]:
 
 def few(name: str, case: Case, one: Any, other: Any) -> Iterator[Failure]:
     """The curves of a few iterations, unless the last digits of X change them as much."""
+    if case.options["n_init"] > 1:  # of restarts that end alike, rounding tells which is best
+        ends = (result.loss_curve[-1:] for result in (one, other))
+        if not list(like(name, *ends, precision(case))):
+            return
     one, other = one.loss_curve[:3], other.loss_curve[:3]
     if found := list(like(name, one, other, precision(case))):
         for _ in range(3):
-            noise = case.rng.choice([-1, 0, 1], case.X.shape) * float(np.finfo("float64").eps)
-            X = case.X.astype("float64")
-            near = fitted(case, X=X * (1 + noise)).loss_curve[:3]
+            dtype = "float64" if case.X.dtype == "float64" else "float32"  # that of the arithmetic
+            noise = case.rng.choice([-1, 0, 1], case.X.shape) * float(np.finfo(dtype).eps)
+            X = case.X.astype(dtype)
+            near = fitted(case, X=(X * (1 + noise)).astype(dtype)).loss_curve[:3]
             if next(like(name, fitted(case, X=X).loss_curve[:3], near, precision(case)), None):
                 return
     yield from found

@@ -33,7 +33,7 @@ from snmf.core.options import DRAWN, Options
 from snmf.core.problem import Problem
 from snmf.core.solve import Alternation, Point, Run, State, solve
 from snmf.storage.parts import Output, check_output
-from snmf.storage.rows import Rows, taking_part
+from snmf.storage.rows import Rows, check_range, taking_part
 
 Array = Any
 
@@ -201,6 +201,8 @@ def factorize(
         everything = None if members is None or out is False else (every, W)
         W = W if W is None or members is None else W[members]
         problem = Problem(rows, options, k, W, H, fixed, D, everything)
+        norm, exponent = problem.scale.square**0.5, problem.scale.exponent + weight_exponent // 2
+        check_range("float64", norm, exponent)  # ‖X − W H‖ is told with the weights of rows
         checkpoint = _checkpoint(options, rows, out, n_components=k, **given)
         if checkpoint:
             stack.enter_context(checkpoint).is_of(rows, problem.scale)

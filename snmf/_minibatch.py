@@ -29,7 +29,7 @@ from snmf._estimator import Components
 from snmf._progress import progress
 from snmf.backends import Backend, adapter, choose, owner
 from snmf.core import start as _init
-from snmf.core.options import ALL_ZERO, UPDATES
+from snmf.core.options import UPDATES, l1, l1_at_scale
 from snmf.core.stream import Batch, Stream, start, step
 from snmf.storage.rows import Rows, cut, taking_part, working_dtype
 
@@ -449,7 +449,7 @@ class MiniBatchSNMF(Components):
         return step(stream, stream.at(batch), self._l1(stream), UPDATES[self.solver], keep)
 
     def _l1(self, stream: Stream) -> float:
-        return min(float(self.sparsity), ALL_ZERO) * stream.rms
+        return l1(self.sparsity, stream.rms)
 
     def _in_order(self, stream: Stream) -> Stream:
         if self.init == "custom":
@@ -464,7 +464,7 @@ class MiniBatchSNMF(Components):
         self.components_ = source.asarray(H, working_dtype(dtype))
         self.n_components_ = len(H)
         self.n_steps_ = stream.n_steps
-        self.penalty_ = float(np.ldexp(self._l1(stream), stream.exponent or 0))
+        self.penalty_ = l1_at_scale(self._l1(stream), stream.exponent or 0)
         self.rms_ = float(np.ldexp(stream.rms, stream.exponent or 0))
         self.loss_ = stream.loss
 

@@ -20,7 +20,7 @@ import numpy as np
 from scipy.sparse import issparse
 
 from snmf.core import updates
-from snmf.storage.rows import Rows
+from snmf.storage.rows import Rows, cut
 from snmf.storage.stored import Store, StoredRows
 
 __all__ = ["ADAPTERS", "Backend", "SparseBackend", "choose", "owner"]
@@ -219,6 +219,10 @@ class Backend:
         """A, if it is sparse made dense."""
         return A
 
+    def pieces(self, X: Array) -> list[Any]:
+        """X in so many rows that all of them may be made dense."""
+        return [slice(0, X.shape[0])]
+
     # What the updates ask for
 
     def matmul(self, A: Array, B: Array) -> Array:
@@ -317,6 +321,10 @@ class SparseBackend(Backend):
     def to_dense(self, A: Array) -> Array:
         return A.toarray() if self.issparse(A) else A
 
+    def pieces(self, X: Array) -> list[Any]:
+        most = max(1, DENSE // X.shape[1]) if self.issparse(X) else X.shape[0]
+        return cut(0, X.shape[0], most)
+
     def matmul(self, A: Array, B: Array) -> Array:
         return (B.T @ A.T).T if self.issparse(B) else A @ B
 
@@ -347,10 +355,9 @@ class SparseBackend(Backend):
     def row_errors(self, X: Array, W: Array, H: Array) -> Array:
         if not self.issparse(X):
             return super().row_errors(X, W, H)
-        few = max(1, DENSE // X.shape[1])  # never all of X at once
         return self.xp.concat([
-            super(SparseBackend, self).row_errors(X[i : i + few].toarray(), W[i : i + few], H)
-            for i in range(0, X.shape[0], few)
+            super(SparseBackend, self).row_errors(X[some].toarray(), W[some], H)
+            for some in self.pieces(X)
         ])  # fmt: skip
 
 

@@ -527,6 +527,12 @@ def test_what_exceeds_the_largest_number_is_refused(dtype):
         factorize(X, 4, H=H, init="custom", max_iter=0)
 
 
+def test_an_error_that_exceeds_the_largest_number_is_refused_at_once():
+    X = 1e200 * planted()
+    with pytest.raises(ValueError, match=r"X is too large.*float64"):
+        factorize(X, 3, sample_weight=np.full(len(X), 1e300))
+
+
 @pytest.mark.parametrize("scale", [1e300, 1e100])
 def test_a_start_far_from_the_data_is_refused(scale):
     rng = np.random.default_rng(0)

@@ -895,3 +895,11 @@ def test_weights_are_routed_through_a_pipeline():
             np.testing.assert_array_equal(H, theirs.components_)
         stream = model().set_partial_fit_request(sample_weight=True)
         assert stream.get_metadata_routing().partial_fit.requests["sample_weight"] is True
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_penalty_beyond_the_largest_number_is_that_number():
+    X = 1e300 * np.tanh(np.random.default_rng(0).standard_normal((40, 5)))
+    model = MiniBatchSNMF(2, sparsity=1e40, max_iter=1, progress_bar=False).fit(X)
+    assert model.penalty_ == np.finfo("float64").max
+    assert not model.transform(X).any()

@@ -218,14 +218,17 @@ def best_weights(
     penalty = penalty_at_scale(ops, l1, powers) * components.ones
     squares = ops.row_squares(X)
     A = components.products(X)
-    gradient = None
-    if curvature.delicate and not hasattr(X, "nnz"):  # a residual is dense
 
-        def gradient(rows: Array, W: Array) -> Array:
-            x = ops.xp.take(X, rows, axis=0)
-            return components.products(x - ops.matmul(W, H)) - penalty[rows]
+    def gradient(rows: Array, W: Array) -> Array:
+        x, parts = ops.take(X, ops.to_host(rows)), []
+        for some in ops.pieces(x):
+            residual = ops.to_dense(ops.slice(x, some)) - ops.matmul(W[some, :], H)
+            parts.append(components.products(residual))
+        return ops.xp.concat(parts, axis=0) - penalty[rows]
 
-    W, left = quadratic.nnls(curvature, A - penalty, squares**0.5, gradient)
+    W, left = quadratic.nnls(
+        curvature, A - penalty, squares**0.5, gradient if curvature.delicate else None
+    )
     if l1:
         W = quadratic.by_active_sets(curvature, A - penalty, W, left)
     elif curvature.ridge or left.shape[0]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import Any
 
+import numpy as np
+
 ALL_ZERO = 1e30  # a sparsity from which on no weight is left, whatever the number of rows
 UPDATES = {"mu": "multiplicative", "hals": "hals"}  # solver: its W-step in `snmf.core.updates`
 
@@ -35,3 +37,14 @@ class Options:
     checkpoint: str | PathLike[str] | None = None
     checkpoint_interval: float = 60.0
     warm_start: bool = False
+
+
+def l1(sparsity: float, rms: float) -> float:
+    """The λ of that sparsity, where rows have that root mean square norm."""
+    return float(min(sparsity, ALL_ZERO) * rms)
+
+
+def l1_at_scale(l1: float, exponent: int) -> float:
+    """λ × 2 ** exponent, or the largest float64 if that exceeds it: then W is zero."""
+    with np.errstate(over="ignore"):
+        return float(min(np.ldexp(l1, exponent), np.finfo("float64").max))

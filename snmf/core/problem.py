@@ -13,7 +13,7 @@ from snmf.core import locality, nnls, wide
 from snmf.core import missing as _missing
 from snmf.core import start as _init
 from snmf.core.canonical import Canonical, given_weights, of_prototypes, of_unit_rows
-from snmf.core.options import ALL_ZERO, UPDATES, Options
+from snmf.core.options import UPDATES, Options, l1, l1_at_scale
 from snmf.core.solve import Alternation, Point, Run, steps_per_pass
 from snmf.storage.rows import Rows, RowWise, Scale, measure
 
@@ -70,7 +70,7 @@ class Problem:
 
     @property
     def l1(self) -> float:
-        return float(min(self.options.sparsity, ALL_ZERO) * self.rms)
+        return l1(self.options.sparsity, self.rms)
 
     @property
     def _l1_of_rows(self) -> float:
@@ -79,9 +79,8 @@ class Problem:
 
     @property
     def penalty(self) -> float:
-        """The λ at the scale of X, or the largest float64 if λ exceeds it: then W is zero."""
-        with np.errstate(over="ignore"):
-            return float(min(np.ldexp(self.l1, self.scale.exponent), np.finfo("float64").max))
+        """The λ at the scale of X."""
+        return l1_at_scale(self.l1, self.scale.exponent)
 
     @cached_property
     def scaled(self) -> Rows:
@@ -129,9 +128,11 @@ class Problem:
         """An H of which every row was given, and no W, at the scale of the fit."""
         if self.W is not None or self.H is None or len(self.H) < self.n_components:
             return None
-        if self.options.locality:
-            return _init.prototypes(self.H, self.scale)
-        return _init.unit_rows(self.H)[0]
+        return (
+            _init.prototypes(self.H, self.scale)
+            if self.options.locality
+            else _init.unit_rows(self.H)[0]
+        )
 
     def exact(self, H: np.ndarray) -> Point:
         """An H at the scale of the fit, with its exact W."""
@@ -162,7 +163,7 @@ class Problem:
         """W, row-wise, and H or None."""
         if self.W is not None:
             if self.options.locality and self.H is not None:
-                return fitted.split(self.W), _init.prototypes(self.H, self.scale)
+                return fitted.split(_init.memberships(self.W)), _init.prototypes(self.H, self.scale)
             return _init.custom(fitted, self.W, self.H, self.scale.exponent)
         complete = fitted if self.seen is None else fitted.filled(self.seen.means)
         start = partial(_init.STARTS[self.options.init], complete)

@@ -146,6 +146,19 @@ def bounded(
     return within
 
 
+def memberships(W: np.ndarray) -> np.ndarray:
+    """A W of the caller's own where the weights of a row add up to about 1.
+
+    Raises
+    ------
+    ValueError
+        If it is far larger.
+    """
+    if not np.max(W) < TOO_FAR:
+        raise ValueError("W is too large a start: with locality its rows add up to about 1")
+    return W
+
+
 def prototypes(H: np.ndarray, scale: Any) -> np.ndarray:
     """An H of the caller's own where rows are prototypes, at the scale of the fit, as X is.
 
@@ -156,7 +169,7 @@ def prototypes(H: np.ndarray, scale: Any) -> np.ndarray:
     """
     with np.errstate(over="ignore"):
         H = np.ldexp(H, -scale.exponent)
-    if scale.square and not np.max(np.abs(H)) < TOO_FAR * scale.longest:
+    if not np.max(np.abs(H)) < TOO_FAR * (scale.longest or 1.0):
         raise ValueError("H is too large a start for X: with locality it is at the scale of X")
     return H
 

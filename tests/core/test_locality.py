@@ -157,6 +157,15 @@ def test_a_start_that_no_number_of_the_dtype_holds_is_refused():
         factorize(X, 1, H=[[1e39, 1e39]], init="custom", locality=1.0, max_iter=0)
 
 
+def test_a_start_far_from_memberships_and_prototypes_is_refused():
+    W, H = np.ones((60, 2)), np.ones((2, 12))
+    custom = {"init": "custom", "locality": 1.0, "max_iter": 1}
+    with pytest.raises(ValueError, match="W is too large a start: with locality its rows add up"):
+        factorize(planted(p=12), 2, W=1e30 * W, H=H, **custom)
+    with pytest.raises(ValueError, match="H is too large a start for X"):
+        factorize(np.zeros((60, 12)), 2, H=1e200 * H, **custom)
+
+
 def test_a_weight_of_two_is_the_row_twice():
     X = planted()
     counts = np.random.default_rng(0).integers(0, 4, size=len(X))

@@ -231,8 +231,10 @@ def test_optimal_where_half_of_the_components_are_nearly_the_others(apart, l1, d
         H = rng.standard_normal((k, p))
         H[k // 2 :] = H[: k - k // 2] + apart * rng.standard_normal((k - k // 2, p))
         H, X = unit(H).astype(dtype), rng.standard_normal((30, p))
-        W = solve(X, H, l1)
-        assert np.all(slope(X, W, H.astype("float64"), l1) <= 1e-8 * np.linalg.norm(X, axis=1))
+        for data in (X, sp.csr_array(X)):
+            W = solve(data, H, l1)
+            left = slope(X, W, H.astype("float64"), l1)
+            assert np.all(left <= 1e-8 * np.linalg.norm(X, axis=1))
 
 
 @pytest.mark.parametrize("k", [12, 20])
