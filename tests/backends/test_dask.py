@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_info
 
 import snmf
 from snmf import SNMF
+from snmf.backends import adapter
 from snmf.storage import rows as _rows
 
 dask = pytest.importorskip("dask", reason="the extra 'dask' is not installed")
@@ -21,7 +22,8 @@ da = pytest.importorskip("dask.array", reason="the extra 'dask' is not installed
 # workers cannot import this file: what of it they run is sent whole
 importlib.import_module("cloudpickle").register_pickle_by_value(sys.modules[__name__])
 
-_dask = importlib.import_module("snmf.backends._dask")
+dask_rows = importlib.import_module("snmf.storage.dask_rows")
+dask_cluster = importlib.import_module("snmf.storage.dask_cluster")
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 factorize = functools.partial(snmf.factorize, random_state=0, progress_bar=False)
@@ -337,7 +339,7 @@ def test_a_task_has_one_thread_unless_it_is_told_of_more(n_jobs, most, monkeypat
 
     before = _rows.Rows.threads
     monkeypatch.setattr(_rows.Rows, "threads", threads)
-    monkeypatch.setattr(type(_dask.adapter("numpy")), "threads_of_products", lambda _: 8)
+    monkeypatch.setattr(type(adapter("numpy")), "threads_of_products", lambda _: 8)
     model = SNMF(3, n_jobs=n_jobs, max_iter=2, random_state=0)
     model.fit(chunked(planted()))
     model.transform(chunked(planted())).compute()
@@ -397,7 +399,7 @@ def at_pass(monkeypatch):
     calls = []
 
     def arrange(number, function):
-        original = _dask.ChunkedRows.map_sum
+        original = dask_rows.ChunkedRows.map_sum
 
         def map_sum(self, *given):
             calls.append(1)
@@ -405,7 +407,7 @@ def at_pass(monkeypatch):
                 function()
             return original(self, *given)
 
-        monkeypatch.setattr(_dask.ChunkedRows, "map_sum", map_sum)
+        monkeypatch.setattr(dask_rows.ChunkedRows, "map_sum", map_sum)
 
     return arrange
 
@@ -415,7 +417,7 @@ def at_pass(monkeypatch):
 def test_a_fit_outlives_a_worker(client, at_pass, monkeypatch, number, lost):
     """Early, while Dask knows all tasks; when it has just forgotten them; and late."""
     (D, X), killed, replays = on_cluster(), [], []
-    original = _dask.ChunkedRows._replay
+    original = dask_rows.ChunkedRows._replay
 
     def replay(self, step, names, row_wise, some):
         replays.append(some)
@@ -425,7 +427,7 @@ def test_a_fit_outlives_a_worker(client, at_pass, monkeypatch, number, lost):
         killed.append(min(client.run(os.getpid).values()))
         os.kill(killed[0], signal.SIGKILL)
 
-    monkeypatch.setattr(_dask.ChunkedRows, "_replay", replay)
+    monkeypatch.setattr(dask_rows.ChunkedRows, "_replay", replay)
     at_pass(number, kill)
     options = dict(init="random", tol=0, max_iter=40)
     ours = factorize(D, 4, **options)
@@ -448,7 +450,7 @@ def test_a_worker_that_joins_gets_work(cluster, client, at_pass):
     try:
         with importlib.import_module("distributed").get_task_stream(client) as ran:
             factorize(D, 4, init="random", tol=0, max_iter=30)
-        of_passes = [task for task in ran.data if str(task["key"]).startswith("_passed")]
+        of_passes = [task for task in ran.data if str(task["key"]).startswith("passed")]
         assert joined
         assert set(joined) <= {task["worker"] for task in of_passes}
     finally:
@@ -462,7 +464,7 @@ def test_dask_keeps_few_tasks_however_many_passes_there_are(cluster, client, at_
     factorize(D, 4, init="random", tol=0, max_iter=100)
     of_a_pass = 4 + 1  # one of every chunk, and the function that they are given
     # it forgets when it comes to it, later on a busy machine; 100 passes would be 500 tasks
-    assert max(most) <= 4 * _dask.CUT * of_a_pass
+    assert max(most) <= 4 * dask_rows.CUT * of_a_pass
 
 
 def test_sums_travel_and_rows_do_not(client, monkeypatch, at_pass):
@@ -492,7 +494,7 @@ def test_without_workers_there_is_an_error(monkeypatch, client):
         distributed.Client(empty) as lonely,
         lonely.as_current(),
     ):
-        monkeypatch.setattr(_dask, "PATIENCE", 0.5)
+        monkeypatch.setattr(dask_cluster, "PATIENCE", 0.5)
         with pytest.raises(RuntimeError, match=r"has had no worker for 0\.5 seconds"):
             factorize(chunked(planted()), 3)
 
@@ -519,9 +521,9 @@ def test_a_checkpoint_is_of_the_rows_and_not_of_where_they_lie(tmp_path, monkeyp
             raise KeyboardInterrupt
         return original(self, *given)
 
-    original = _dask.ChunkedRows.map_sum
+    original = dask_rows.ChunkedRows.map_sum
     with monkeypatch.context() as patch:
-        patch.setattr(_dask.ChunkedRows, "map_sum", stop)
+        patch.setattr(dask_rows.ChunkedRows, "map_sum", stop)
         with pytest.raises(KeyboardInterrupt):
             factorize(chunked(X), 3, **options)
     assert file.exists()
