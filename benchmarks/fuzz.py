@@ -41,6 +41,7 @@ REFUSALS = (  # what may be said of finite data and a start, all parameters bein
 )
 ROUNDINGS = 64  # of the working precision, that a number may be off, over its largest terms
 RIDGE = 2e-8  # what W may be off, over its sum, where H Hᵀ is singular and W one of many
+KKT = 1e-8  # and what its gradient may be, over the norm of the row
 FAR = 1e9  # the condition of H Hᵀ from which on it counts as that
 SLOW = 20.0  # seconds, for a case of a few milliseconds
 
@@ -337,6 +338,7 @@ class Numbers:
             terms = terms + mu * (distances + 2 * self.rms**2 * (sums + 1))
         if mu or not self.known.all() or condition(self.H) > FAR:
             ridge = RIDGE * sums * max(norms**2, 2 * mu * self.rms**2)
+            ridge = ridge + KKT * np.linalg.norm(self.X, axis=1)[:, None] * norms
         inverse = float(np.finfo("float64").eps) * min(condition(self.H), FAR) ** 0.5
         lost = MOST * norms**2 * self.least + float(np.finfo("float64").tiny)
         lost = lost + self.digit * (1 + mu * (4 * self.rms + self.digit) * (sums + 1))
@@ -388,7 +390,8 @@ def of_norms(case: Case, numbers: Numbers) -> Iterator[Failure]:
     kept = len(norms) if case.given.get("fixed") == "W" else int(case.given.get("fixed") or 0)
     alive = np.arange(len(norms)) < kept
     unused = (norms > 0) & ~np.any(numbers.W > 0, axis=0) & ~alive
-    if unused.any() and case.weights is None:
+    written = numbers.size > numbers.least / numbers.eps  # weights are not lost for being tiny
+    if unused.any() and case.weights is None and written:
         yield "component without weight", f"{np.flatnonzero(unused)}"
 
 
@@ -481,9 +484,12 @@ def alone(case: Case, result: snmf.Factorization) -> Iterator[Failure]:
     known = condition(H) * float(np.finfo("float64").eps)
     W = W[i : i + 1]
     if known > ROUNDINGS * 1e-9:  # several W are as good, to rounding
-        size = np.abs(case.X[i]).max()
+        size = float(np.abs(np.nan_to_num(case.X[i])).max()) or 1.0
         unit = 1.0 if case.locality else size
-        W, row = (np.c_[V.astype("float64") @ H / size, V.sum(axis=1) / unit] for V in (W, row))
+        W, row = (
+            np.c_[V.astype("float64") @ H / size, V.sum(axis=1) / unit].astype(V.dtype)
+            for V in (W, row)
+        )
     yield from same_rows("a row alone", W, row, replace(case, X=case.X[i : i + 1]))
 
 

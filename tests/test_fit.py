@@ -527,6 +527,19 @@ def test_what_exceeds_the_largest_number_is_refused(dtype):
         factorize(X, 4, H=H, init="custom", max_iter=0)
 
 
+def test_weights_that_leave_the_range_of_the_dtype_end_the_fit_where_it_was():
+    rng = np.random.default_rng(0)
+    X = np.float32([-8.8e29, 4.5e28, 3e8, 1.6e-30, 4.4e-21, -1.9e-12, -8.6e9])[:, None]
+    W = np.zeros((7, 6))
+    W[[1, 2, 2, 3, 4, 5, 5, 5, 5, 6], [4, 0, 2, 2, 2, 0, 2, 3, 5, 5]] = 5e29
+    for order in (rng.permutation(7) for _ in range(30)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", RuntimeWarning)
+            result = factorize(X[order], 6, W=W[order], init="custom", solver="hals", tol=1e-2)
+        assert np.all(np.diff(result.loss_curve) <= 0)
+        assert np.isfinite(result.W).all()
+
+
 def test_an_error_that_exceeds_the_largest_number_is_refused_at_once():
     X = 1e200 * planted()
     with pytest.raises(ValueError, match=r"X is too large.*float64"):

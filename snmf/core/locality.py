@@ -15,6 +15,7 @@ no ball.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -81,6 +82,8 @@ class Local(Alternation):
             return W, self._local_sums(X, W, weights)
 
         W, sums = self._map_sum(step, point.W)
+        if self._beyond_numbers(sums[1]):
+            return Point(W, point.H, math.inf)
         return self._settled(W, point.H, *sums)
 
     def _local_sums(self, X: Array, W: Array, weights: Array | None = None) -> tuple[Array, ...]:

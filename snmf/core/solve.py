@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -118,12 +119,18 @@ class Alternation:
             return ops.pass_over_block(self.update, X, W, H, B, self.l1, self.repeats, weights)
 
         W, (S, T, total) = self._map_sum(step, point.W)
+        if self._beyond_numbers(T):
+            return Point(W, point.H, math.inf)
         if self.l1:
             H = updates.least_squares_in_ball(
                 self._algebra, S, T, point.H, BALL_SWEEPS, self._first
             )
             return self._point(W, H, S, T, total)
         return self._point(W, self._least_squares(S, T, point.H), S, T, total)
+
+    def _beyond_numbers(self, T: Array) -> bool:
+        """Whether weights, or their squares, have left the range of the dtype."""
+        return not math.isfinite(float(self._algebra.xp.sum(T)))
 
     def each_row(self, function: Callable[[Array, Array, Array], Array], point: Point) -> RowWise:
         """The W that a function makes of A, B and W, block by block, at given factors."""

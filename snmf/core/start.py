@@ -182,6 +182,7 @@ def lifted(ops: Any, room: float, l1: float, A: Array, B: Array, W: Array) -> Ar
     """
     xp, diagonal = ops.xp, ops.xp.linalg.diagonal(B)
     slope = ops.positive_part(ops.matmul(W, B) - A + l1)
+    slope = xp.where(slope < xp.inf, slope, xp.finfo(slope.dtype).max)  # of a λ beyond the dtype
     ray = _rise(xp, slope, xp.where(diagonal > 0, diagonal, 1.0)[None, :], room / B.shape[0])
     bend = ops.positive_part(xp.sum(ops.matmul(ray, B) * ray, axis=1))
     step = _rise(xp, xp.sum(slope * ray, axis=1), bend, room)
