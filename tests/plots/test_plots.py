@@ -100,7 +100,7 @@ def test_the_bound_of_any_data_and_any_scale():
 
 
 def test_the_bound_of_what_is_too_large_for_a_gram_matrix(monkeypatch):
-    monkeypatch.setattr("snmf.plots.GRAM", 50)
+    monkeypatch.setattr("snmf.plots.bound.GRAM", 50)
     squares = np.linalg.svd(DIGITS, compute_uv=False) ** 2
     for X in (DIGITS, DIGITS.T, sparse.csr_array(DIGITS)):
         assert svd_bound(X, 5) == pytest.approx(squares[5:].sum() / squares.sum(), rel=1e-9)

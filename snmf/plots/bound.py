@@ -1,0 +1,63 @@
+"""What no factorization of a rank can pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.sparse import issparse
+from scipy.sparse.linalg import svds
+
+from snmf.plots.given import on_host
+
+Array = Any
+
+GRAM = 4096  # the largest Gram matrix whose eigenvalues are taken
+BLOCK_ROWS = 4096
+
+
+def svd_bound(X: Array, k: int) -> float:
+    """The least ‖X − X_k‖² / ‖X‖² of any X_k of rank k: from the singular values of X.
+
+    Parameters
+    ----------
+    X : array or sparse matrix of shape (n_samples, n_features)
+        Its rows are read in blocks, where there are more of them than columns.
+    k : int
+
+    Returns
+    -------
+    bound : float
+        0 for X = 0.
+    """
+    n, p = X.shape
+    if k >= min(n, p):
+        return 0.0
+    places = [slice(i, i + BLOCK_ROWS) for i in range(0, n, BLOCK_ROWS)]
+    scale = max(float(abs(_block(X, rows)).max()) for rows in places)
+    if scale == 0:
+        return 0.0
+    if p <= n and p <= GRAM:
+        gram = sum(_dense(block.T @ block) for block in (_block(X, r) / scale for r in places))
+        return _tail(np.linalg.eigvalsh(gram).clip(0), k)
+    whole = _block(X, slice(None)) / scale
+    if n <= GRAM:
+        return _tail(np.linalg.eigvalsh(_dense(whole @ whole.T)).clip(0), k)
+    squares = svds(whole, k, return_singular_vectors=False, v0=np.ones(min(n, p))) ** 2
+    values = whole.data if issparse(whole) else whole.ravel()
+    return max(0.0, 1 - float(squares.sum() / (values @ values)))
+
+
+def _block(X: Array, rows: slice) -> Array:
+    """Those rows in float64: NumPy, or SciPy sparse."""
+    block = X[rows]
+    return (block if issparse(block) else on_host(block)).astype("float64")
+
+
+def _tail(squares: np.ndarray, k: int) -> float:
+    return float(squares[:-k].sum() / squares.sum())
+
+
+def _dense(A: Array) -> np.ndarray:
+    dense: np.ndarray = A.toarray() if issparse(A) else A
+    return dense

@@ -1,0 +1,147 @@
+"""The objective, iteration by iteration."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from snmf.plots.bound import svd_bound
+from snmf.plots.drawing import axes_of
+from snmf.plots.given import data_of_fit, vector
+
+Array = Any
+Axes = Any
+
+ROUNDING = 1e-12
+
+
+class ConvergenceDisplay:
+    """The objective over the iterations, and the bound that none of that rank can pass.
+
+    Parameters
+    ----------
+    loss_curve : array of shape (n_iter + 1,)
+        The objective over ½‖X‖², before the first and after every iteration.
+    bound : float, default=None
+        The least value of any factorization of that rank: Σ_{i>k} σ_i² / Σ σ_i².
+    name : str, default=None
+        What the legend calls the curve.
+
+    Attributes
+    ----------
+    line_ : matplotlib Line2D
+        The curve.
+    bound_line_ : matplotlib Line2D or None
+        The bound.
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from snmf import SNMF, plots
+    >>> X = load_digits().data - 8
+    >>> model = SNMF(10, random_state=0).fit(X)
+    >>> display = plots.ConvergenceDisplay.from_estimator(model, X)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self, loss_curve: Array, *, bound: float | None = None, name: str | None = None
+    ) -> None:
+        self.loss_curve = vector(loss_curve, "loss_curve")
+        self.bound = bound
+        self.name = name
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: Any, X: Array = None, *, name: str | None = None, ax: Axes = None
+    ) -> Self:
+        """Plot the convergence of a fitted estimator.
+
+        Parameters
+        ----------
+        estimator : SNMF
+            Fitted.
+        X : array-like or sparse matrix of shape (n_samples, n_features), default=None
+            The data of the fit, for the SVD bound: one pass over its rows.
+        name : str, default=None
+            What the legend calls the curve. None is the name of the class.
+        ax : matplotlib Axes, default=None
+            Where to plot. None makes a figure.
+
+        Returns
+        -------
+        ConvergenceDisplay
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If X has not the shape of the data of the fit.
+        """
+        check_is_fitted(estimator, "loss_curve_")
+        bound = None if X is None else svd_bound(data_of_fit(X, estimator), estimator.n_components_)
+        name = type(estimator).__name__ if name is None else name
+        return cls(estimator.loss_curve_, bound=bound, name=name).plot(ax)
+
+    def plot(self, ax: Axes = None, **options: Any) -> Self:
+        """Draw it.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to plot. None makes a figure.
+        **options
+            For `matplotlib.axes.Axes.plot`.
+
+        Returns
+        -------
+        self : ConvergenceDisplay
+        """
+        self.ax_ = ax = axes_of(ax, (6.4, 4))
+        self.figure_ = ax.figure
+        loss = self.loss_curve
+        few = len(loss) < 3
+        options = {"label": self.name, "marker": "o" if few else None, "clip_on": False, **options}
+        (self.line_,) = ax.plot(np.arange(len(loss)), loss, **options)
+        self.bound_line_ = None
+        if self.bound is not None:
+            label = f"SVD bound: {self.bound:.4g}"
+            self.bound_line_ = ax.axhline(self.bound, color="black", ls="--", lw=1, label=label)
+            _zoom_towards(ax, self.bound, loss)
+        elif loss.min() > 0 and loss.max() > 10 * loss.min():
+            ax.set_yscale("log")
+        elif ax.get_yscale() == "linear":
+            ax.ticklabel_format(axis="y", useOffset=False)
+        ax.set(xlabel="iteration", ylabel="objective / ½‖X‖²")
+        ax.set_xlim(left=0)
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        if len(ax.get_legend_handles_labels()[1]) > 1:
+            ax.legend(loc="upper right")
+        return self
+
+
+def _zoom_towards(ax: Axes, bound: float, loss: np.ndarray) -> None:
+    """A logarithmic axis for what is above the bound, with the bound itself at a finite place."""
+    above = loss - bound
+    top = float(above.max())
+    if not top > ROUNDING:  # the bound from the start
+        return
+    unit = max(float(above.min()), 1e-6 * top, ROUNDING) / 2
+    ax.set_yscale(
+        "function",
+        functions=(
+            lambda y: np.log(np.maximum(np.asarray(y) - bound, -0.9 * unit) + unit),
+            lambda t: np.exp(np.asarray(t)) - unit + bound,
+        ),
+    )
+    decades = 10.0 ** np.arange(np.floor(np.log10(unit)), np.log10(top) + 1)
+    fine = (1, 2, 5) if top < 100 * unit else (1,)
+    steps = [m * d for d in decades for m in fine if unit <= m * d <= top]
+    ax.set_yticks([bound, *(bound + step for step in steps)])
+    ax.set_yticklabels([f"{bound:.4g}", *(f"+ {step:.9g}" for step in steps)])
+    ax.minorticks_off()
+    ax.set_ylim(bound - 0.25 * unit, bound + 1.2 * top)

@@ -1,0 +1,54 @@
+"""Arrays of any library, checked, as NumPy arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.sparse import issparse
+
+Array = Any
+
+
+def on_host(A: Array) -> np.ndarray:
+    """A of any library as a NumPy array."""
+    if hasattr(A, "get") and hasattr(A, "device"):  # CuPy
+        A = A.get()
+    elif hasattr(A, "cpu"):  # PyTorch
+        A = A.detach().cpu()
+    return np.asarray(A)
+
+
+def matrix(A: Array, name: str) -> np.ndarray:
+    """A, if it is a matrix of finite numbers; raises ValueError otherwise."""
+    return _checked(A, name, 2)
+
+
+def vector(A: Array, name: str) -> np.ndarray:
+    """A, if it is a vector of finite numbers; raises ValueError otherwise."""
+    return _checked(A, name, 1)
+
+
+def _checked(values: Array, name: str, ndim: int) -> np.ndarray:
+    A = on_host(values)
+    if A.ndim != ndim or not A.size:
+        raise ValueError(f"{name} must be an array of {ndim} dimensions; got shape {A.shape}")
+    if A.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must hold real numbers; got dtype {A.dtype}")
+    if not np.isfinite(A).all():
+        raise ValueError(f"{name} must be finite; got NaN or infinity")
+    return A
+
+
+def data_of_fit(X: Array, estimator: Any) -> Array:
+    """X, if it has the columns of the data of the fit; sparse ones as CSR."""
+    if issparse(X):
+        X = X.tocsr()
+    elif not hasattr(X, "shape"):
+        X = np.asarray(X)
+    p = estimator.n_features_in_
+    if len(X.shape) != 2 or X.shape[1] != p:
+        raise ValueError(
+            f"X must have {p} columns, as the data of the fit had; got the shape {tuple(X.shape)}"
+        )
+    return X

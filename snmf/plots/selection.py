@@ -1,0 +1,121 @@
+"""The held-out error against the number of components."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+
+from snmf.plots.drawing import axes_of
+from snmf.plots.given import matrix, on_host, vector
+
+Array = Any
+Axes = Any
+
+
+class SelectionDisplay:
+    """Held-out error against the number of components, with its spread.
+
+    Parameters
+    ----------
+    k : array-like of int of shape (n_k,)
+        The numbers of components tried.
+    errors : array-like of shape (n_k, n_repeats)
+        The held-out error of every repeat; shape (n_k,) is one repeat.
+    stability : array-like of shape (n_k,), default=None
+        How much the components of the repeats agree: a second axis.
+    chosen : int, default=None
+        The k that was chosen, which is marked.
+    error_name : str, default="held-out error"
+        The label of the axis.
+
+    Attributes
+    ----------
+    line_ : matplotlib Line2D
+        The means.
+    ax_ : matplotlib Axes
+    stability_ax_ : matplotlib Axes or None
+    figure_ : matplotlib Figure
+
+    Examples
+    --------
+    >>> from snmf import plots
+    >>> display = plots.SelectionDisplay([2, 3, 4], [[3.0, 3.2], [1.1, 1.0], [1.2, 1.3]], chosen=3)
+    >>> display.plot()  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        k: Array,
+        errors: Array,
+        *,
+        stability: Array = None,
+        chosen: int | None = None,
+        error_name: str = "held-out error",
+    ) -> None:
+        k = vector(k, "k")
+        errors = on_host(errors)
+        errors = matrix(errors[:, None] if errors.ndim == 1 else errors, "errors")
+        if len(errors) != len(k):
+            raise ValueError(
+                f"errors must have {len(k)} rows, one for every k; got shape {errors.shape}"
+            )
+        order = np.argsort(k)
+        self.k, self.errors = k[order], errors[order]
+        self.stability = None if stability is None else vector(stability, "stability")
+        if self.stability is not None:
+            if len(self.stability) != len(k):
+                raise ValueError(
+                    f"stability must have {len(k)} entries, one for every k; "
+                    f"got {len(self.stability)}"
+                )
+            self.stability = self.stability[order]
+        if chosen is not None and chosen not in k:
+            raise ValueError(f"chosen must be one of k, {k.tolist()}; got {chosen}")
+        self.chosen = chosen
+        self.error_name = error_name
+
+    def plot(self, ax: Axes = None, **options: Any) -> Self:
+        """Draw it.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to plot. None makes a figure.
+        **options
+            For `matplotlib.axes.Axes.plot`, for the means.
+
+        Returns
+        -------
+        self : SelectionDisplay
+        """
+        self.ax_ = ax = axes_of(ax, (6.4, 4))
+        self.figure_ = ax.figure
+        mean, spread = self.errors.mean(axis=1), self.errors.std(axis=1)
+        options = {"marker": "o", "label": self.error_name, **options}
+        (self.line_,) = ax.plot(self.k, mean, **options)
+        handles = [self.line_]
+        if self.errors.shape[1] > 1:
+            color = self.line_.get_color()
+            label = f"± one deviation of {self.errors.shape[1]} repeats"
+            handles.append(
+                ax.fill_between(
+                    self.k, mean - spread, mean + spread, color=color, alpha=0.2, label=label, lw=0
+                )
+            )
+        if self.chosen is not None:
+            label = f"chosen: k = {self.chosen}"
+            handles.append(ax.axvline(self.chosen, color="black", ls="--", lw=1, label=label))
+        self.stability_ax_ = None
+        if self.stability is not None:
+            self.stability_ax_ = other = ax.twinx()
+            style = {"color": "tab:orange", "marker": "s", "markersize": 4, "label": "stability"}
+            handles += other.plot(self.k, self.stability, **style)
+            other.set(ylabel="stability", ylim=(min(0, self.stability.min()), None))
+        ax.set(xlabel="number of components k", ylabel=self.error_name)
+        if len(self.k) <= 20:
+            ax.set_xticks(self.k, [f"{k:g}" for k in self.k])
+        else:
+            ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.legend(handles=handles, fontsize="small")
+        return self

@@ -1,0 +1,149 @@
+"""The columns of W: as a map of rows, or by label."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from snmf.plots.drawing import axes_of, count_ticks, end_of_colours, shortened
+from snmf.plots.given import matrix
+
+Array = Any
+Axes = Any
+
+MOST_ROWS = 1000  # of a map: more than a screen has lines for
+
+
+class WeightsDisplay:
+    """The weights as a map of membership: a row for every sample, sorted.
+
+    Rows are sorted by the component that weighs most in them, then by that weight; with labels, by
+    label first.
+
+    Parameters
+    ----------
+    weights : array of shape (n_samples, n_components)
+        W.
+    labels : sequence of shape (n_samples,), default=None
+        What the rows are known to be: groups of rows, named on the axis.
+    max_rows : int, default=1000
+        Of more rows every so-manieth is drawn, in the order of the map.
+
+    Attributes
+    ----------
+    image_ : matplotlib AxesImage
+    rows_ : ndarray of int
+        The rows shown, from top to bottom.
+    colorbar_ : matplotlib Colorbar
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from snmf import SNMF, plots
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = SNMF(10, random_state=0).fit(X - 8)
+    >>> plots.WeightsDisplay.from_estimator(model, X - 8, labels=y)  # doctest: +SKIP
+    """
+
+    def __init__(self, weights: Array, *, labels: Any = None, max_rows: int = MOST_ROWS) -> None:
+        self.weights = matrix(weights, "weights")
+        if self.weights.min() < 0:
+            raise ValueError(f"weights must be nonnegative; the least is {self.weights.min():g}")
+        self.labels = None if labels is None else np.asarray(labels)
+        if self.labels is not None and self.labels.shape != self.weights.shape[:1]:
+            raise ValueError(
+                f"labels must have shape ({len(self.weights)},), one for every row of W; "
+                f"got {self.labels.shape}"
+            )
+        if max_rows < 1:
+            raise ValueError(f"max_rows must be at least 1; got {max_rows}")
+        self.max_rows = max_rows
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Array,
+        *,
+        labels: Any = None,
+        max_rows: int = MOST_ROWS,
+        ax: Axes = None,
+    ) -> Self:
+        """Plot the weights that a fitted estimator gives to data.
+
+        Parameters
+        ----------
+        estimator : SNMF
+            Fitted.
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            Its weights are ``estimator.transform(X)``.
+        labels : sequence of shape (n_samples,), default=None
+            What the rows are known to be.
+        max_rows : int, default=1000
+            Of more rows every so-manieth is drawn.
+        ax : matplotlib Axes, default=None
+            Where to plot. None makes a figure.
+
+        Returns
+        -------
+        WeightsDisplay
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If X or the labels have not the shape that they must have.
+        """
+        check_is_fitted(estimator, "components_")
+        return cls(estimator.transform(X), labels=labels, max_rows=max_rows).plot(ax)
+
+    def plot(self, ax: Axes = None, **options: Any) -> Self:
+        """Draw it.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to plot. None makes a figure.
+        **options
+            For `matplotlib.axes.Axes.imshow`.
+
+        Returns
+        -------
+        self : WeightsDisplay
+        """
+        W, (n, k) = self.weights, self.weights.shape
+        leading = W.argmax(axis=1)
+        names, groups = np.unique(
+            np.zeros(n) if self.labels is None else self.labels, return_inverse=True
+        )
+        order = np.lexsort((-W.max(axis=1), leading, groups))
+        self.rows_ = order[(np.arange(min(n, self.max_rows)) * n) // min(n, self.max_rows)]
+        self.ax_ = ax = axes_of(ax, (float(np.clip(3 + 0.25 * k, 4, 10)), 5))
+        self.figure_ = ax.figure
+        most, beyond = end_of_colours(W[W > 0])
+        options = {"cmap": "Blues", "vmin": 0, "vmax": most, **options}
+        self.image_ = ax.imshow(
+            W[self.rows_],
+            aspect="auto",
+            interpolation="nearest",
+            extent=(-0.5, k - 0.5, n, 0),
+            **options,
+        )
+        self.colorbar_ = self.figure_.colorbar(
+            self.image_, ax=ax, label="W", extend="max" if beyond else "neither"
+        )
+        count_ticks(ax.xaxis, k)
+        thinned = "" if len(self.rows_) == n else f", {len(self.rows_)} of {n} shown"
+        ax.set(xlabel="component", ylabel=f"rows of X, sorted{thinned}")
+        if self.labels is not None:
+            ends = np.cumsum(np.bincount(groups))
+            middles = ends - np.bincount(groups) / 2
+            ax.set_yticks(middles, [shortened(str(name)) for name in names])
+            for end in ends[:-1]:
+                ax.axhline(end, color="0.2", linewidth=0.6)
+        return self
