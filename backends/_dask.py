@@ -17,7 +17,7 @@ import numpy as np
 from snmf.backends import Backend, adapter
 from snmf.storage.dask_rows import ChunkedRows
 from snmf.storage.dask_tasks import Site, threads_of_task
-from snmf.storage.entries import numbers, refuse_others
+from snmf.storage.entries import check_not_empty, numbers, refuse_others
 from snmf.storage.rows import NotFiniteError, working_dtype
 
 Array = Any
@@ -67,12 +67,7 @@ class Adapter(Backend):
     def sized(self, X: Any) -> Any:
         if np.isnan(X.shape[0]):
             X = copy(X).compute_chunk_sizes()
-        for count, name in zip(X.shape, ("sample", "feature"), strict=True):
-            if not count:
-                raise ValueError(
-                    f"Found array with 0 {name}(s) (shape={X.shape}) while a minimum of 1 is "
-                    "required"
-                )
+        check_not_empty(X.shape)
         return X
 
     def rows(self, X: Any, backend: Backend | None = None) -> Any:

@@ -484,7 +484,8 @@ def alone(case: Case, result: snmf.Factorization) -> Iterator[Failure]:
     known = condition(H) * float(np.finfo("float64").eps)
     W = W[i : i + 1]
     if known > ROUNDINGS * 1e-9:  # several W are as good, to rounding
-        size = float(np.abs(np.nan_to_num(case.X[i])).max()) or 1.0
+        products = [np.abs(V.astype("float64") @ H).max() for V in (W, row)]
+        size = max(float(np.abs(np.nan_to_num(case.X[i])).max()), *products) or 1.0
         unit = 1.0 if case.locality else size
         W, row = (
             np.c_[V.astype("float64") @ H / size, V.sum(axis=1) / unit].astype(V.dtype)
@@ -514,6 +515,9 @@ def few(name: str, case: Case, one: Any, other: Any) -> Iterator[Failure]:
             return
     one, other = one.loss_curve[:3], other.loss_curve[:3]
     if found := list(like(name, one, other, precision(case))):
+        wide = fitted(case, X=case.X.astype("float64")).loss_curve[:3]
+        if next(like(name, one, wide, precision(case)), None):
+            return
         for _ in range(3):
             dtype = "float64" if case.X.dtype == "float64" else "float32"  # that of the arithmetic
             noise = case.rng.choice([-1, 0, 1], case.X.shape) * float(np.finfo(dtype).eps)

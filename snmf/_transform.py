@@ -87,11 +87,11 @@ def exact_transform(
     D, _ = check_weights(sample_weight, data.shape[0])
     check_output(out, data.X, (data.shape[0], len(H)), data.dtype)
     with ops.active(), data.rows(ops).threads(n_jobs) as rows:
-        zeros = None if missing_values is None else np.zeros(data.shape[1])
-        rows, D, members = taking_part(rows, D, missing=zeros is not None)
+        missing = missing_values is not None
+        rows, D, members = taking_part(rows, D, missing)
         assert members is None or out is False, "W has a row for every row of X"
         weights = None if D is None else rows.split(D)
-        scale = measure(rows.filled(zeros), weights)
+        scale = measure(rows, weights, missing)
         exponent = scale.exponent + math.frexp(scale.longest)[1]
         if locality:
             exponent = _exponent_of_fit(rms, exponent, sums=out is False)
@@ -102,12 +102,12 @@ def exact_transform(
                 weights=weights, solve=solve,
             )  # fmt: skip
         else:
-            solver = None if zeros is None else _missing.best_weights
+            solver = _missing.best_weights if missing else None
             W, square, squares = nnls.exact_weights(rows, H, penalty, exponent, weights, solver)
         check_range(rows.dtype, float(np.sqrt(squares.max())), exponent)
         whole = float(np.ldexp(scale.square, -2 * (exponent - scale.exponent)))
         W = handed_back(rows, W, data.owner, data.dtype, out)
-        count = len(rows) * data.shape[1] if zeros is None else _missing.observed(rows).entries
+        count = _missing.observed(rows).entries if missing else len(rows) * data.shape[1]
         return Explained(W, len(rows), square, whole, exponent, count)
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from scipy.sparse import issparse
 
 from snmf.core import updates
+from snmf.storage.entries import check_not_empty
 from snmf.storage.rows import Rows, cut
 from snmf.storage.stored import Store, StoredRows
 
@@ -177,12 +178,7 @@ class Backend:
             raise ValueError(f"Expected 2D array, got an array of {X.ndim} dimensions instead")
         if "complex" in str(X.dtype):
             raise ValueError("Complex data not supported")
-        for count, name in zip(X.shape, ("sample", "feature"), strict=True):
-            if not count:
-                raise ValueError(
-                    f"Found array with 0 {name}(s) (shape={tuple(X.shape)}) while a minimum of 1 "
-                    "is required"
-                )
+        check_not_empty(X.shape)
         return X
 
     def outline(self, X: Any) -> Any:
@@ -292,8 +288,8 @@ class Backend:
     def row_errors(self, X: Array, W: Array, H: Array) -> Array:
         """‖x − w H‖² of every row, from the residual: of so many features at a time."""
         p = X.shape[1]
-        parts = (slice(start, min(start + WIDE, p)) for start in range(0, p, WIDE))
-        return sum(self.row_squares(X[:, j] - self.matmul(W, H[:, j])) for j in parts)
+        squares = (self.row_squares(X[:, j] - self.matmul(W, H[:, j])) for j in cut(0, p, WIDE))
+        return sum(squares)
 
     def solve_passive(self, A: Array, system: Any, passive: Array) -> Array:
         """For every row a: about the z with z M = a on its passive set and z = 0 elsewhere.

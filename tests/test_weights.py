@@ -318,3 +318,14 @@ def test_a_row_that_takes_no_part_may_be_as_large_as_a_number_can_be():
         assert model.score(whole, sample_weight=member) == model.score(X)
     far = factorize(whole, sample_weight=member, locality=0.5).W[~member]
     assert not far.any()  # no prototype is anywhere near
+
+
+def test_weights_beyond_the_largest_number_are_refused_in_rows_of_little_weight_too():
+    X = planted("float32")
+    X[0] = 3e38 / X.shape[1] ** 0.5
+    H = np.abs(np.random.default_rng(0).standard_normal((3, X.shape[1])))
+    H[1] = -H[0] + 0.1 * H[1]  # weights are larger than the row
+    for weight in (1, 1e-30):
+        D = np.r_[weight, np.ones(len(X) - 1)]
+        with pytest.raises(ValueError, match="X is too large"):
+            factorize(X, H=H, fixed=3, sample_weight=D)

@@ -16,6 +16,7 @@ import numpy as np
 
 from snmf.core import nnls, quadratic
 from snmf.core.solve import Alternation, Point
+from snmf.storage.rows import cut
 
 Array = Any
 RowWise = Sequence[Any]
@@ -130,8 +131,8 @@ def best_weights(
     others = ops.xp.nonzero(~complete)[0]
     entries = TOGETHER if ops.on_host else ON_DEVICE
     together = max(1, entries // (components.H.shape[0] * max(components.H.shape)))
-    for start in range(0, others.shape[0], together):
-        part = others[start : start + together]
+    for some in cut(0, others.shape[0], together):
+        part = others[some]
         W[part], squares[part], powers[part] = _of_incomplete(
             ops, X[part], known[part], components, l1
         )

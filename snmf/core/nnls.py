@@ -21,6 +21,7 @@ import numpy as np
 
 from snmf.core import quadratic
 from snmf.core.quadratic import Curvature, active_set
+from snmf.storage.rows import cut, too_large
 
 Array = Any
 RowWise = Sequence[Any]
@@ -156,8 +157,7 @@ def _in_pieces(
 ) -> tuple[Array, tuple[Array, ...]]:
     """A function of the rows of a block, and its sums, on so many of them at a time."""
     parts, sums = [], []
-    for start in range(0, X.shape[0], most):
-        rows = slice(start, min(start + most, X.shape[0]))
+    for rows in cut(0, X.shape[0], most):
         part, terms = of_rows(*(backend.slice(A, rows) for A in (X, *weights)))
         parts.append(part)
         sums.append(terms)
@@ -183,8 +183,11 @@ def _of_rows(
         D = backend.to_algebra(weights)
         errors, weight_squares = errors * D[:, 0], weight_squares * D
     sums = ops.xp.sum(errors), ops.xp.sum(weight_squares, axis=0)
-    # beyond the largest number the caller is told by the sums
+    # beyond the largest number the caller is told by the sums, but for rows of little weight; rows
+    # of weight 0, which come without weights, have the largest number then
     most = _times_power_of_two(ops, largest, -ops.positive_part(powers))[:, None]
+    if weights is not None and bool(ops.xp.any(most < W)):
+        raise too_large(dtype)
     W = _times_power_of_two(ops, ops.xp.where(most > W, W, most), powers[:, None])
     return backend.asarray(backend.bring(W, ops), dtype), sums
 

@@ -54,9 +54,7 @@ class Problem:
     @cached_property
     def scale(self) -> Scale:
         """That of X; what is missing counts as zero."""
-        missing = self.options.missing_values is not None
-        zeros = np.zeros(self.rows.shape[1]) if missing else None
-        return measure(self.rows.filled(zeros), self.weights)
+        return measure(self.rows, self.weights, self.options.missing_values is not None)
 
     @cached_property
     def total(self) -> float:

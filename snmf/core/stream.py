@@ -66,7 +66,7 @@ class Batch:
     @cached_property
     def scale(self) -> Scale:
         """What a first look at the rows tells, summed with their weights."""
-        found = measure(self.rows, *self.row_wise)
+        found = measure(self.rows, *(self.row_wise or (None,)))
         return found._replace(square=found.square * 2.0**self.exponent)
 
     def at(self, exponent: int) -> Batch:

@@ -51,6 +51,16 @@ def matrix(X: Any) -> Array:
     return numbers(X) if X.dtype.kind == "O" else refuse_others(X)
 
 
+def check_not_empty(shape: tuple[int, ...]) -> None:
+    """Raise ValueError, in scikit-learn's words, where there are no rows or no columns."""
+    for count, name in zip(shape, ("sample", "feature"), strict=True):
+        if not count:
+            raise ValueError(
+                f"Found array with 0 {name}(s) (shape={tuple(shape)}) while a minimum of 1 is "
+                "required"
+            )
+
+
 def numbers(X: np.ndarray, first: int = 0) -> np.ndarray:
     """Objects, as decimals or what a DataFrame of several dtypes holds, as the numbers they are.
 

@@ -391,7 +391,7 @@ def taking_part(
     return rows.only(members), weights[members], members
 
 
-def measure(rows: Rows, weights: RowWise | None = None) -> Scale:
+def measure(rows: Rows, weights: RowWise | None = None, missing: bool = False) -> Scale:
     """Look at every entry once, and again where the squares leave the range of the dtype.
 
     Parameters
@@ -400,12 +400,15 @@ def measure(rows: Rows, weights: RowWise | None = None) -> Scale:
     weights : sequence of arrays of shape (b, 1), default=None
         Row-wise, the weights, all above zero, with which the squares are summed. None is 1 for
         each.
+    missing : bool, default=False
+        Whether NaN is an entry that is not observed, and counts as zero.
 
     Raises
     ------
     ValueError
         If an entry is NaN or infinite, which is named, or if ‖X‖_F is beyond the dtype.
     """
+    rows = rows.filled(np.zeros(rows.shape[1]) if missing else None)
     comfortable = COMFORTABLE[rows.dtype]
     scale = Scale(0, *_squares(rows, weights))
     if 1 / comfortable < scale.longest < comfortable and math.isfinite(scale.square):
@@ -423,10 +426,15 @@ def check_range(dtype: str, norm: float, exponent: int) -> None:
     """Refuse X if norm × 2 ** exponent, of itself or of its weights, is beyond the dtype."""
     largest = float(np.finfo(dtype).max)
     if norm and not math.log2(norm) + exponent < math.log2(largest):
-        raise ValueError(
-            f"X is too large: its norm, or that of its weights, exceeds the largest {dtype}, "
-            f"{largest:g}. Divide X by its largest entry."
-        )
+        raise too_large(dtype)
+
+
+def too_large(dtype: str) -> ValueError:
+    """What to say of an X whose norm, or weights, that dtype does not hold."""
+    return ValueError(
+        f"X is too large: its norm, or that of its weights, exceeds the largest {dtype}, "
+        f"{np.finfo(dtype).max:g}. Divide X by its largest entry."
+    )
 
 
 def _squares(rows: Rows, weights: RowWise | None) -> tuple[float, float]:
