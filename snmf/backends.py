@@ -253,7 +253,8 @@ class Backend:
         weights: Array | None = None,
     ) -> tuple[Array, tuple[Array, ...]]:
         """One iteration's work on a block: `snmf.core.updates.pass_over_block`."""
-        return updates.pass_over_block(self, update, X, W, H, B, l1, repeats, weights)
+        with np.errstate(invalid="ignore"):  # of weights that overflow: the sums tell
+            return updates.pass_over_block(self, update, X, W, H, B, l1, repeats, weights)
 
     def multiplicative(self, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Array:
         """W-step of Ding, Li & Jordan: `snmf.core.updates.multiplicative`."""
