@@ -1,11 +1,13 @@
-"""What a person should know of a result, with advice."""
+"""Warnings about a result: what is wrong with it, and what to change."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterable, Iterator
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 
 from snmf.core.missing import Observed
 
@@ -15,14 +17,14 @@ CANCELLING = 100.0  # times ‖X‖_F: from there on a component says more of th
 def of_iterations(
     n_iter: int, max_iter: int, tol: float, *, converged: bool, reason: str
 ) -> Iterator[str]:
-    """What there is to say of a fit that came to the end of its iterations."""
+    """Warn if the fit has not converged."""
     if tol > 0 and not converged and n_iter == max_iter:
         last = f", and the last fell by more than tol={tol:g}" if n_iter else ""
         yield f"The fit has not converged: {reason}{last}. Raise max_iter, or tol."
 
 
 def of_number(n_components: int, n_rows: int, n_features: int, penalized: bool) -> Iterator[str]:
-    """What there is to say of more components than fit any data of that shape exactly.
+    """Warn if there are more components than fit any data of that shape exactly.
 
     Every row is one, for n_rows of them; and every row is a nonnegative combination of
     n_features + 1 that surround zero, so that W and H tell nothing of X, unless weights cost.
@@ -39,7 +41,7 @@ def of_number(n_components: int, n_rows: int, n_features: int, penalized: bool) 
 def of_components(
     shares: np.ndarray, init: str, sparsity: float, largest_sparsity: float
 ) -> Iterator[str]:
-    """What there is to say of components that died, or that cancel.
+    """Warn if components died, or if their weights cancel.
 
     `shares` are ‖w_j‖ / ‖X‖_F for every component j.
     """
@@ -65,14 +67,21 @@ def of_components(
 
 
 def of_missing(seen: Observed) -> Iterator[str]:
-    """What there is to say of rows and columns that were not observed at all."""
+    """Warn of rows and columns without an observed entry."""
     if not seen.rows.all():
         yield f"{np.sum(~seen.rows)} rows of X have no observed entry: their weights are zero."
     if not seen.columns.all():
         yield (f"{np.sum(~seen.columns)} columns of X have no observed entry: H is zero there.")
 
 
-def callers_level() -> int:
+def warn(messages: Iterable[str]) -> None:
+    """Give each as a ConvergenceWarning, at the line that called this library."""
+    level = _callers_level()
+    for message in messages:
+        warnings.warn(message, ConvergenceWarning, stacklevel=level)
+
+
+def _callers_level() -> int:
     """The stack level, for `warnings.warn`, of the first frame that is not this library's."""
     frame, level = sys._getframe(1), 1
     while frame.f_back and str(frame.f_globals.get("__name__")).split(".")[0] in (

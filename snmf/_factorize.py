@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
@@ -13,7 +12,6 @@ from operator import call
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
 from snmf import _advice
@@ -236,8 +234,7 @@ def factorize(
             converged=run.converged,
             reason=run.reason,
         )
-    for complaint in _all_complaints(problem, result, found.shares):
-        warnings.warn(complaint, ConvergenceWarning, stacklevel=_advice.callers_level())
+    _advice.warn(_advice_on(problem, result, found.shares))
     return result
 
 
@@ -340,7 +337,7 @@ def _best_run(
     return problem.better(best)
 
 
-def _all_complaints(problem: Problem, result: Factorization, shares: np.ndarray) -> Iterator[str]:
+def _advice_on(problem: Problem, result: Factorization, shares: np.ndarray) -> Iterator[str]:
     options, rms = problem.options, problem.rms
     if problem.fixed is None:
         penalized = bool(options.sparsity or options.locality)

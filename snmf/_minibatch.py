@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import replace
@@ -12,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse, vstack
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 
 from snmf import _advice
@@ -285,12 +283,11 @@ class MiniBatchSNMF(Components):
         validate_parameter_constraints(CONSTRAINTS, values, caller_name=type(self).__name__)
 
     def _warn(self, unfinished: str | None = None) -> None:
-        stream, complaints = Stream(**self._stream), [unfinished] if unfinished else []
+        stream, advice = Stream(**self._stream), [unfinished] if unfinished else []
         if self._first_rows is None:  # before that there is nothing to say of the components
             largest = stream.longest / stream.rms if stream.rms else 0.0
-            complaints += _advice.of_components(stream.shares(), self.init, self.sparsity, largest)
-        for complaint in complaints:
-            warnings.warn(complaint, ConvergenceWarning, stacklevel=_advice.callers_level())
+            advice += _advice.of_components(stream.shares(), self.init, self.sparsity, largest)
+        _advice.warn(advice)
 
     # What follows changes the estimator step by step: it is called on a copy
 

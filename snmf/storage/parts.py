@@ -84,7 +84,7 @@ def write_npy(
 
 
 def _write(
-    file: BinaryIO, parts: Iterable[np.ndarray], slices: list[slice], dtype: str, complaint: str
+    file: BinaryIO, parts: Iterable[np.ndarray], slices: list[slice], dtype: str, failure: str
 ) -> None:
     for rows, part in zip(slices, parts, strict=True):
         try:
@@ -92,7 +92,7 @@ def _write(
             file.flush()
         except OSError as error:
             where = f"rows {rows.start} to {rows.stop - 1} of W"
-            raise OSError(error.errno, f"{where} {complaint}: {error.strerror}") from error
+            raise OSError(error.errno, f"{where} {failure}: {error.strerror}") from error
 
 
 def check_output(out: Any, X: Any, shape: tuple[int, int], dtype: str) -> None:
