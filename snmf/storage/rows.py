@@ -23,7 +23,7 @@ Array = Any
 RowWise = Sequence[Any]
 
 NARROW = ("float32", "float16", "bfloat16")
-BLOCK_BYTES = 2**21  # stays in a cache between X Hᵀ and Wᵀ X, and leaves each thread a few
+BLOCK_BYTES = 3 * 2**20  # stays in a cache between X Hᵀ and Wᵀ X; threads wait less for Python
 DEVICE_BYTES = 2**28  # enough work for a device between two looks at it
 BLOCK_ROWS = (64, 4096)  # or p, where that is more: S has p columns for every block
 COMFORTABLE = {"float32": 2.0**20, "float64": 2.0**200}  # norms within 1/c … c need no scaling
