@@ -102,6 +102,8 @@ class Backend:
         known = self.name in ADAPTERS
         return adapter(self.name, device) if known else Backend(self.namespace, device)
 
+    # How it runs
+
     @property
     def widest(self) -> str:
         """The widest dtype of the device: float64, or float32."""

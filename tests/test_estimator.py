@@ -403,3 +403,18 @@ def test_rms_is_that_of_the_rows(scale):
     assert fitted.rms_ == pytest.approx(scale * np.mean(np.sum(X**2, axis=1)) ** 0.5, rel=1e-12)
     sparse = model(sparsity=0.1).fit(sp.csr_array(scale * X))
     assert sparse.penalty_ == pytest.approx(0.1 * sparse.rms_, rel=1e-12)
+
+
+@pytest.mark.parametrize("call", ["fit", "fit_transform", "transform", "score"])
+def test_x_is_recognised_once(call, monkeypatch):
+    table = pd.DataFrame(X, columns=[f"c{j}" for j in range(X.shape[1])])
+    fitted, seen, check = model().fit(table), [], type(adapter("numpy")).check
+
+    def counted(self, data):
+        seen.append(data)
+        return check(self, data)
+
+    monkeypatch.setattr(type(adapter("numpy")), "check", counted)
+    getattr(fitted, call)(table)
+    assert len(seen) == 1
+    assert seen[0] is table

@@ -1,0 +1,29 @@
+"""Parts of SciPy's sparse matrices that share their arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from scipy.sparse import csc_array
+
+Array = Any
+
+
+def rows_of(A: Any, rows: slice) -> Any:
+    """Rows of a CSR matrix that lie side by side."""
+    pointers = A.indptr[rows.start : rows.stop + 1]
+    stored = slice(pointers[0], pointers[-1])
+    shape = len(pointers) - 1, A.shape[1]
+    return _sharing(type(A), shape, A.data[stored], A.indices[stored], pointers - pointers[0])
+
+
+def transposed(A: Any) -> Any:
+    """The transpose of a CSR matrix, as CSC."""
+    return _sharing(csc_array, A.shape[::-1], A.data, A.indices, A.indptr)
+
+
+def _sharing(kind: Any, shape: tuple[int, int], data: Array, indices: Array, indptr: Array) -> Any:
+    """A sparse matrix of these very arrays: its constructor copies a short piece of a long one."""
+    A = kind(shape)
+    A.data, A.indices, A.indptr = data, indices, indptr
+    return A
