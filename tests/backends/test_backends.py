@@ -20,6 +20,7 @@ import snmf
 from snmf.backends import ADAPTERS, Backend, adapter, choose, owner
 from snmf.core import updates
 from snmf.core.quadratic import System
+from snmf.storage import rows as _rows
 
 OTHERS = {
     "array_api_strict": lambda: Backend("array_api_strict"),
@@ -790,6 +791,6 @@ print("seen")
 def test_blocks_fit_the_caches_of_the_host_and_keep_a_device_busy(monkeypatch):
     X = np.broadcast_to(np.zeros((1, 384), "float32"), (10**6, 384))
     on_host = NUMPY.rows(X).slices
-    assert on_host[0] == slice(0, 2**21 // (4 * 384))
+    assert on_host[0] == slice(0, _rows.BLOCK_BYTES // (4 * 384))
     monkeypatch.setattr(type(NUMPY), "on_host", False)
-    assert NUMPY.rows(X).slices[0] == slice(0, 2**28 // (4 * 384))
+    assert NUMPY.rows(X).slices[0] == slice(0, _rows.DEVICE_BYTES // (4 * 384))
