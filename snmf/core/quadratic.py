@@ -33,6 +33,8 @@ SINGULAR = 1e12  # and from which on B + RIDGE · I takes its place
 RIDGE = 1e-11
 RIDGES = (1e-5, 1e-7, 1e-8, 1e-9, 1e-10, *[RIDGE] * 10)  # of proximal steps, as far as needed
 STAGES = ((1e-2, 15), (1e-4, 20), (1e-6, 20))  # of multipliers: their penalties, and iterations
+# where B is singular every row takes proximal steps: they are few from where passive sets are right
+LONG_STAGES, SMALL_RIDGES = (*STAGES[:2], (1e-6, 100)), RIDGES[2:]
 MORE_RIDGES = RIDGES * 2 + (RIDGE,) * 50  # for the rows that are left then
 MORE_STAGES = ((1e-2, 30), (1e-4, 40), (1e-5, 80))
 RELAXATION = 1.7  # of these iterations
@@ -182,8 +184,9 @@ def nnls(
     if not some.shape[0]:
         return W, some
     singular, few = curvature.ridge > 0, A.shape[1] <= MANY
+    stages, ridges = (LONG_STAGES, SMALL_RIDGES) if singular and not few else (STAGES, RIDGES)
     if curvature.delicate:
-        W[some] = _by_multipliers(curvature, A, some, size, STAGES)
+        W[some] = _by_multipliers(curvature, A, some, size, stages)
     if few or not singular:
         system, a = curvature.system(LEAST if singular else 0.0).of(some), A[some]
         first = W[some] > 0 if curvature.delicate else _passive_at_first(system, a)
@@ -194,8 +197,8 @@ def nnls(
             W[some[unsettled]] = _by_cholesky(ops, a[unsettled], system.of(unsettled).matrix)
         rest = some if singular else some[unsettled]
     if rest.shape[0] and not few and not curvature.delicate:
-        W[rest] = _by_multipliers(curvature, A, rest, size, STAGES)
-    _by_proximal_steps(curvature, RIDGES, slope, W, rest, left, size)
+        W[rest] = _by_multipliers(curvature, A, rest, size, stages)
+    _by_proximal_steps(curvature, ridges, slope, W, rest, left, size)
     again = ops.xp.nonzero(left)[0]
     if again.shape[0]:
         W[again] = _by_multipliers(curvature, A, again, size, MORE_STAGES)
