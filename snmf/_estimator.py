@@ -2,169 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from copy import copy
 from os import PathLike
 from typing import Any
 
-import numpy as np
-from sklearn import get_config
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from snmf._arguments import (
     check_fixed,
-    check_random_state,
-    check_weights,
     is_whole,
 )
 from snmf._callbacks import CallbackSupportMixin, reporter, with_callbacks
 from snmf._data import Data
 from snmf._factorize import Factorization, factorize
-from snmf._selection import automatic, sampled_rows
-from snmf._transform import Explained, exact_transform, exact_weights
+from snmf._fitted import FittedComponents
+from snmf._selection import n_components_of
 from snmf.backends import Backend, owner
-from snmf.storage.rows import taking_part
 
 Array = Any
 
 
-class Components(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """What is done with components, once they are known."""
-
-    missing_values: float | None = None
-    locality = 0.0
-
-    def transform(self, X: Any, *, out: str | PathLike[str] | None = None) -> Array:
-        """The exact weights of X: nonnegative least squares, row by row, with the λ of the fit.
-
-        Parameters
-        ----------
-        X : array-like or sparse matrix of shape (n_samples, n_features)
-            The data.
-        out : path, default=None
-            A .npy file to write W to: W then is this file, memory-mapped, and needs no memory of
-            its own. The file is there when it is whole; one of that name is replaced.
-
-        Returns
-        -------
-        W : array of shape (n_samples, n_components)
-            The minimiser of ``½‖X − W H‖² + λ Σ W`` over ``W ≥ 0``.
-        """
-        return exact_weights(self._data_for(X, "transform"), **self._fitted(), out=out)
-
-    def _explained(self, X: Any, method: str, **given: Any) -> Explained:
-        return exact_transform(self._data_for(X, method).sized(), **self._fitted(), **given)
-
-    def _data_for(self, X: Any, method: str) -> Data:
-        check_is_fitted(self)
-        data = Data.of(X)
-        source, fitted = data.owner.home, owner(self.components_).home
-        if get_config()["array_api_dispatch"] and source != fitted:  # scikit-learn's rule
-            raise ValueError(
-                f"Inputs passed to {type(self).__name__}.{method}() must use the same namespace "
-                f"and device as those passed to fit(), {fitted.place}; got {source.place}"
-            )
-        data.name_features(self, reset=False)
-        return data
-
-    def _fitted(self) -> dict[str, Any]:
-        names = ("backend", "device", "n_jobs", "missing_values", "locality")
-        parameters = {name: getattr(self, name) for name in names}
-        H = self._components_on_host()
-        return {"H": H, "penalty": self.penalty_, "rms": self.rms_, **parameters}
-
-    def inverse_transform(self, X: Any) -> Array:
-        """The data that weights stand for: ``W H``.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_components)
-            Weights W.
-
-        Returns
-        -------
-        X_original : array of shape (n_samples, n_features)
-        """
-        check_is_fitted(self)
-        data = Data.of(X)
-        ops, W = data.owner, data.X
-        if W.shape[1] != self.n_components_:
-            raise ValueError(
-                f"X must have {self.n_components_} columns, one for every component; "
-                f"got {W.shape[1]}"
-            )
-        with ops.active():
-            H = ops.asarray(self._components_on_host(), data.dtype)
-            return ops.matmul(ops.asarray(W, data.dtype), H)
-
-    def _components_on_host(self) -> np.ndarray:
-        return owner(self.components_).to_host(self.components_)
-
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """The share of X that is explained: ``1 − ‖X − transform(X) H‖² / ‖X‖²``.
-
-        Parameters
-        ----------
-        X : array-like or sparse matrix of shape (n_samples, n_features)
-            The data.
-        y : None
-            Ignored.
-        sample_weight : array-like of shape (n_samples,), default=None
-            How much each row counts. None is 1 for each.
-
-        Returns
-        -------
-        score : float
-            At most 1, which it is for X = 0.
-        """
-        found = self._explained(X, "score", sample_weight=sample_weight, out=False)
-        return float(1.0 - found.left / found.whole) if found.whole else 1.0
-
-    def bic(self, X: Any) -> float:
-        """The Bayesian information criterion: the lower, the better for its number of components.
-
-        With N (observed) entries of X, n rows and p columns, as for Gaussian noise of unknown
-        variance [1]_: ``N ln(‖X − W H‖² / N) + k (n + p − 1) ln N``, where W is ``transform(X)``,
-        and W H has k (n + p − 1) free numbers, since a factor between a column of W and a row of
-        H is none.
-
-        Parameters
-        ----------
-        X : array-like or sparse matrix of shape (n_samples, n_features)
-            The data.
-
-        Returns
-        -------
-        bic : float
-            −inf where X is met exactly.
-
-        References
-        ----------
-        .. [1] G. Schwarz, "Estimating the dimension of a model", Annals of Statistics 6(2), 1978.
-        """
-        found = self._explained(X, "bic", out=False)
-        n, k, p = found.n_samples, self.n_components_, self.n_features_in_
-        if not found.left:
-            return -math.inf
-        count = found.entries
-        mean_square = math.log(found.left / count) + 2 * found.exponent * math.log(2)
-        return float(count * mean_square + k * (n + p - 1) * math.log(count))
-
-    @property
-    def _n_features_out(self) -> int:
-        return int(self.n_components_)
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        tags.input_tags.allow_nan = self.missing_values is not None
-        tags.array_api_support = True
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        return tags
-
-
-class SNMF(CallbackSupportMixin, Components):  # type: ignore[misc]
+class SNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
     """Semi-nonnegative matrix factorization.
 
     Data of any sign is written as ``X ≈ W H``, with weights ``W ≥ 0`` and components ``H`` of any
@@ -433,7 +291,7 @@ class SNMF(CallbackSupportMixin, Components):  # type: ignore[misc]
         if self.warm_start and hasattr(self, "components_") and not self._has_start(given):
             parameters.update(self._warm_start(data))
         if parameters["n_components"] == "auto":
-            parameters["n_components"] = _automatic(data, parameters)
+            parameters["n_components"] = n_components_of(data, parameters)
         result = factorize(data, **parameters, callback=callback)
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)  # only now: a fit which fails or is interrupted changes nothing
@@ -471,25 +329,3 @@ class SNMF(CallbackSupportMixin, Components):  # type: ignore[misc]
             )
         H = data.owner.asarray(self._components_on_host())
         return {"n_components": k, "H": H, "init": "custom"}
-
-
-def _automatic(data: Data, parameters: dict[str, Any]) -> int:
-    """The number of components for data."""
-    if hasattr(data.X, "nnz"):
-        raise ValueError(
-            "n_components='auto' holds out entries of a dense X; got a sparse one, of which it is "
-            "not known what is held out: give a number"
-        )
-    if parameters["locality"]:
-        raise ValueError("n_components='auto' has no meaning with locality: give a number")
-    seed = int(check_random_state(parameters["random_state"]).randint(2**31 - 1))
-    names = ("solver", "sparsity", "tol", "max_iter", "accelerate", "init")
-    same = {name: parameters[name] for name in names}
-    if same["init"] == "custom":
-        raise ValueError("n_components='auto' and a start of one's own do not go together")
-    D, _ = check_weights(parameters.get("sample_weight"), data.shape[0])
-    rows, D, _ = taking_part(
-        data.owner.rows(data.X), D, missing=parameters["missing_values"] is not None
-    )
-    some = sampled_rows(len(rows), seed)
-    return automatic(rows.take(some), seed, same, None if D is None else D[some, 0])

@@ -23,7 +23,7 @@ from snmf._arguments import (
     number_of_components,
 )
 from snmf._data import Data
-from snmf._estimator import Components
+from snmf._fitted import FittedComponents
 from snmf._progress import progress
 from snmf.backends import Backend, adapter, choose, owner
 from snmf.core import start as _init
@@ -49,7 +49,7 @@ CONSTRAINTS = {
 }
 
 
-class MiniBatchSNMF(Components):
+class MiniBatchSNMF(FittedComponents):
     """Semi-nonnegative matrix factorization by mini-batches, for many rows or a stream of them.
 
     The objective and the updates are those of `SNMF`. Of the rows only two sums are kept, ``WᵀX``

@@ -13,9 +13,10 @@ from scipy.cluster.hierarchy import cophenet, linkage
 from scipy.spatial.distance import squareform
 from sklearn.utils import check_array
 
-from snmf._arguments import check_random_state, is_whole
+from snmf._arguments import check_random_state, check_weights, is_whole
 from snmf._data import Data
 from snmf._factorize import factorize
+from snmf.storage.rows import taking_part
 
 Array = Any
 
@@ -179,12 +180,34 @@ def select_n_components(
     return Selection(counts, table, stability, int(counts[smallest_within_one_error(table)]))
 
 
-def sampled_rows(n_samples: int, seed: int) -> np.ndarray:
+def n_components_of(data: Data, parameters: dict[str, Any]) -> int:
+    """The number of components for data, where n_components is "auto"."""
+    if hasattr(data.X, "nnz"):
+        raise ValueError(
+            "n_components='auto' holds out entries of a dense X; got a sparse one, of which it is "
+            "not known what is held out: give a number"
+        )
+    if parameters["locality"]:
+        raise ValueError("n_components='auto' has no meaning with locality: give a number")
+    seed = int(check_random_state(parameters["random_state"]).randint(2**31 - 1))
+    names = ("solver", "sparsity", "tol", "max_iter", "accelerate", "init")
+    same = {name: parameters[name] for name in names}
+    if same["init"] == "custom":
+        raise ValueError("n_components='auto' and a start of one's own do not go together")
+    D, _ = check_weights(parameters.get("sample_weight"), data.shape[0])
+    rows, D, _ = taking_part(
+        data.owner.rows(data.X), D, missing=parameters["missing_values"] is not None
+    )
+    some = _sampled_rows(len(rows), seed)
+    return _automatic(rows.take(some), seed, same, None if D is None else D[some, 0])
+
+
+def _sampled_rows(n_samples: int, seed: int) -> np.ndarray:
     """The rows that `automatic` is to see."""
     return np.sort(np.random.default_rng(seed).permutation(n_samples)[:SAMPLE])
 
 
-def automatic(
+def _automatic(
     X: np.ndarray, seed: int, parameters: dict[str, Any], weights: np.ndarray | None = None
 ) -> int:
     """A number of components by held-out error, in about 3 log₂ k fits.
