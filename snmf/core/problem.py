@@ -135,6 +135,7 @@ class Problem:
     def exact(self, H: np.ndarray) -> Point:
         """An H at the scale of the fit, with its exact W."""
         rows = self.rows if self.options.locality else self.scaled
+        H = H.astype(rows.dtype)  # as it is written in the end, and known to that precision
         W, _, _ = nnls.exact_weights(rows, H, self._l1_of_rows, solve=self.solver)
         return self.alternation(self.scaled).start(W, H)
 
