@@ -123,7 +123,7 @@ def a_pass(
         update = UPDATES[solver]
         steps = steps_per_pass(update, X.shape[1], k) if accelerate else 1
         rng = np.random.default_rng(0)
-        square = measure(rows.filled(np.zeros(X.shape[1])) if holes else rows).square
+        square = measure(rows, missing=holes).square
         weights = rows.split(0.5 + rng.random((X.shape[0], 1))) if weighted else None
         alternation = Alternation(rows, square, 0.0, update, steps, weights)
         if holes:

@@ -34,7 +34,7 @@ RIDGE = 1e-11
 RIDGES = (1e-5, 1e-7, 1e-8, 1e-9, 1e-10, *[RIDGE] * 10)  # of proximal steps, as far as needed
 STAGES = ((1e-2, 15), (1e-4, 20), (1e-6, 20))  # of multipliers: their penalties, and iterations
 # where B is singular every row takes proximal steps: they are few from where passive sets are right
-LONG_STAGES, SMALL_RIDGES = (*STAGES[:2], (1e-6, 100)), RIDGES[5:]
+LONG_STAGES, SMALL_RIDGES = ((1e-2, 10), (1e-4, 15), (1e-6, 60)), RIDGES[5:]
 MORE_RIDGES = RIDGES * 2 + (RIDGE,) * 50  # for the rows that are left then
 MORE_STAGES = ((1e-2, 30), (1e-4, 40), (1e-5, 80))
 RELAXATION = 1.7  # of these iterations

@@ -408,7 +408,8 @@ def measure(rows: Rows, weights: RowWise | None = None, missing: bool = False) -
     ValueError
         If an entry is NaN or infinite, which is named, or if ‖X‖_F is beyond the dtype.
     """
-    rows = rows.filled(np.zeros(rows.shape[1]) if missing else None)
+    if missing:
+        rows = rows.filled(np.zeros(rows.shape[1]))
     comfortable = COMFORTABLE[rows.dtype]
     scale = Scale(0, *_squares(rows, weights))
     if 1 / comfortable < scale.longest < comfortable and math.isfinite(scale.square):
