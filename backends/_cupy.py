@@ -1,4 +1,4 @@
-"""CuPy: one CUDA or ROCm device, dense and sparse blocks, and the W-steps as fused kernels."""
+"""The backend CuPy: one CUDA or ROCm device, dense or sparse blocks, W-steps as fused kernels."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from snmf.storage.entries import canonical
 Array = Any
 
 SOURCE = Path(__file__).with_name("_kernels.cu").read_text(encoding="utf-8")
-SOURCE = SOURCE.encode("ascii", "ignore").decode()  # CuPy writes it in the locale's encoding
+SOURCE = SOURCE.encode("ascii", "ignore").decode()  # CuPy saves it in the encoding of the locale
 REAL = {"float32": "float", "float64": "double"}
-THREADS = 128  # of a block of the device
-BATCHED = 256  # the largest systems that CuPy solves together
+THREADS = 128  # in a block of the device
+BATCHED = 256  # the largest systems that CuPy solves in one batch
 
 
 @cache
 def kernel(name: str, dtype: Any) -> Any:
-    """One of the kernels, compiled for a dtype; it keeps what is compiled for every device."""
+    """Return a kernel for a dtype; it compiles once for every device."""
     return cupy.RawKernel(f"typedef {REAL[str(dtype)]} real;\n{SOURCE}", name)
 
 
@@ -36,19 +36,22 @@ class Adapter(SparseBackend):
 
     name = "cupy"
     on_host = False
-    threaded = False  # the current stream is a thread's own
+    threaded = False  # every thread has its own current stream
 
     def __init__(self, device: Any = None) -> None:
         try:
             count = cupy.cuda.runtime.getDeviceCount()
         except cupy.cuda.runtime.CUDARuntimeError as error:
             raise RuntimeError(
-                "backend='cupy' needs a CUDA device and its driver, and finds none here: "
+                "backend='cupy' needs a CUDA device and its driver; found none: "
                 f"{error}. Use backend='numpy', or a machine with a GPU."
             ) from error
         number = _number(device)
         if not 0 <= number < count:
-            raise ValueError(f"device={device!r} is not there for cupy; it sees {count} device(s)")
+            raise ValueError(
+                f"device={device!r} is not there for cupy; it sees {count} device(s), from "
+                "'cuda:0' on"
+            )
         super().__init__("array_api_compat.cupy", f"cuda:{number}")
 
     @property
@@ -104,12 +107,12 @@ class Adapter(SparseBackend):
     def eliminate(self, A: Array, M: Array, passive: Array) -> Array:
         if M.shape[0] <= BATCHED:
             return super().eliminate(A, M, passive)
-        A, M, passive = map(self.to_host, (A, M, passive))  # instead of one by one
+        A, M, passive = map(self.to_host, (A, M, passive))  # CuPy would solve them one by one
         return self.asarray(_passive.by_size(A, M, passive))
 
 
 def _number(device: Any) -> int:
-    """The number of the device None, 1, "cuda", "cuda:1" or cupy.cuda.Device(1)."""
+    """Return the number of a device: None, 1, "cuda", "cuda:1" or cupy.cuda.Device(1)."""
     if device is None:
         return int(cupy.cuda.runtime.getDevice())
     if isinstance(device, str):

@@ -1,7 +1,7 @@
-"""Dask: arrays and DataFrames, the chunks of which are arrays of a library, maybe on a cluster.
+"""The backend of Dask arrays and DataFrames, perhaps on a cluster.
 
-The other axis: not which library does the arithmetic, but where the rows are.  The arithmetic is
-left to the owner of the chunks; `snmf.storage.dask_rows` does a pass over them.
+This backend does no arithmetic: the backend of the chunks does it.  `snmf.storage.dask_rows` makes
+the passes over the chunks.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ Array = Any
 
 
 class Adapter(Backend):
-    """The owner of Dask arrays and DataFrames, the chunks of which are arrays of a library.
+    """The owner of Dask arrays and DataFrames.
 
     Parameters
     ----------
     chunks : Backend
-        The owner of the chunks.
+        The backend of the chunks.
     """
 
     def __init__(self, chunks: Backend) -> None:
@@ -119,7 +119,7 @@ def _of_chunk(
         return function(chunk)
     except NotFiniteError as error:
         start = block_info[0]["array-location"][0][0]
-        if np.isnan(start):  # then the row is that of the chunk
+        if np.isnan(start):  # chunk sizes are unknown, so the message counts within the chunk
             raise
         raise NotFiniteError(int(start) + error.row, error.column, error.value) from None
 

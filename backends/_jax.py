@@ -1,4 +1,4 @@
-"""JAX: the pass over a block compiled; float32 unless ``jax_enable_x64`` is set."""
+"""The backend JAX: a compiled pass over a block; float32 unless ``jax_enable_x64`` is set."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _pass = jax.jit(updates.pass_over_block, static_argnums=(0, 1, 7))
 
 
 class Adapter(Backend):
-    """JAX arrays of one device. What is done in float64 is left to NumPy on the host."""
+    """JAX arrays on one device. NumPy on the host does the computations in float64."""
 
     name = "jax"
-    threaded = False  # ``jax.enable_x64()`` and the like hold for one thread
+    threaded = False  # settings such as ``jax.enable_x64()`` are per thread
 
     def __init__(self, device: Any = None) -> None:
         if device is None:
@@ -36,7 +36,7 @@ class Adapter(Backend):
 
     @property
     def device(self) -> Any:
-        """The device; looked up by its name, so that a backend pickles."""
+        """The device, looked up by its name on each use, so that a backend can be pickled."""
         return _device_of_name(self.device_name)
 
     @device.setter
@@ -59,7 +59,7 @@ class Adapter(Backend):
         return np.asarray(A)
 
     def is_dense(self, A: Any) -> bool:
-        return not hasattr(A, "todense")  # which SciPy's sparse forms have, and JAX's
+        return not hasattr(A, "todense")  # sparse arrays of SciPy and JAX have this method
 
     def matmul(self, A: Array, B: Array) -> Array:
         return self.xp.matmul(A, B, precision=lax.Precision.HIGHEST)  # no TF32, no bfloat16
@@ -93,7 +93,7 @@ class Adapter(Backend):
 
 
 def _device_of_name(name: str) -> Any:
-    """The device "cpu", "gpu" or "gpu:1", by its platform and its id there."""
+    """Return the device named "cpu", "gpu" or "gpu:1": its platform, and its id there."""
     platform, _, number = name.partition(":")
     try:
         there = jax.local_devices(backend=platform)

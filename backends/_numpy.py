@@ -1,4 +1,4 @@
-"""NumPy and SciPy: dense and sparse blocks on the host, and the updates in place."""
+"""The backend NumPy and SciPy: dense and sparse blocks on the host, with updates in place."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Array = Any
 
 
 class Adapter(SparseBackend):
-    """NumPy arrays and SciPy sparse matrices, and all that scikit-learn makes one of them."""
+    """NumPy arrays, SciPy sparse matrices, and all that scikit-learn converts to these."""
 
     name = "numpy"
 
@@ -66,7 +66,7 @@ class Adapter(SparseBackend):
 
     def pinv(self, A: Array, rtol: float) -> Array:
         inverse, condition = _passive.inverse(A)
-        if condition < min(_passive.WELL_CONDITIONED, 1 / rtol):  # then there is nothing to cut off
+        if condition < min(_passive.WELL_CONDITIONED, 1 / rtol):  # no singular value to cut off
             return inverse
         return np.linalg.pinv(A, rcond=rtol, hermitian=True)
 

@@ -1,4 +1,4 @@
-"""PyTorch: CPU, CUDA, ROCm, MPS, XPU."""
+"""The backend PyTorch: CPU, CUDA, ROCm, MPS or XPU."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Array = Any
 
 @contextmanager
 def _full_precision() -> Iterator[None]:
-    """Products of float32 without TF32 or bfloat16, by the setting that torch has since 2.9."""
+    """Compute float32 products without TF32 or bfloat16; the setting differs from torch 2.9 on."""
     if not hasattr(torch.backends.cuda.matmul, "fp32_precision"):
-        legacy = torch.get_float32_matmul_precision()  # raises once the newer one was set
+        legacy = torch.get_float32_matmul_precision()  # from 2.9 on it may raise
         try:
             torch.set_float32_matmul_precision("highest")
             yield
@@ -34,7 +34,7 @@ def _full_precision() -> Iterator[None]:
         yield
     finally:
         for product, precision in zip(products, before, strict=True):
-            product.fp32_precision = "none"  # that of torch.backends
+            product.fp32_precision = "none"  # follow torch.backends
             if product.fp32_precision != precision:
                 product.fp32_precision = precision
 
@@ -43,7 +43,7 @@ FULL_PRECISION = Shared(_full_precision)
 
 
 class Adapter(Backend):
-    """Tensors, without autograd; on a device without float64, float64 is left to NumPy."""
+    """PyTorch tensors, without autograd; NumPy computes in float64 if the device cannot."""
 
     name = "torch"
 
@@ -68,7 +68,7 @@ class Adapter(Backend):
 
     @property
     def threaded(self) -> bool:
-        return self.on_host  # the current stream is a thread's own
+        return self.on_host  # every thread has its own current stream
 
     @property
     def algebra(self) -> Backend:
@@ -87,7 +87,7 @@ class Adapter(Backend):
         if isinstance(A, torch.Tensor):
             A = A.detach()
         if isinstance(A, np.ndarray) and not (A.flags.writeable and min(A.strides, default=0) >= 0):
-            A = A.copy()  # torch takes neither read-only arrays nor negative strides
+            A = A.copy()  # torch accepts neither read-only arrays nor negative strides
         return super().asarray(A, dtype)
 
     def to_host(self, A: Array) -> np.ndarray:
@@ -104,7 +104,7 @@ class Adapter(Backend):
         scale = torch.where(B.diagonal() > 0, B.diagonal(), torch.inf)[:, None]
         others = (B / scale).fill_diagonal_(0)
         target = (A - l1).T.contiguous() / scale
-        W = W.T.clone(memory_format=torch.contiguous_format)  # components as rows, side by side
+        W = W.T.clone(memory_format=torch.contiguous_format)  # components as contiguous rows
         for j in list(range(len(B))) * repeats:
             torch.sub(target[j], others[j] @ W, out=W[j]).clamp_(min=0)
         return W.T

@@ -1,4 +1,9 @@
-"""Semi-nonnegative matrix factorization: ``X ≈ W H`` with ``W ≥ 0`` and ``H`` free."""
+"""Semi-nonnegative matrix factorization: ``X ≈ W H`` with ``W ≥ 0`` and ``H`` of any sign.
+
+The estimators `SNMF` and `MiniBatchSNMF` follow scikit-learn; `factorize` and `fit_transform` are
+functions; `select_n_components` compares numbers of components; `save` and `load` keep models in
+files. `snmf.plots` draws results, and `snmf.backends` holds the array libraries.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -23,7 +28,7 @@ if TYPE_CHECKING:
     from snmf._minibatch import MiniBatchSNMF
     from snmf._model_file import load, save
     from snmf._selection import Selection, select_n_components
-else:  # imported when asked for, so that the command line has its say at once
+else:  # imported on first use, so that ``snmf --help`` is fast
     _HOMES = {
         "SNMF": "_estimator",
         "Factorization": "_factorize",

@@ -1,4 +1,4 @@
-"""The command ``snmf``: runs a command; every error is one line and an exit code."""
+"""The program ``snmf``: runs a command, and turns every error into one line and an exit code."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import Any
 
 from snmf.cli.arguments import parse
 
-INTERRUPTED, TERMINATED = 130, 143  # as a shell says it: 128 and the number of the signal
+INTERRUPTED, TERMINATED = 130, 143  # exit codes as in a shell: 128 + the number of the signal
 
 
 class TerminatedError(KeyboardInterrupt):
-    """The process was asked to end."""
+    """The process received SIGTERM."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; the return value is the exit code, and bad usage is a SystemExit of 2."""
+    """Run a command, and return its exit code; bad usage raises SystemExit with code 2."""
     try:
         try:
             with _ending_as_if_interrupted():
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _ending_as_if_interrupted() -> Iterator[None]:
-    """SIGTERM, too, is an exception, so that what was begun is put away."""
+    """Turn SIGTERM into an exception, so that temporary files are removed."""
 
     def end(*_: object) -> None:
         raise TerminatedError
@@ -72,7 +72,7 @@ def _run(arguments: list[str] | None) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
         for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
-            warnings.simplefilter("ignore", category)  # for who writes the code
+            warnings.simplefilter("ignore", category)  # these are for developers, not users
         from snmf.cli import commands
 
         try:
@@ -107,7 +107,7 @@ def _one_line(words: str) -> str:
 
 
 def _flush() -> None:
-    """Write out what was printed; where that fails, once only: not again at exit."""
+    """Flush standard output; if that fails, make sure that Python does not try again at exit."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -1,4 +1,7 @@
-"""Warnings about a result: what is wrong with it, and what to change."""
+"""The warnings after a fit: each says what is wrong with the result, and what to change.
+
+Every function `of_…` yields messages; `warn` gives them as a ConvergenceWarning.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from snmf.core.missing import Observed
 
-CANCELLING = 100.0  # times ‖X‖_F: from there on a component says more of the others than of X
+CANCELLING = 100.0  # times ‖X‖_F: weights of a component this large are cancelled by others
 
 
 def of_iterations(
@@ -24,10 +27,11 @@ def of_iterations(
 
 
 def of_number(n_components: int, n_rows: int, n_features: int, penalized: bool) -> Iterator[str]:
-    """Warn if there are more components than fit any data of that shape exactly.
+    """Warn if so many components fit any data of this shape exactly.
 
-    Every row is one, for n_rows of them; and every row is a nonnegative combination of
-    n_features + 1 that surround zero, so that W and H tell nothing of X, unless weights cost.
+    With n_rows components every row of X is a component itself. With n_features + 1 components
+    that surround zero, every row is a nonnegative combination of them, unless weights are
+    penalized. In both cases W and H do not describe X.
     """
     enough = n_rows if penalized else min(n_rows, n_features + 1)
     if n_components > enough:
@@ -41,9 +45,10 @@ def of_number(n_components: int, n_rows: int, n_features: int, penalized: bool) 
 def of_components(
     shares: np.ndarray, init: str, sparsity: float, largest_sparsity: float
 ) -> Iterator[str]:
-    """Warn if components died, or if their weights cancel.
+    """Warn if components died, or if their weights cancel each other.
 
-    `shares` are ‖w_j‖ / ‖X‖_F for every component j.
+    `shares` holds ‖w_j‖ / ‖X‖_F for every component j. `largest_sparsity` is the least sparsity
+    that makes all weights zero.
     """
     dead = int(np.sum(shares == 0))
     if dead == len(shares) and init == "custom":
@@ -51,8 +56,8 @@ def of_components(
     elif dead == len(shares):
         yield (
             f"All weights are zero: sparsity={sparsity:g} is too large. For this X any "
-            f"value from {largest_sparsity:.3g} on does that; useful ones are mostly below a "
-            "third of it."
+            f"value from {largest_sparsity:.3g} on does that. Lower sparsity; useful values are "
+            "mostly below a third of this."
         )
     elif dead:
         yield (
@@ -61,8 +66,9 @@ def of_components(
         )
     if np.max(shares) > CANCELLING:
         yield (
-            "Components are nearly collinear, so that their weights cancel: a single one is "
-            f"{np.max(shares):.3g} times as large as X. Lower n_components, or set sparsity."
+            "Components are nearly collinear, so that their weights cancel: one component times "
+            f"its weights is {np.max(shares):.3g} times as large as X. Lower n_components, or set "
+            "sparsity."
         )
 
 
@@ -75,14 +81,14 @@ def of_missing(seen: Observed) -> Iterator[str]:
 
 
 def warn(messages: Iterable[str]) -> None:
-    """Give each as a ConvergenceWarning, at the line that called this library."""
+    """Give each message as a ConvergenceWarning, at the user's line that called snmf."""
     level = _callers_level()
     for message in messages:
         warnings.warn(message, ConvergenceWarning, stacklevel=level)
 
 
 def _callers_level() -> int:
-    """The stack level, for `warnings.warn`, of the first frame that is not this library's."""
+    """Return the stack level, for `warnings.warn`, of the first frame outside snmf and sklearn."""
     frame, level = sys._getframe(1), 1
     while frame.f_back and str(frame.f_globals.get("__name__")).split(".")[0] in (
         "snmf",

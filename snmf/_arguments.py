@@ -1,4 +1,7 @@
-"""What a caller gives beside X, checked: parameters, a start, what of it stays, weights of rows."""
+"""Checks of the arguments other than X: parameters, a given W or H, `fixed`, sample weights.
+
+Every function raises ValueError or TypeError if an argument is invalid.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,12 @@ from snmf.core.start import STARTS
 
 
 def is_whole(value: Any, least: int) -> bool:
-    """Whether it is an int, of Python or NumPy, from `least` on; True and False are none."""
+    """Whether `value` is an int (of Python or NumPy) ≥ `least`; a bool is not."""
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
 
 
 class Whole(Interval):  # type: ignore[misc]
-    """scikit-learn's range of ints, without True and False."""
+    """scikit-learn's constraint for a range of ints, but it refuses True and False."""
 
     def __init__(self, left: int | None, right: int | None = None) -> None:
         super().__init__(Integral, left, right, closed="left" if right is None else "right")
@@ -34,7 +37,7 @@ class Whole(Interval):  # type: ignore[misc]
 
 
 PARAMETERS: dict[str, list[Any]] = {
-    "n_components": [Whole(1), None],  # SNMF knows "auto"
+    "n_components": [Whole(1), None],  # SNMF replaces "auto" by a number before this check
     "tol": [Interval(Real, 0, None, closed="left")],
     "max_iter": [Whole(0)],
     "progress_bar": ["boolean"],
@@ -45,7 +48,7 @@ PARAMETERS: dict[str, list[Any]] = {
     "accelerate": ["boolean"],
     "init": [StrOptions({*STARTS, "custom"})],
     "n_init": [Whole(1)],
-    "backend": [str, Backend],  # `choose` knows the names
+    "backend": [str, Backend],  # `choose` checks the names
     "device": [object],
     "missing_values": ["nan", None],
     "locality": [Interval(Real, 0, 2**20, closed="both")],
@@ -57,14 +60,14 @@ PARAMETERS: dict[str, list[Any]] = {
 
 
 def check_options(n_components: int | None, parameters: dict[str, Any]) -> Options:
-    """The parameters of a fit, each within its limits."""
+    """Return the parameters of a fit as `Options`; raise ValueError if one is invalid."""
     options = Options(n_components, **parameters)
     values = {f.name: getattr(options, f.name) for f in fields(Options)}
     validate_parameter_constraints(PARAMETERS, values, caller_name="SNMF")
     if options.locality and options.missing_values is not None:
         raise ValueError(
-            "locality asks for distances, which rows with missing values do not have: "
-            "set locality=0, or impute"
+            "locality needs distances, which rows with missing values do not have. Set "
+            "locality=0, or impute the missing values."
         )
     if isinstance(options.random_state, np.random.Generator):
         return replace(options, random_state=check_random_state(options.random_state))
@@ -72,7 +75,7 @@ def check_options(n_components: int | None, parameters: dict[str, Any]) -> Optio
 
 
 def check_random_state(random_state: Any) -> np.random.RandomState:
-    """As scikit-learn's, but for a Generator of NumPy too, from which is then drawn."""
+    """As in scikit-learn, but NumPy's Generator is accepted too: both draw from one stream."""
     if isinstance(random_state, np.random.Generator):
         return np.random.RandomState(random_state.bit_generator)
     return of_scikit_learn(random_state)  # type: ignore[no-any-return]
@@ -85,9 +88,10 @@ def number_of_components(
     W: Any = None,
     H: Any = None,
 ) -> int:
-    """That which is named; else that of a given H or W; else the number of rows or of columns.
+    """Return the number of components.
 
-    Of the rows those count whose weights are above zero.
+    It is `n_components` if that is given, else the number in H or W. Without these it is the
+    number of rows with a weight above zero, or the number of columns if that is smaller.
     """
     if n_components is not None:
         return int(n_components)
@@ -98,7 +102,7 @@ def number_of_components(
 
 
 def check_fixed(fixed: Any) -> None:
-    """Refuse what cannot say which part of W and H stays, whatever the shape of X."""
+    """Raise ValueError if `fixed` is invalid for every shape of X."""
     if not (fixed is None or (isinstance(fixed, str) and fixed == "W") or is_whole(fixed, 1)):
         raise ValueError(
             f"fixed must be None, 'W', or from 1 to n_components, as an int; got {fixed!r}"
@@ -115,7 +119,9 @@ def check_start(
             f"without it; got init={options.init!r} and {'a start' if given else 'no start'}"
         )
     if options.locality and fixed is not None:
-        raise ValueError("locality goes with no fixed part: set locality=0, or leave fixed out")
+        raise ValueError(
+            "locality goes with no fixed part; got both. Set locality=0, or leave fixed out."
+        )
     rows_of_h = (k,) if fixed is None else _check_fixed(options, W, H, fixed, k)
     W = check_factor(W, "W", [(shape[0], k)], source)
     H = check_factor(H, "H", [(m, shape[1]) for m in rows_of_h], source)
@@ -125,15 +131,21 @@ def check_start(
 
 
 def _check_fixed(options: Options, W: Any, H: Any, fixed: Any, k: int) -> tuple[int, ...]:
-    """How many rows the given H may have."""
+    """Return the numbers of rows that the given H may have."""
     if fixed == "W":
         if W is None or H is not None:
-            raise ValueError("fixed='W' asks for the W that stays, and for no H")
+            raise ValueError(
+                "fixed='W' needs W, and no H; got "
+                f"{'no W' if W is None else 'both'}. Pass W=…, and leave H out."
+            )
         return (k,)
     if not is_whole(fixed, 1) or fixed > k:
         raise ValueError(f"fixed must be None, 'W', or from 1 to n_components={k}; got {fixed!r}")
     if H is None or W is not None:
-        raise ValueError(f"fixed={fixed} asks for an H whose first rows stay, and for no W")
+        raise ValueError(
+            f"fixed={fixed} needs an H whose first rows are kept, and no W; got "
+            f"{'no H' if H is None else 'both'}. Pass H=…, and leave W out."
+        )
     return (k,) if options.init == "custom" else (int(fixed), k)
 
 
@@ -146,7 +158,7 @@ def check_factor(
     if theirs.home != source.home:
         raise ValueError(
             f"{name} must be an array of the library and the device of X, {source.place}; "
-            f"got one of {theirs.place}"
+            f"got one of {theirs.place}. Convert {name} first."
         )
     factor: np.ndarray = check_array(theirs.to_host(A), dtype="float64", input_name=name)
     if factor.shape not in shapes:
@@ -158,9 +170,20 @@ def check_factor(
 def check_weights(
     sample_weight: Any, n_samples: int, may_be_zero: bool = False
 ) -> tuple[np.ndarray | None, int]:
-    """The weights over 2 ** exponent, (n, 1), so that the largest is about 1; None as it is.
+    """Check sample weights, and scale them so that the largest is about 1.
 
-    All of them may be zero only if that is said.
+    Returns
+    -------
+    weights : ndarray of shape (n, 1) or None
+        The weights divided by 2 ** exponent; None if `sample_weight` is None.
+    exponent : int
+        An even number.
+
+    Raises
+    ------
+    ValueError
+        If a weight is negative, or the shape is wrong, or all are zero while `may_be_zero` is
+        false.
     """
     if sample_weight is None:
         return None, 0
@@ -175,5 +198,5 @@ def check_weights(
             return D[:, None], 0
         raise ValueError("sample_weight must not be zero for every row")
     exponent = math.frexp(D.max())[1]
-    exponent += exponent % 2  # so that its root is a power of two as well
+    exponent += exponent % 2  # so that the root of the scale is a power of two as well
     return np.ldexp(D, -exponent)[:, None], exponent

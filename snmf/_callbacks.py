@@ -1,4 +1,4 @@
-"""scikit-learn's callbacks, which it has from 1.9 on."""
+"""Support for scikit-learn's callbacks, which exist from version 1.9 on."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ try:
 except ImportError:  # an older scikit-learn
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
-        """Nothing to support."""
+        """An empty class: this scikit-learn has no callbacks."""
 
     def with_callbacks(method: Callable[..., Any]) -> Callable[..., Any]:
-        """The method as it is."""
+        """Return the method unchanged."""
         return method
 
 
@@ -23,15 +23,16 @@ __all__ = ["CallbackSupportMixin", "reporter", "with_callbacks"]
 
 
 def reporter(estimator: Any, X: Any, y: Any, known: dict[str, Any]) -> Any:
-    """What `factorize` is to call after every iteration; None where no callback is set.
+    """Return the `callback` argument for `factorize`; None if the estimator has no callbacks.
 
     Parameters
     ----------
     estimator : SNMF
+        The estimator that is being fitted.
     X, y : object
-        What `fit` was given; where y is None callbacks get X, the target of a factorization.
+        The arguments of `fit`. If y is None, callbacks get X as y.
     known : dict
-        Fitted attributes that are known before the fit.
+        The fitted attributes that are known before the fit.
     """
     if not hasattr(estimator, "_skl_callbacks"):
         return None

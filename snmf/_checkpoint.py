@@ -1,7 +1,8 @@
-"""Checkpoints: all that a fit needs to go on, in a file that is whole at any moment.
+"""Checkpoints: the state of a fit in a file, from which the same call continues.
 
-The file is an ``.npz``, written part by part so that W needs no second copy in memory; a header in
-JSON says what it is a checkpoint of, and `numpy.load` reads the arrays.
+The file is an ``.npz`` that `numpy.load` reads. A header in JSON holds the parameters of the fit.
+The file is complete at any moment: a new one replaces the old one in one step. W is written block
+by block, so that it needs no second copy in memory.
 """
 
 from __future__ import annotations
@@ -32,12 +33,12 @@ FORMAT = 1
 HEADER = "snmf_checkpoint"
 NAMES = ("format", "parameters", "data", "restart", "random_state", "curve", "beta", "moved",
          "best")  # fmt: skip
-SOME_ROWS = 32  # are looked at again, to tell data of the same norm apart
-SAME_NORM = 1e-5
+SOME_ROWS = 32  # rows of X that the header records, to recognise the data
+SAME_NORM = 1e-5  # relative difference of ‖X‖² up to which data are the same
 
 
 class Stand(NamedTuple):
-    """Where a fit stands: what `Checkpoint.remember` is given, as it was then."""
+    """The state of a fit, as `Checkpoint.remember` got it."""
 
     rows: Any
     random_state: dict[str, Any]
@@ -47,24 +48,26 @@ class Stand(NamedTuple):
 
 
 def is_checkpoint(path: str | os.PathLike[str]) -> bool:
-    """Whether that is the name of a file that claims to be a checkpoint."""
+    """Whether the file exists, and has the header of a checkpoint."""
     return is_npz_with(path, HEADER)
 
 
 class Checkpoint:
-    """The checkpoint of a fit: read if it is there, written while the fit goes on, then removed.
+    """The checkpoint of a fit: read if the file exists, written during the fit, then removed.
 
-    As a context it is written once more where the fit is stopped by an exception of any kind.
+    Use it as a context manager: if an exception stops the fit, the checkpoint is written once
+    more.
 
     Parameters
     ----------
     path : path-like
+        The file.
     interval : float
-        It is written at most every so many seconds.
+        The least number of seconds between two writes.
     rows : Rows
         The rows of X.
     parameters : dict
-        What the numbers of the fit depend on, by its name.
+        The arguments and parameters that the result of the fit depends on, by name.
 
     Raises
     ------
@@ -93,7 +96,7 @@ class Checkpoint:
         if kind is None:
             self._remove()
         elif self._unwritten is not None:
-            self._save(Exception)  # which is not to take the place of what stopped the fit
+            self._save(Exception)  # an error here must not hide the one that stopped the fit
 
     def _read(self, shape: tuple[int, int]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         try:
@@ -103,7 +106,7 @@ class Checkpoint:
             if missing := [name for name in NAMES if name not in header]:
                 raise ValueError(f"its header has no {missing[0]!r}")
             if header["format"] != FORMAT:
-                raise ValueError(f"its format is {header['format']}, and not {FORMAT}")
+                raise ValueError(f"its format must be {FORMAT}; got {header['format']}")
             theirs = header["parameters"]
             self._must_be_ours(theirs)
             _check_header(header, self._parameters)
@@ -121,8 +124,8 @@ class Checkpoint:
 
     def _unreadable(self, error: Exception) -> ValueError:
         return RefusedError(
-            f"The checkpoint {str(self.path)!r} cannot be read: {error}. Name another; or, if it "
-            "is a checkpoint, delete it to start anew."
+            f"The checkpoint {str(self.path)!r} cannot be read: {error}. Name another file; or, "
+            "if it is a checkpoint, delete it to start anew."
         )
 
     def _refused(self, what: str) -> ValueError:
@@ -131,12 +134,12 @@ class Checkpoint:
         )
 
     def is_of(self, rows: Any, scale: Scale) -> None:
-        """Make sure that it is of these data, by their norm and a few of their rows.
+        """Compare the data of the checkpoint with these rows, by norm and by a few rows.
 
         Raises
         ------
         ValueError
-            If it is not.
+            If the checkpoint is of other data.
         """
         some = np.unique(np.linspace(0, len(rows) - 1, SOME_ROWS).astype(int))
         entries = coo_array(rows.take(some))
@@ -150,13 +153,13 @@ class Checkpoint:
             raise self._refused("is of other data, of the same shape")
 
     def recall(self, coordinates: Callable[[], np.ndarray]) -> np.ndarray:
-        """The coordinates of `snmf.core.wide` that wide data are fitted on, as they were made."""
+        """Return the coordinates for wide data (`snmf.core.wide`): the saved ones, or new ones."""
         if self._coordinates is None:
             self._coordinates = coordinates()
         return self._coordinates
 
     def restarts(self, rng: np.random.RandomState) -> tuple[int, Run | None]:
-        """The number of the restart that is under way, and the best before; rng as it was then."""
+        """Return the number of the current restart and the best run before it; set rng."""
         if not self._header:
             return 0, None
         try:
@@ -168,7 +171,7 @@ class Checkpoint:
         return self._header["restart"], best and Run(**best, H=H)
 
     def state(self, restart: int, rows: Any) -> State | None:
-        """Where the loop of that restart stood, on these rows; None if at its beginning."""
+        """Return the saved state of this restart; None if the restart has not begun."""
         header, arrays = self._header, self._arrays
         if not header or restart != header["restart"]:
             return None
@@ -179,7 +182,7 @@ class Checkpoint:
         return State(Point(W, H, header["curve"][-1]), before, header["beta"], header["curve"])
 
     def _next_rows(self, stream: IO[bytes], claim: Claim, some: slice) -> np.ndarray:
-        """Rows of W, which are read one after the other."""
+        """Read the next rows of W from the stream."""
         try:
             shape = some.stop - some.start, claim.shape[1]
             W = np.frombuffer(stream.read(math.prod(shape) * claim.dtype.itemsize), claim.dtype)
@@ -192,15 +195,14 @@ class Checkpoint:
     def remember(
         self, rows: Any, rng: np.random.RandomState, restart: int, best: Run | None, state: State
     ) -> None:
-        """Take in where the fit stands, for when it is stopped: rng and the curve go on."""
+        """Keep the state of the fit for the next write; copy what changes, as rng and the curve."""
         state = state._replace(curve=[*state.curve])
         self._unwritten = Stand(rows, rng.get_state(legacy=False), restart, best, state)
 
     def keep(self, *stand: Any) -> None:
-        """Remember it, and write it if it is time to.
+        """Remember the state of the fit, and write it if the interval has passed.
 
-        A disk that is full does not end the fit: a RuntimeWarning tells of it, and the last
-        checkpoint stays.
+        A full disk does not end the fit: it gives a RuntimeWarning, and the last checkpoint stays.
         """
         self.remember(*stand)
         if time.monotonic() - self._last >= self._interval:
@@ -208,7 +210,7 @@ class Checkpoint:
             self._last = time.monotonic()
 
     def _save(self, endured: type[Exception]) -> None:
-        """Write what is remembered; an error of that kind is a warning."""
+        """Write the state that `remember` kept; an error of the type `endured` is a warning."""
         assert self._unwritten is not None
         try:
             with replacing(self.path, self._part.name) as new:
@@ -216,7 +218,8 @@ class Checkpoint:
             self._unwritten = None
         except endured as error:
             warnings.warn(
-                f"The checkpoint cannot be written: {error}. What was written before is as it was.",
+                f"The checkpoint cannot be written: {error}. The file still holds the last "
+                "checkpoint, if there was one.",
                 RuntimeWarning,
                 stacklevel=3,
             )
@@ -257,13 +260,13 @@ class Checkpoint:
             _put(archive, "W", len(rows), rows.to_host(point.W))
 
     def _remove(self) -> None:
-        """Remove the file, and what a process that was killed left beside it: the fit is done."""
+        """Remove the file, and a partial file that a killed process left behind."""
         for path in (self.path, self._part):
             path.unlink(missing_ok=True)
 
 
 def _check_header(header: dict[str, Any], parameters: dict[str, Any]) -> None:
-    """Refuse what `Checkpoint._write` does not write for a fit with these parameters."""
+    """Raise ValueError if `Checkpoint._write` cannot have written this header for this fit."""
     kinds = {"data": dict, "random_state": dict, "moved": bool}
     if wrong := [name for name, kind in kinds.items() if not isinstance(header[name], kind)]:
         raise ValueError(f"its {wrong[0]} is {header[wrong[0]]!r}")
@@ -286,7 +289,7 @@ def _check_header(header: dict[str, Any], parameters: dict[str, Any]) -> None:
 
 
 def _check_curve(curve: Any, max_iter: int) -> None:
-    """Refuse what is no list of objectives: one before the first iteration, one after each."""
+    """Raise ValueError if this is no loss curve: one value at the start, one per iteration."""
     if not (isinstance(curve, list) and curve and all(map(_is_number, curve))):
         raise ValueError(f"its objectives must be finite numbers; got {str(curve)[:100]}")
     if len(curve) > max_iter + 1:
@@ -294,14 +297,14 @@ def _check_curve(curve: Any, max_iter: int) -> None:
 
 
 def _is_number(value: Any) -> bool:
-    """Whether it is a finite number of JSON."""
+    """Whether `value` is a finite number, and no bool."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _checked_arrays(
     found: Arrays, header: dict[str, Any], shape: tuple[int, int], k: int
 ) -> dict[str, np.ndarray]:
-    """All arrays but W: of the shapes that go with the shape of X, before they are read."""
+    """Read all arrays but W; check first that their shapes go with the shape of X."""
     n, p = shape
     q = found.claim("coordinates").shape[1] if "coordinates" in found.names else 0
     wanted = {"H": (k, q or p), "before": (k, q or p), "best_H": (k, q or p),
@@ -323,7 +326,7 @@ def _checked_arrays(
 
 
 def _put(archive: zipfile.ZipFile, name: str, length: int, parts: Iterable[np.ndarray]) -> None:
-    """An array of that length, from its parts."""
+    """Write an array with `length` rows into the archive, block by block."""
     with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
         for number, part in enumerate(parts):
             if not number:
@@ -337,7 +340,7 @@ def _put(archive: zipfile.ZipFile, name: str, length: int, parts: Iterable[np.nd
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it; a short word for what an array or a generator holds."""
+    """Return a value that JSON can hold; a digest stands for an array or a generator."""
     if isinstance(value, np.ndarray):
         return f"an array, {_digest(value)}"
     if isinstance(value, np.random.RandomState):

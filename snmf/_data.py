@@ -1,4 +1,4 @@
-"""X as the caller gave it, recognised once."""
+"""The class `Data`: the argument X, checked once, and the backend that its array belongs to."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Data:
     Attributes
     ----------
     X : array, sparse matrix or `Store`
-        A matrix of real numbers. Whether they are finite is seen when its rows are read.
+        A matrix of real numbers. NaN and infinity are found later, when its rows are read.
     owner : Backend
         The library that X is an array of, on its device.
     names : object
-        What tells scikit-learn the number of features and their names.
+        An object from which scikit-learn takes the number of features and their names.
     """
 
     X: Array
@@ -33,12 +33,12 @@ class Data:
 
     @classmethod
     def of(cls, X: Any) -> Data:
-        """X, checked by its owner; raises ValueError or TypeError if it is no such matrix."""
+        """Check X, and return it as `Data`; raise ValueError or TypeError if X is no matrix."""
         source = owner(X)
         return cls(source.check(X), source, source.outline(X))
 
     def sized(self) -> Data:
-        """The same with a known number of rows, which lazy data are asked for here."""
+        """Return the same data with a known number of rows; lazy data are counted now."""
         return replace(self, X=self.owner.sized(self.X))
 
     @property
@@ -48,11 +48,11 @@ class Data:
 
     @property
     def dtype(self) -> str:
-        """The dtype that the arithmetic is done in, and that results have."""
+        """The dtype of the arithmetic and of the results."""
         return working_dtype(self.X.dtype)
 
     def rows(self, backend: Backend) -> Rows:
-        """The rows, in blocks for the backend that does the arithmetic."""
+        """Return the rows in blocks, for the backend that does the arithmetic."""
         return self.owner.rows(self.X, backend)
 
     def name_features(self, estimator: Any, reset: bool) -> None:

@@ -1,4 +1,8 @@
-"""The scikit-learn face."""
+"""The scikit-learn estimator `SNMF`, and `Components`, the methods that it shares.
+
+`Components` holds what every fitted estimator of snmf can do: `transform`, `inverse_transform`,
+`score` and `bic`.
+"""
 
 from __future__ import annotations
 
@@ -25,96 +29,104 @@ Array = Any
 class SNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
     """Semi-nonnegative matrix factorization.
 
-    Data of any sign is written as ``X ≈ W H``, with weights ``W ≥ 0`` and components ``H`` of any
-    sign, by minimising ``½‖X − W H‖²_F + λ Σ W`` [1]_.
+    Factorizes data of any sign as ``X ≈ W H``, with weights ``W ≥ 0`` and components ``H`` of any
+    sign. The fit minimises ``½‖X − W H‖²_F + λ Σ W`` [1]_.
 
     Parameters
     ----------
     n_components : int or "auto", default=None
-        The number of components k. None takes that of a given H or W, or else
-        min(n_samples, n_features). "auto" tries several numbers and takes the one that predicts
-        held-out entries of X best. It makes about 3 log₂ k fits to at most 5000 rows;
-        `select_n_components` shows the errors of all of them.
+        Sets the number of components k. None takes the number in a given H or W, or else
+        min(n_samples, n_features). "auto" compares several numbers, and takes the one that
+        predicts held-out entries of X best. "auto" makes about 3 log₂ k fits to at most 5000
+        rows; `select_n_components` shows all their errors.
     tol : float, default=1e-5
-        The fit stops when the objective, over ½‖X‖², falls by less than this in an iteration.
+        Stops the fit when the objective, divided by ½‖X‖², falls by less than this in an
+        iteration. Lower it for a more accurate H; the fit then makes more iterations.
     max_iter : int, default=200
-        The most iterations. One is one pass over the rows of X.
+        Limits the number of iterations. One iteration is one pass over the rows of X. Raise it if
+        a warning says that the fit has not converged.
     progress_bar : bool, default=True
-        Show a bar on a terminal or in a notebook.
+        Shows a progress bar on a terminal or in a notebook.
     random_state : int, RandomState or Generator instance, or None, default=None
-        The seed of the start. The same seed gives the same bits; on a device, to rounding.
+        Seeds the start. The same seed gives the same bits; on a device, the same result up to
+        rounding.
     sparsity : float, default=0.0
-        How much a weight costs: λ = sparsity × the root-mean-square norm of the rows of X.
-        Useful values: 0.05 to 0.3. At 1 or above, all weights are zero if the rows of X have
-        equal norm. With sparsity > 0 the norm of a row of H is at most 1 during the fit.
+        Penalizes weights, which makes more of them zero: λ = sparsity × the root-mean-square norm
+        of the rows of X. Useful values: 0.05 to 0.3. At 1 or above, all weights are zero if the
+        rows of X have equal norm. With sparsity > 0 each row of H has norm at most 1 during the
+        fit.
     verbose : bool, default=False
-        Print a line for every iteration.
+        Prints a line for every iteration.
     solver : {"mu", "hals"}, default="mu"
-        The update of W: the multiplicative one of [1]_, or coordinate descent, which needs
-        fewer iterations and makes exact zeros.
+        Selects the update of W. "mu" is the multiplicative update of [1]_. "hals" is coordinate
+        descent, which needs fewer iterations and makes exact zeros.
     accelerate : bool, default=True
-        Repeat the W-step within a pass, and extrapolate H between passes. False is the plain
+        Repeats the W-step within a pass, and extrapolates H between passes. False is the plain
         alternation of [1]_. The objective never rises either way.
     init : {"kmeans", "svd", "random", "custom"}, default="kmeans"
-        The start: k-means clusters, the singular value decomposition [2]_, random weights, or
-        W, H or both as given to `fit`.
+        Selects the start: k-means clusters, the singular value decomposition [2]_, random weights,
+        or the W, H or both that `fit` gets ("custom").
     n_init : int, default=1
-        The number of restarts, of which the best is kept. "svd" and "custom" have one.
+        Repeats the fit from this many starts, and keeps the one with the lowest objective. "svd"
+        and "custom" always make one.
     backend : str or Backend, default="auto"
-        The library that does the arithmetic. "auto" takes the one that X is an array of.
+        Selects the library that does the arithmetic. "auto" takes the library of the array X. If
+        a backend or its device is missing, snmf raises an error that says what to install.
     device : object, default=None
-        Where it is done, in that library's words.
+        Selects the device of that library, as the library names it, for example "cuda". None
+        takes the device of X, if X is an array of that library.
     n_jobs : int, default=None
-        The number of threads, each on a block of rows; −1 takes all cores. None takes as many as
-        BLAS would (a limit set by threadpoolctl or in the environment holds). BLAS itself is held
-        to one thread while a call lasts. On Dask it is the number of threads in each task, and
-        None is 1.
+        Sets the number of threads; each works on a block of rows. −1 takes all cores. None takes
+        as many as BLAS would, and respects a limit set by threadpoolctl or in the environment.
+        BLAS itself has one thread during a call. On Dask it is the number of threads in each task,
+        and None is 1.
     missing_values : None or numpy.nan, default=None
-        With ``numpy.nan`` such entries of X are not observed: the objective is summed over the
-        others, in the fit, in `transform` and in `score`, and ``inverse_transform(transform(X))``
-        says what they may be. What a sparse X does not store is 0, not missing. With None they
-        are an error.
+        Says how a missing value is marked in X. With ``numpy.nan`` the fit, `transform` and
+        `score` sum the objective over the observed entries only, and
+        ``inverse_transform(transform(X))`` estimates the missing ones. With None, NaN in X is an
+        error. An entry that a sparse X does not store is 0, not missing.
     locality : float, default=0.0
-        How much every row is to be made of components near it, with weights that add up to 1:
-        the objective gets ``μ Σ_i [½ Σ_j w_ij ‖x_i − h_j‖² + rms² (Σ_j w_ij − 1)²]``, where μ is
-        this, with the local coordinate term of [3]_. Components are then prototypes, at the scale
-        of X and not of unit norm, and weights memberships. 0.1 to 0.3 gives sparse mixtures; at
-        about 2 the largest weight of a row tells classes apart as k-means does. Take
-        ``solver="hals"``, and centre X.
+        Makes every row a mixture of components near it, with weights that sum to about 1. It adds
+        ``μ Σ_i [½ Σ_j w_ij ‖x_i − h_j‖² + rms² (Σ_j w_ij − 1)²]`` to the objective, where μ is
+        this parameter. The first term is the local coordinate term of [3]_. The components are
+        then prototypes at the scale of X, not of unit norm. Useful values: 0.1 to 0.3 for sparse
+        mixtures; about 2 to assign each row to the class of its largest weight, as k-means does.
+        Set ``solver="hals"`` with it, and centre X.
     checkpoint : path-like, default=None
-        A file that keeps where the fit stands: stopped at any moment, even killed, the same call
-        goes on from there to the same result. Of other data or parameters it is an error. It is
-        removed when the fit is done.
+        Saves the state of the fit in this file. If the fit is interrupted or killed, the same call
+        continues from the file to the same result. The fit removes the file at its end. A file
+        that was written with other data or parameters is an error.
     checkpoint_interval : float, default=60.0
-        It is written at most every so many seconds, and once more where the fit is interrupted,
-        or ends in an error.
+        Sets the least number of seconds between two writes of the checkpoint. The fit also writes
+        it when it is interrupted or fails.
     warm_start : bool, default=False
-        Another `fit` goes on from the components of the last. Their number stays the same where
-        n_components is None or "auto".
+        Starts every further `fit` from the components of the last one. With n_components None or
+        "auto" their number stays the same.
 
     Attributes
     ----------
     components_ : array of shape (n_components, n_features)
-        H, of unit rows, in the order of decreasing norm of the columns of W unless a start was
-        given. One that died is a zero row. With `locality` they are prototypes, at the scale of X.
+        H. Its rows have unit norm. They are in the order of decreasing norm of the columns of W,
+        or in the order of the given start. A component that died is a zero row. With `locality`
+        the rows are prototypes, at the scale of X.
     n_components_ : int
         The number of components.
     n_iter_ : int
         The number of iterations.
     reconstruction_err_ : float
-        ‖X − W H‖_F, its rows weighted where `sample_weight` was given.
+        ‖X − W H‖_F, weighted by `sample_weight` if that was given.
     penalty_ : float
-        The λ of the fit, in units of X, which `transform` keeps: sparsity × `rms_`. With locality,
+        sparsity × `rms_`: the λ of the fit, in units of X. `transform` uses it too. With locality,
         where W has no unit, λ is this times `rms_`.
     rms_ : float
         The root mean square norm of the rows of X.
     loss_curve_ : array of shape (n_iter + 1,)
-        The objective over ½‖X‖², before the first and after every iteration. W is then solved
-        for exactly, so that the result is not above its end.
+        The objective divided by ½‖X‖², before the first and after every iteration. The fit then
+        solves for W exactly, so the objective of the result is at most the last value.
     n_features_in_ : int
-        The number of features seen by `fit`.
+        The number of features in `fit`.
     feature_names_in_ : ndarray of shape (n_features,)
-        Their names, where X had names that are all strings.
+        The feature names, if X had names that are all strings.
 
     References
     ----------
@@ -204,12 +216,19 @@ class SNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
         H : array-like of shape (n_components, n_features), default=None
             Components to start from, with ``init="custom"``.
         fixed : "W" or int, default=None
-            What of the given W and H is no start, but stays: see `factorize`.
+            Keeps W, or the first rows of H, as they were given: see `factorize`.
 
         Returns
         -------
         self : SNMF
             The fitted estimator.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter, X, W or H is invalid. The estimator is then unchanged.
+        OSError
+            If rows of X cannot be read, or the checkpoint cannot be written.
         """
         self._fit(X, y, W=W, H=H, sample_weight=sample_weight, fixed=fixed, out=False)
         return self
@@ -225,7 +244,7 @@ class SNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
         fixed: str | int | None = None,
         out: str | PathLike[str] | None = None,
     ) -> Array:
-        """Learn the components of X, and return its weights.
+        """Learn the components of X, and return the weights of X.
 
         Parameters
         ----------
@@ -240,34 +259,39 @@ class SNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
         H : array-like of shape (n_components, n_features), default=None
             Components to start from, with ``init="custom"``.
         fixed : "W" or int, default=None
-            What of the given W and H is no start, but stays: see `factorize`.
+            Keeps W, or the first rows of H, as they were given: see `factorize`.
         out : path, default=None
-            A .npy file to write W to: see `transform`.
+            Writes W to this .npy file: see `transform`.
 
         Returns
         -------
         W : array of shape (n_samples, n_components)
-            The weights, ≥ 0: what `transform` gives for X.
+            The weights, ≥ 0; `transform` returns the same for X.
         """
         given = {"W": W, "H": H, "sample_weight": sample_weight, "fixed": fixed, "out": out}
         return self._fit(X, y, **given).W
 
     def add_components(self, X: Any, m: int = 1, *, sample_weight: Any = None) -> SNMF:
-        """Learn m more components of X beside those that are there, which stay as they are.
+        """Learn m more components of X, and keep the existing ones unchanged.
 
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
             The data.
         m : int, default=1
-            How many.
+            The number of new components.
         sample_weight : array-like of shape (n_samples,), default=None
             How much each row counts, ≥ 0. None is 1 for each.
 
         Returns
         -------
         self : SNMF
-            With `n_components_` components, the new ones behind the old.
+            The estimator. The new components follow the old ones in `components_`.
+
+        Raises
+        ------
+        ValueError
+            If m or X is invalid. The estimator is then unchanged.
         """
         check_is_fitted(self)
         if not is_whole(m, 1):
@@ -319,11 +343,11 @@ class SNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
         return any(given.get(name) is not None for name in ("W", "H"))
 
     def _warm_start(self, data: Data) -> dict[str, Any]:
-        """The last components as a start."""
+        """Return the parameters that start a fit from the last components."""
         k, p = self.components_.shape
         if self.n_components not in (k, None, "auto") or data.shape[1] != p:
             raise ValueError(
-                f"warm_start=True goes on from {k} components of {p} features; X has "
+                f"warm_start=True continues from {k} components of {p} features; X has "
                 f"{data.shape[1]} features, and n_components={self.n_components}. Set "
                 "warm_start=False to begin anew."
             )

@@ -1,4 +1,8 @@
-"""From the caller's data to the caller's factors: choose backend and rows, start, solve."""
+"""The functions `factorize` and `fit_transform`, and the result `Factorization`.
+
+`factorize` checks its arguments, chooses the backend, makes the starts, runs the loop of
+`snmf.core.solve` and returns the factors in the array library of X.
+"""
 
 from __future__ import annotations
 
@@ -35,24 +39,24 @@ from snmf.storage.rows import Rows, check_range, taking_part
 
 Array = Any
 
-ANY_OF = {  # what a fit that goes on may have otherwise
+ANY_OF = {  # a fit may continue from a checkpoint with other values of these parameters
     "progress_bar", "verbose", "backend", "device", "n_jobs", "checkpoint", "checkpoint_interval",
 }  # fmt: skip
 
 
 class Iteration(NamedTuple):
-    """What a callback sees.
+    """The argument of a callback: the state after one iteration.
 
     Attributes
     ----------
     number : int
-        From 1.
+        The number of the iteration, from 1.
     loss : float
-        The objective over ½‖X‖².
+        The objective divided by ½‖X‖².
     rms, penalty : float
-        As those of the `Factorization`.
+        As in `Factorization`.
     components : callable
-        Gives H as it stands, (n_components, n_features), on the host.
+        Returns the current H, (n_components, n_features), as a NumPy array.
     """
 
     number: int
@@ -72,26 +76,27 @@ class Factorization:
     Attributes
     ----------
     W : array of shape (n_samples, n_components)
-        The weights, ≥ 0: the exact minimiser for H. They carry the scale.
+        The weights, ≥ 0: the exact minimiser for H. They carry the scale of X.
     H : array of shape (n_components, n_features)
-        The components, of unit norm, in the order of decreasing norm of their columns in W unless
-        a start was given; one that died is a zero row, and a zero column of W. With locality they
-        are prototypes, at the scale of X, and one that died is a zero column of W only.
+        The components. The rows have unit norm. They are in the order of decreasing norm of the
+        columns of W, or in the order of the given start. A component that died is a zero row of H
+        and a zero column of W. With locality the rows are prototypes, at the scale of X, and one
+        that died is a zero column of W only.
     error : float
-        ‖X − W H‖_F, its rows weighted where `sample_weight` was given.
+        ‖X − W H‖_F, weighted by `sample_weight` if that was given.
     rms : float
         The root mean square norm of the rows of X.
     penalty : float
-        The λ of the objective ½‖X − W H‖² + λ Σ W, in units of X: sparsity × rms. With locality,
+        sparsity × rms: the λ of the objective ½‖X − W H‖² + λ Σ W, in units of X. With locality,
         where W has no unit, λ is this times rms.
     n_iter : int
         The number of iterations.
     loss_curve : ndarray of shape (n_iter + 1,)
-        The objective over ½‖X‖², before the first and after every iteration.
+        The objective divided by ½‖X‖², before the first and after every iteration.
     converged : bool
-        Whether the objective fell by less than tol at last, or rounding was reached.
+        Whether the last iteration lowered the objective by less than tol, or rounding stopped it.
     reason : str
-        Why it stopped, in words.
+        Why the fit stopped, in words.
     """
 
     W: Array
@@ -117,34 +122,34 @@ def factorize(
     callback: Callback | None = None,
     **parameters: Any,
 ) -> Factorization:
-    """Factorise X into nonnegative weights and free components, ``X ≈ W H``.
+    """Factorise X into nonnegative weights and components of any sign, ``X ≈ W H``.
 
     Parameters
     ----------
     X : array-like or sparse matrix of shape (n_samples, n_features)
         The data, of any sign.
     n_components : int, default=None
-        The number of components k. None takes that of a given H or W, or else
+        Sets the number of components k. None takes the number in a given H or W, or else
         min(n_samples, n_features).
     W : array-like of shape (n_samples, n_components), default=None
         Weights to start from, with ``init="custom"``.
     H : array-like of shape (n_components, n_features), default=None
         Components to start from, with ``init="custom"``.
     sample_weight : array-like of shape (n_samples,), default=None
-        How much each row counts, ≥ 0: the objective is summed over rows with these weights. None
-        is 1 for each.
+        Sets how much each row counts, ≥ 0: the objective sums over the rows with these weights.
+        None is 1 for each.
     fixed : "W" or int, default=None
-        What of W and H is no start, but stays. ``"W"``: the given W, to whose scale no row of H is
-        bound, so that H is by least squares; then W is not solved for in the end either, only
-        multiplied by the norms of the rows of H. m: the first m rows of the given H, up to their
-        norms; H has m rows, and `init` starts the others, or all of them, which are then a start.
+        Keeps a given factor, where W and H would only be a start. ``"W"`` keeps the given W, and
+        finds H by least squares; the result is W with its columns multiplied by the norms of the
+        rows of H. An integer m keeps the first m rows of the given H, up to their norms. If H has
+        m rows, `init` starts the others. If H has all k rows, the others start from it.
     out : path, default=None
-        A .npy file to write W to: W then is this file, memory-mapped, and needs no memory of its
-        own. The file is there when it is whole; one of that name is replaced. With False there
-        is no W on return.
+        Writes W to this .npy file, and returns the file memory-mapped. Set it if W does not fit
+        in memory. The file appears when it is complete, and replaces a file of that name. With
+        False, W is not computed for the caller, and is None in the result.
     callback : callable, default=None
-        It is called with an `Iteration` after every one of them; where it returns a true value
-        the fit ends with what it has.
+        Is called with an `Iteration` after every iteration. If it returns a true value, the fit
+        stops and returns the current factors.
     **parameters
         Any parameter of `SNMF`, with the same meaning and default.
 
@@ -156,14 +161,16 @@ def factorize(
     Raises
     ------
     ValueError
-        If a parameter, or X, W or H, is not what it must be.
+        If a parameter, X, W or H is invalid.
+    TypeError
+        If a parameter is unknown, or X does not hold numbers.
     OSError
         If rows of X cannot be read, or W cannot be written.
 
     Warns
     -----
     ConvergenceWarning
-        If `max_iter` came first, or if components died, cancel, or are all zero.
+        If the fit reaches `max_iter`, or if components died, cancel each other, or are all zero.
 
     Examples
     --------
@@ -177,7 +184,7 @@ def factorize(
     """
     names = [f.name for f in fields(Options)]
     if unknown := [name for name in parameters if name not in names]:
-        raise TypeError(f"unknown parameters {unknown}; those of SNMF are {names}")
+        raise TypeError(f"got unknown parameters {unknown}; those of SNMF are {names}")
     options = check_options(n_components, parameters)
     if options.warm_start:
         raise ValueError("warm_start is for SNMF; give an H to start from, with init='custom'")
@@ -200,7 +207,7 @@ def factorize(
         W = W if W is None or members is None else W[members]
         problem = Problem(rows, options, k, W, H, fixed, D, everything)
         norm, exponent = problem.scale.square**0.5, problem.scale.exponent + weight_exponent // 2
-        check_range("float64", norm, exponent)  # ‖X − W H‖ is told with the weights of rows
+        check_range("float64", norm, exponent)  # the reported ‖X − W H‖ has the sample weights
         checkpoint = _checkpoint(options, rows, out, n_components=k, **given)
         if checkpoint:
             stack.enter_context(checkpoint).is_of(rows, problem.scale)
@@ -256,16 +263,16 @@ def fit_transform(
     X : array-like or sparse matrix of shape (n_samples, n_features)
         The data, of any sign.
     n_components : int, default=None
-        The number of components k. None takes that of a given H or W, or else
+        Sets the number of components k. None takes the number in a given H or W, or else
         min(n_samples, n_features).
     W, H : array-like, default=None
         A start, with ``init="custom"``: see `factorize`.
     sample_weight : array-like of shape (n_samples,), default=None
         How much each row counts.
     fixed : "W" or int, default=None
-        What of W and H stays: see `factorize`.
+        Keeps W, or the first rows of H, as they were given: see `factorize`.
     out : path, default=None
-        A .npy file to write W to: see `factorize`.
+        Writes W to this .npy file: see `factorize`.
     **parameters
         Any parameter of `SNMF`, with the same meaning and default.
 
@@ -285,7 +292,7 @@ def fit_transform(
 
 
 def _checkpoint(options: Options, rows: Rows, out: Output, **given: Any) -> Checkpoint | None:
-    """The checkpoint that the options ask for, of this fit."""
+    """Return the checkpoint of this fit, or None if the options ask for none."""
     if options.checkpoint is None:
         return None
     if out and os.path.realpath(out) == os.path.realpath(options.checkpoint):
@@ -301,7 +308,7 @@ def _best_run(
     checkpoint: Checkpoint | None,
     tell: Callable[[int, Point], bool],
 ) -> Run:
-    """The best of the restarts, by its objective."""
+    """Run every restart, and return the one with the lowest objective."""
     options, rng = problem.options, check_random_state(problem.options.random_state)
     first, best = checkpoint.restarts(rng) if checkpoint else (0, None)
 

@@ -19,26 +19,37 @@ Array = Any
 
 
 class FittedComponents(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """What is done with components, once they are known."""
+    """The methods of a fitted estimator: they use its components, and do not change it."""
 
     missing_values: float | None = None
     locality = 0.0
 
     def transform(self, X: Any, *, out: str | PathLike[str] | None = None) -> Array:
-        """The exact weights of X: nonnegative least squares, row by row, with the λ of the fit.
+        """Compute the weights of X: solve one nonnegative least-squares problem per row.
+
+        The problems have the λ of the fit. They are solved exactly.
 
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
             The data.
         out : path, default=None
-            A .npy file to write W to: W then is this file, memory-mapped, and needs no memory of
-            its own. The file is there when it is whole; one of that name is replaced.
+            Writes W to this .npy file, and returns the file memory-mapped. Set it if W does not
+            fit in memory. The file appears when it is complete, and replaces a file of that name.
 
         Returns
         -------
         W : array of shape (n_samples, n_components)
             The minimiser of ``½‖X − W H‖² + λ Σ W`` over ``W ≥ 0``.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If X is no matrix of finite real numbers, or has another number of features.
+        OSError
+            If rows of X cannot be read, or W cannot be written.
         """
         return exact_weights(self._data_for(X, "transform"), **self._fitted(), out=out)
 
@@ -64,16 +75,22 @@ class FittedComponents(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         return {"H": H, "penalty": self.penalty_, "rms": self.rms_, **parameters}
 
     def inverse_transform(self, X: Any) -> Array:
-        """The data that weights stand for: ``W H``.
+        """Reconstruct data from weights: return ``W H``.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_components)
-            Weights W.
+            The weights W.
 
         Returns
         -------
         X_original : array of shape (n_samples, n_features)
+            The product of the weights and the components.
+
+        Raises
+        ------
+        ValueError
+            If X does not have one column per component.
         """
         check_is_fitted(self)
         data = Data.of(X)
@@ -81,7 +98,7 @@ class FittedComponents(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         if W.shape[1] != self.n_components_:
             raise ValueError(
                 f"X must have {self.n_components_} columns, one for every component; "
-                f"got {W.shape[1]}"
+                f"got {W.shape[1]}. Pass the weights that transform returns."
             )
         with ops.active():
             H = ops.asarray(self._components_on_host(), data.dtype)
@@ -91,7 +108,7 @@ class FittedComponents(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         return owner(self.components_).to_host(self.components_)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """The share of X that is explained: ``1 − ‖X − transform(X) H‖² / ‖X‖²``.
+        """Return the share of X that the model explains: ``1 − ‖X − transform(X) H‖² / ‖X‖²``.
 
         Parameters
         ----------
@@ -105,18 +122,20 @@ class FittedComponents(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         Returns
         -------
         score : float
-            At most 1, which it is for X = 0.
+            At most 1. It is 1 for X = 0.
         """
         found = self._explained(X, "score", sample_weight=sample_weight, out=False)
         return float(1.0 - found.left / found.whole) if found.whole else 1.0
 
     def bic(self, X: Any) -> float:
-        """The Bayesian information criterion: the lower, the better for its number of components.
+        """Return the Bayesian information criterion [1]_, to compare numbers of components.
 
-        With N (observed) entries of X, n rows and p columns, as for Gaussian noise of unknown
-        variance [1]_: ``N ln(‖X − W H‖² / N) + k (n + p − 1) ln N``, where W is ``transform(X)``,
-        and W H has k (n + p − 1) free numbers, since a factor between a column of W and a row of
-        H is none.
+        A lower value is better. The criterion is ``N ln(‖X − W H‖² / N) + k (n + p − 1) ln N``
+        with W = ``transform(X)``. N is the number of observed entries of X, n that of its rows,
+        and p that of its columns. It assumes Gaussian noise of unknown variance.
+
+        W H has k (n + p − 1) free parameters: scaling a column of W and dividing the row of H by
+        the same factor changes nothing.
 
         Parameters
         ----------
@@ -126,7 +145,7 @@ class FittedComponents(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         Returns
         -------
         bic : float
-            −inf where X is met exactly.
+            The criterion; −inf if W H equals X.
 
         References
         ----------

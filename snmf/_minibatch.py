@@ -1,4 +1,4 @@
-"""The scikit-learn face of streams: a fit by mini-batches."""
+"""The scikit-learn estimator `MiniBatchSNMF`: a fit by mini-batches, of an array or a stream."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from snmf.storage.rows import Rows, cut, taking_part, working_dtype
 
 Array = Any
 
-ENOUGH = 10  # rows for every component: a stream starts anew until it has seen so many
-HEAVIEST = 2.0**500  # and its inverse: a weight in a stream, the sums of which are to be numbers
+ENOUGH = 10  # rows per component: until a stream has seen so many, each call makes the start anew
+HEAVIEST = 2.0**500  # the largest sample weight; with larger ones the sums would overflow
 
 NOT_HERE = (
     "accelerate", "n_init", "missing_values", "locality", "checkpoint", "checkpoint_interval",
@@ -52,56 +52,62 @@ CONSTRAINTS = {
 class MiniBatchSNMF(FittedComponents):
     """Semi-nonnegative matrix factorization by mini-batches, for many rows or a stream of them.
 
-    The objective and the updates are those of `SNMF`. Of the rows only two sums are kept, ``WᵀX``
-    and ``WᵀW``, in which earlier batches fade [1]_.
+    The objective and the updates are those of `SNMF`. The estimator does not keep the rows. It
+    keeps two sums over them, ``WᵀX`` and ``WᵀW``, in which earlier batches fade [1]_.
 
     Parameters
     ----------
     n_components : int, default=None
-        The number of components k. None takes the number of rows of a given H. Without an H it is
-        min(n_samples, n_features), or n_features for `partial_fit` and batches from an iterator.
+        Sets the number of components k. None takes the number of rows of a given H. Without an H
+        it is min(n_samples, n_features), or n_features for `partial_fit` and for batches from an
+        iterator.
     tol : float, default=1e-4
-        `fit` stops when the smoothed objective, over ½‖X‖², falls by less than this in an epoch.
-        Smoothed: an exponential average over about an epoch.
+        Stops `fit` when the smoothed objective, divided by ½‖X‖², falls by less than this in an
+        epoch. The smoothed objective is an exponential average over about an epoch. 0 turns this
+        test off.
     max_iter : int, default=200
-        The most epochs. One is one pass over the rows of X.
+        Limits the number of epochs. One epoch is one pass over the rows of X.
     progress_bar : bool, default=True
-        Show a bar on a terminal or in a notebook.
+        Shows a progress bar on a terminal or in a notebook.
     random_state : int, RandomState or Generator instance, or None, default=None
-        The seed of the start and of the order of the rows.
+        Seeds the start and the order of the rows.
     sparsity : float, default=0.0
-        How much a weight costs: λ = sparsity × the root-mean-square norm of the rows seen so far.
+        Penalizes weights, which makes more of them zero: λ = sparsity × the root-mean-square norm
+        of the rows seen so far.
     verbose : bool, default=False
-        Print a line for every epoch.
+        Prints a line for every epoch.
     solver : {"mu", "hals"}, default="mu"
-        The update of W, as for `SNMF`.
+        Selects the update of W, as for `SNMF`.
     init : {"kmeans", "svd", "random", "custom"}, default="kmeans"
-        The start, as for `SNMF`, on the first rows; "custom" is the H given.
+        Selects the start, as for `SNMF`. The start uses the first rows; "custom" uses a given H.
     batch_size : int, default=1024
-        The number of rows in a mini-batch. More in one call of `partial_fit` are taken in so many
-        at a time.
+        Sets the number of rows in a mini-batch. If `partial_fit` gets more rows, it splits them
+        into mini-batches of this size.
     forget_factor : float, default=0.7
-        How much of the sums is kept, between 0 and 1: over an epoch in `fit`; over `batch_size`
-        rows in `partial_fit` and with batches from an iterator. At the beginning less is
-        kept, since the first components were poor: batch t weighs t³. Rows are counted with
-        their weights.
+        Sets how much of the sums is kept, from 0 to 1. In `fit` it applies to an epoch; in
+        `partial_fit`, and for batches from an iterator, to `batch_size` rows. Lower it if the
+        data change over time. At the beginning the sums keep less, since the first components
+        are poor: batch t weighs t³. Rows count with their weights.
     max_no_improvement : int, default=10
-        `fit` stops when so many mini-batches in a row did not lower the smoothed objective. None
-        is never.
+        Stops `fit` after this many mini-batches in a row that did not lower the smoothed
+        objective. None turns this test off.
     backend : str or Backend, default="auto"
-        The library that does the arithmetic. "auto" takes the one that X is an array of.
+        Selects the library that does the arithmetic. "auto" takes the library of the array X. If
+        a backend or its device is missing, snmf raises an error that says what to install.
     device : object, default=None
-        Where it is done, in that library's words.
+        Selects the device of that library, as the library names it, for example "cuda". None
+        takes the device of X, if X is an array of that library.
     n_jobs : int, default=None
-        The number of threads, each on a block of rows; −1 takes all cores. None takes as many as
-        BLAS would (a limit set by threadpoolctl or in the environment holds). BLAS itself is held
-        to one thread while a call lasts.
+        Sets the number of threads; each works on a block of rows. −1 takes all cores. None takes
+        as many as BLAS would, and respects a limit set by threadpoolctl or in the environment.
+        BLAS itself has one thread during a call.
 
     Attributes
     ----------
     components_ : array of shape (n_components, n_features)
-        H, of unit rows; after `fit` in the order of decreasing norm of the (faded) columns of W
-        unless a start was given. A component without weight is a zero row.
+        H. Its rows have unit norm. After `fit` they are in the order of decreasing norm of the
+        faded columns of W, or in the order of the given H. A component without weight is a zero
+        row.
     n_components_ : int
         The number of components.
     n_iter_ : int
@@ -109,16 +115,16 @@ class MiniBatchSNMF(FittedComponents):
     n_steps_ : int
         The number of mini-batches that went into the sums.
     penalty_ : float
-        λ as it stands, in units of X, which `transform` keeps.
+        The current λ, in units of X. `transform` uses it too.
     rms_ : float
         The root mean square norm of the rows seen so far.
     loss_ : float
-        The objective over ½‖X‖² of the batches so far, each before it was learned from, faded as
-        the sums are.
+        The objective of the batches so far, divided by their ½‖X‖². Each batch is evaluated
+        before H learns from it; earlier batches fade as in the sums.
     n_features_in_ : int
         The number of features.
     feature_names_in_ : ndarray of shape (n_features,)
-        Their names, where X had names that are all strings.
+        The feature names, if X had names that are all strings.
 
     References
     ----------
@@ -138,7 +144,7 @@ class MiniBatchSNMF(FittedComponents):
     """
 
     _stream: dict[str, Any]  # a Stream on the host
-    _first_rows: list[Any] | None  # and weights, on the host, while they are too few to start from
+    _first_rows: list[Any] | None  # rows and weights, as NumPy arrays, until there are ENOUGH
 
     def __init__(
         self,
@@ -178,18 +184,18 @@ class MiniBatchSNMF(FittedComponents):
     def fit(
         self, X: Any, y: Any = None, sample_weight: Any = None, *, H: Any = None
     ) -> MiniBatchSNMF:
-        """Learn components anew: from X in shuffled mini-batches, or from batches in their order.
+        """Learn the components of X, and forget what was learned before.
 
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features), or iterator of such
-            The data, of any sign. An iterator, or a generator, of batches is gone through once,
-            each batch as by `partial_fit`.
+            The data, of any sign. `fit` reads an array in shuffled mini-batches, epoch after
+            epoch. It reads an iterator of batches once, in its order, as `partial_fit` would.
         y : None
             Ignored.
         sample_weight : array-like of shape (n_samples,), default=None
-            How much each row counts, ≥ 0: 2 is the row twice, 0 its absence. None is 1 for each.
-            Not with an iterator: there, call `partial_fit` for every batch and its weights.
+            How much each row counts, ≥ 0: 2 counts the row twice, 0 leaves it out. None is 1 for
+            each. With an iterator, call `partial_fit` for every batch and its weights instead.
         H : array-like of shape (n_components, n_features), default=None
             Components to start from, with ``init="custom"``.
 
@@ -197,6 +203,13 @@ class MiniBatchSNMF(FittedComponents):
         -------
         self : MiniBatchSNMF
             The fitted estimator.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter, X or H is invalid. The estimator is then unchanged.
+        OSError
+            If rows of X cannot be read.
         """
         self._fit(X, sample_weight, H)
         return self
@@ -204,7 +217,7 @@ class MiniBatchSNMF(FittedComponents):
     def fit_transform(
         self, X: Any, y: Any = None, sample_weight: Any = None, *, H: Any = None
     ) -> Array:
-        """Learn the components of X, and return its weights: ``fit(X).transform(X)``.
+        """Learn the components of X, and return the weights of X: ``fit(X).transform(X)``.
 
         Parameters
         ----------
@@ -213,7 +226,8 @@ class MiniBatchSNMF(FittedComponents):
         y : None
             Ignored.
         sample_weight : array-like of shape (n_samples,), default=None
-            How much each row counts, ≥ 0: 2 is the row twice, 0 its absence. None is 1 for each.
+            How much each row counts, ≥ 0: 2 counts the row twice, 0 leaves it out. None is 1 for
+            each.
         H : array-like of shape (n_components, n_features), default=None
             Components to start from, with ``init="custom"``.
 
@@ -233,27 +247,36 @@ class MiniBatchSNMF(FittedComponents):
     def partial_fit(
         self, X: Any, y: Any = None, sample_weight: Any = None, *, H: Any = None
     ) -> MiniBatchSNMF:
-        """Go on learning, from more rows.
+        """Learn from more rows.
 
-        The first rows make the start: calls with fewer than ten rows for every component are
-        collected, and the start made anew, until so many (of weight above zero) have come.
+        The first rows make the start. A good start needs ten rows (of weight above zero) per
+        component. Until so many have come, the estimator keeps the rows, and every call makes the
+        start anew from all of them.
 
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
-            The rows: a mini-batch, or more, which is taken in `batch_size` rows at a time.
+            The rows. More than `batch_size` rows are split into mini-batches of that size.
         y : None
             Ignored.
         sample_weight : array-like of shape (n_samples,), default=None
-            How much each row counts, ≥ 0: 2 is the row twice, 0 its absence. None is 1 for each.
-            If all weights are zero, the model stays as it is; in the first call that is an error.
+            How much each row counts, ≥ 0: 2 counts the row twice, 0 leaves it out. None is 1 for
+            each. If all weights are zero, the model does not change; in the first call that is an
+            error.
         H : array-like of shape (n_components, n_features), default=None
             Components to start from, in the first call, with ``init="custom"``.
 
         Returns
         -------
         self : MiniBatchSNMF
-            The estimator, as it was if this fails.
+            The estimator.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter, X or H is invalid. The estimator is then unchanged.
+        OSError
+            If rows of X cannot be read.
         """
         self._check_parameters()
         fitted = copy(self)  # so that a call which fails or is interrupted leaves nothing behind
@@ -284,12 +307,12 @@ class MiniBatchSNMF(FittedComponents):
 
     def _warn(self, unfinished: str | None = None) -> None:
         stream, advice = Stream(**self._stream), [unfinished] if unfinished else []
-        if self._first_rows is None:  # before that there is nothing to say of the components
+        if self._first_rows is None:  # before that the components are not final
             largest = stream.longest / stream.rms if stream.rms else 0.0
             advice += _advice.of_components(stream.shares(), self.init, self.sparsity, largest)
         _advice.warn(advice)
 
-    # What follows changes the estimator step by step: it is called on a copy
+    # The methods below change the estimator step by step, so they are called on a copy
 
     def _go_through(self, batches: Iterator[Any], H: Any) -> None:
         number = -1
@@ -300,13 +323,15 @@ class MiniBatchSNMF(FittedComponents):
                 error.add_note(f"in batch {number} of the iterator")
                 raise
         if number < 0:
-            raise ValueError("X must have batches; got an iterator that is at its end")
+            raise ValueError(
+                "X must have batches; got an iterator that is at its end. Make a new iterator."
+            )
         components = self.components_
         self._settle(self._in_order(Stream(**self._stream)), owner(components), components.dtype)
         self.n_iter_ = 1
 
     def _take(self, X: Any, sample_weight: Any, H: Any) -> None:
-        """Go on with these rows."""
+        """Check these rows, and learn from them."""
         ops, data = self._checked(X)
         begun = hasattr(self, "_stream")
         weights = _checked_weights(sample_weight, data.shape[0], may_be_zero=begun)
@@ -315,11 +340,14 @@ class MiniBatchSNMF(FittedComponents):
             k = number_of_components(self.n_components, (p, p), None, H=H)
             self._begin(k, p, H, data.owner)
         elif H is not None:
-            raise ValueError("H begins a stream, in the first partial_fit; got one in a later call")
+            raise ValueError(
+                "H begins a stream, in the first partial_fit; got one in a later call. Leave H "
+                "out, or begin a new stream with a new estimator."
+            )
         elif self.n_components not in (None, self.n_components_):
             raise ValueError(
                 f"n_components must stay {self.n_components_} from one partial_fit to the next; "
-                f"got {self.n_components}. For another number begin anew, with fit."
+                f"got {self.n_components}. Call fit to begin anew with another number."
             )
         if weights is not None and not weights.any():
             return
@@ -328,7 +356,7 @@ class MiniBatchSNMF(FittedComponents):
                 batch = _taking_part(rows, weights)
                 stream = Stream(**self._stream).saw(batch).moved(ops.algebra.asarray)
                 alone = self._first_rows is None or self._are_enough(batch, self._first_rows)
-                if batch.scale.square and alone:  # rows of zeros say nothing but their number
+                if batch.scale.square and alone:  # rows of zeros only count
                     stream = self._learn(stream, batch)
             if batch.scale.square and not alone:
                 collected, D = self._collected(batch)
@@ -348,7 +376,7 @@ class MiniBatchSNMF(FittedComponents):
         return stream
 
     def _learn_in_epochs(self, X: Any, sample_weight: Any, H: Any) -> str | None:
-        """Fit X, and say what is unfinished."""
+        """Fit X in epochs; return a warning if the fit has not converged, else None."""
         ops, data = self._checked(X)
         weights = _checked_weights(sample_weight, data.shape[0])
         k = number_of_components(self.n_components, data.shape, weights, H=H)
@@ -394,16 +422,16 @@ class MiniBatchSNMF(FittedComponents):
         return stream, (
             f"The fit has not converged: max_iter={self.max_iter} epochs were made, and in the "
             f"last the objective fell by more than tol={self.tol:g}. Raise max_iter, or tol; for "
-            "a given number of epochs set tol=0."
+            "a given number of epochs, set tol=0."
         )
 
     def _checked(self, X: Any) -> tuple[Backend, Data]:
-        """The backend that does the arithmetic, and X."""
+        """Check X, and return the backend that does the arithmetic, and X as `Data`."""
         data = Data.of(X)
         if data.owner.namespace == "dask.array":
             raise ValueError(
-                "MiniBatchSNMF takes rows of this process; got a Dask collection. Give its blocks "
-                "to partial_fit, computed one by one, or all of it to SNMF"
+                "MiniBatchSNMF takes rows in this process; got a Dask collection. Compute its "
+                "blocks one by one and give each to partial_fit, or give the collection to SNMF."
             )
         data.name_features(self, reset=not hasattr(self, "_stream"))
         return choose(self.backend, data.owner, self.device), data
@@ -425,9 +453,9 @@ class MiniBatchSNMF(FittedComponents):
         return not before and len(batch.rows) >= self._enough(Stream(**self._stream))
 
     def _collected(self, batch: Batch) -> tuple[Any, np.ndarray | None]:
-        """The rows to start from: these, and those that came before; and their weights."""
+        """Keep these rows, and return all rows kept so far, with their weights."""
         host = batch.rows.take(np.arange(len(batch.rows)))
-        some = np.flatnonzero(adapter("numpy").row_maxima(host))  # the others say nothing
+        some = np.flatnonzero(adapter("numpy").row_maxima(host))  # not the rows of zeros
         weights = np.ones((len(batch.rows), 1)) if batch.weights is None else batch.weights
         self._first_rows = pairs = [*(self._first_rows or []), [host[some], weights[some]]]
         parts, D = [rows for rows, _ in pairs], np.concatenate([of_rows for _, of_rows in pairs])
@@ -454,7 +482,7 @@ class MiniBatchSNMF(FittedComponents):
         return stream.ordered(np.argsort(-np.diagonal(stream.T), kind="stable"))
 
     def _settle(self, stream: Stream, source: Backend, dtype: Any) -> None:
-        """Attributes, from a stream on the host; components of the library of the data."""
+        """Set the fitted attributes from a stream on the host; `source` makes `components_`."""
         alive = np.diagonal(stream.T) > 0
         H = _init.unit_rows(stream.H)[0] * alive[:, None]
         self._stream = vars(stream)
@@ -473,15 +501,15 @@ def _is_stream(X: Any) -> bool:
 def _checked_weights(
     sample_weight: Any, n_samples: int, may_be_zero: bool = False
 ) -> np.ndarray | None:
-    """The weights, (n, 1)."""
+    """Return the weights as an array (n, 1), or None; raise ValueError if they are invalid."""
     scaled, exponent = check_weights(sample_weight, n_samples, may_be_zero)
     if scaled is None or not scaled.any():
         return scaled
     D: np.ndarray = np.ldexp(scaled, exponent)
     if not 1 / HEAVIEST <= D.max() <= HEAVIEST:
         raise ValueError(
-            f"the largest sample_weight must be from {1 / HEAVIEST:.3g} to {HEAVIEST:.3g}, since 1 "
-            f"is a row of the stream; got {D.max():.3g}"
+            f"the largest sample_weight must be from {1 / HEAVIEST:.3g} to {HEAVIEST:.3g}; got "
+            f"{D.max():.3g}. A weight of 1 counts a row once: multiply the weights by a constant."
         )
     return D
 

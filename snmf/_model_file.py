@@ -1,4 +1,8 @@
-"""Fitted models in files: one ``.npz`` of plain arrays and a header in JSON, never a pickle."""
+"""The functions `save` and `load`: fitted models in files.
+
+A model file is an ``.npz`` of plain arrays with a header in JSON. It is never a pickle, so that
+loading it runs no code from the file.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,7 @@ from snmf.storage.entries import check_places
 from snmf.storage.npz import DAMAGE, Arrays, RefusedError, is_npz_with
 
 FORMAT = "snmf model"
-VERSION = 1  # of the format: raised where an older snmf could not read the file
+VERSION = 1  # of the format: raise it when an older snmf cannot read the new files
 HEADER = "snmf_model"
 
 KINDS = "biuf"  # of arrays
@@ -37,10 +41,10 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
     Parameters
     ----------
     model : SNMF or MiniBatchSNMF
-        Fitted. Arrays on a device are saved as NumPy arrays.
+        The fitted model. Arrays on a device are saved as NumPy arrays.
     path : path-like
-        By custom it ends in ``.npz``. As `numpy.save` does, this replaces a file of that name,
-        whatever it is; the new one is written beside it, and takes its place whole.
+        The file, by custom ``….npz``. A file of that name is replaced, whatever it is, as by
+        `numpy.save`. The new file is complete before it replaces the old one.
 
     Raises
     ------
@@ -48,20 +52,20 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
         If the model is not fitted.
     TypeError
         If the model is not one of snmf, or if a parameter or an attribute is neither an array nor
-        anything that JSON holds.
+        a value that JSON can hold.
     ValueError
-        If fitted numbers are not finite, which `load` would refuse.
+        If a fitted array has NaN or infinity.
     OSError
-        If the file cannot be written; what was there is as it was.
+        If the file cannot be written. A file that existed is then unchanged.
 
     See Also
     --------
-    load : The way back.
+    load : Load the model.
 
     Notes
     -----
-    `numpy.load` reads the file too: fitted arrays have their own names in it, as
-    ``components_``, and ``snmf_model`` is the header.
+    `numpy.load` reads the file too. Its arrays have the names of the fitted attributes, such as
+    ``components_``; ``snmf_model`` is the header.
 
     Examples
     --------
@@ -105,23 +109,23 @@ def load(path: str | os.PathLike[str], *, classes: Iterable[type] = ()) -> Any:
     Parameters
     ----------
     path : path-like
+        The file.
     classes : iterable of type, default=()
-        Classes of your own that the file may name: subclasses of estimators, and backends.
-        No other code is run or imported, whatever the file says.
+        Allows the file to name your own classes: subclasses of the estimators, and backends.
+        `load` runs and imports no other code.
 
     Returns
     -------
-    model : SNMF
-        Fitted: `transform` gives what it gave before, to the bit.
+    model : SNMF or MiniBatchSNMF
+        The fitted model. `transform` returns the same values as before, to the bit.
 
     Raises
     ------
     ValueError
-        If the file is no model file, is damaged, or needs a newer snmf or a class not given; if
-        its arrays are not what its header says, or not finite. Nothing is read before what
-        arrays claim of themselves agrees with the size of the file.
+        If the file is no model file, is damaged, or needs a newer snmf or a class that is not in
+        `classes`. Sizes are checked before any array is read.
     OSError
-        If it cannot be read.
+        If the file cannot be read.
     """
     known = CLASSES | {cls.__name__: cls for cls in classes}
     header, arrays = _opened(path)
@@ -144,23 +148,23 @@ def load(path: str | os.PathLike[str], *, classes: Iterable[type] = ()) -> Any:
 
 
 def is_model(path: str | os.PathLike[str]) -> bool:
-    """Whether that is the name of a file that claims to be a model."""
+    """Whether the file exists, and has the header of a model."""
     return is_npz_with(path, HEADER)
 
 
 def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What a model file says of itself: format, version, class, parameters, attributes.
+    """Return the header of a model file: format, version, class, parameters, attributes.
 
     Raises
     ------
     ValueError
-        If it is no model file, or of a newer format.
+        If the file is no model file, or has a newer format.
     """
     return _opened(path)[0]
 
 
 def _opened(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Arrays]:
-    """The header of a model file, and its arrays."""
+    """Return the header of a model file, and its arrays."""
     try:
         arrays = Arrays(path)
     except DAMAGE as error:
@@ -170,7 +174,7 @@ def _opened(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Arrays]:
     try:
         header = json.loads(arrays[HEADER].tobytes())
         if header["format"] != FORMAT or not isinstance(header["version"], int):
-            raise ValueError("its header says nothing of the kind")
+            raise ValueError(f"its header must name the format {FORMAT!r} and a version")
     except DAMAGE as error:
         raise _refusal(path, f"got one that is damaged ({error})") from error
     if header["version"] > VERSION:
@@ -189,21 +193,23 @@ def _refusal(path: str | os.PathLike[str], what: str) -> ValueError:
 def _class_name(value: Any) -> str:
     cls = type(value)
     if CLASSES.get(cls.__name__, cls) is not cls:
-        raise TypeError(f"{cls.__qualname__} has the name of a class of snmf: rename it to save it")
+        raise TypeError(
+            f"{cls.__qualname__} has the name of a class of snmf. Rename your class to save it."
+        )
     return cls.__name__
 
 
 def _known_class(name: str, known: dict[str, type]) -> Any:
     if name not in known:
         raise RefusedError(
-            f"The file names the class {name!r}, and none of that name is known: give yours "
-            f"as snmf.load(path, classes=[{name}])"
+            f"The file names the class {name!r}, which snmf does not know. Pass your class: "
+            f"snmf.load(path, classes=[{name}])"
         )
     return known[name]
 
 
 def _check_claims(attributes: dict[str, Any], arrays: Arrays) -> None:
-    """Refuse components that are not of the shape of the model, before they are read."""
+    """Raise ValueError if the components do not have the shape of the model; read nothing."""
     shape = tuple(attributes[name] for name in ("n_components_", "n_features_in_"))
     if not all(isinstance(length, int) and length > 0 for length in shape):
         raise ValueError(f"n_components_ and n_features_in_ must be positive; got {shape}")
@@ -212,7 +218,7 @@ def _check_claims(attributes: dict[str, Any], arrays: Arrays) -> None:
 
 
 def _check_values(values: dict[str, Any]) -> None:
-    """Refuse fitted numbers and arrays, by their names, that no fit gives."""
+    """Raise ValueError if a fitted number or array has a value that no fit returns."""
     k, p = values["n_components_"], values["n_features_in_"]
     shapes: dict[str, tuple[int, ...]] = {
         "components_": (k, p),
@@ -239,13 +245,13 @@ def _check_array(name: str, wanted: tuple[int, ...], shape: tuple[int, ...], dty
 
 
 def _flat(attributes: dict[str, Any]) -> dict[str, Any]:
-    """Attributes, and the items of those that are dictionaries, by the names of `_pack`."""
+    """Return the attributes, with the items of dictionaries under the names of `_pack`."""
     items = [(name, value) for name, value in attributes.items() if isinstance(value, dict)]
     return attributes | {f"{name}.{key}": v for name, value in items for key, v in value.items()}
 
 
 def _pack(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
-    """The value in JSON: plain, or {"is": kind, …}; arrays go to `arrays` under their name."""
+    """Return the value for JSON: plain, or {"is": kind, …}; put arrays into `arrays`."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, os.PathLike):
@@ -280,7 +286,7 @@ def _pack(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
             return {"is": "strings", "dtype": host.dtype.str, "items": host.tolist()}
     raise TypeError(
         f"{name} must be an array, or what JSON holds, to be saved; got {value!r}. "
-        "Set it to its name, or to None, first."
+        "Set it to a string, a number or None first."
     )
 
 
@@ -298,7 +304,7 @@ def _unpack(value: Any, arrays: Arrays, known: dict[str, type]) -> Any:
         return arrays[name]
 
     def strings() -> np.ndarray:
-        kind = np.dtype(value["dtype"]).kind  # of what width the strings say themselves
+        kind = np.dtype(value["dtype"]).kind  # the width follows from the strings
         return np.array(value["items"], dtype={"O": object, "U": str}[kind])
 
     def backend() -> Backend:
@@ -323,7 +329,7 @@ def _unpack(value: Any, arrays: Arrays, known: dict[str, type]) -> Any:
 
     def rows() -> Any:
         A = csr_array(tuple(again(value["parts"])), shape=tuple(value["shape"]))
-        check_places(A)  # not left to what looks for entries where there are none
+        check_places(A)  # SciPy would read outside of the arrays if an index is wrong
         return A
 
     kinds: dict[str, Callable[[], Any]] = {
@@ -341,7 +347,7 @@ def _unpack(value: Any, arrays: Arrays, known: dict[str, type]) -> Any:
 
 
 def _bit_generator(state: Any) -> Any:
-    """One of NumPy's, that the state is of; its own state is not set."""
+    """Return NumPy's bit generator for this state; the caller sets the state."""
     name = state["bit_generator"] if isinstance(state, dict) else state[0]
     if name not in BIT_GENERATORS:
         raise ValueError(f"{name!r} is none of {BIT_GENERATORS}")

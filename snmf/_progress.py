@@ -1,4 +1,4 @@
-"""What a person sees of a fit while it runs."""
+"""The progress bar and the lines of `verbose`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tqdm.auto import tqdm
 
 
 class Output:
-    """A stream of the process, written to while that can be done: a fit needs no one to watch it.
+    """Standard output or standard error, without errors: a fit must not fail because of them.
 
-    Where there is none, as in a service or a windowed program, or where it is closed or fails,
-    nothing is written and nothing is raised.
+    If the stream is missing (as in a service or a windowed program), closed or broken, nothing
+    is written and nothing is raised.
 
     Parameters
     ----------
@@ -57,16 +57,16 @@ class Output:
 def progress(
     max_iter: int, progress_bar: bool, verbose: bool
 ) -> Iterator[Callable[[int, float], None]]:
-    """Give a function of the iteration and its loss, which shows them.
+    """Yield a function of the iteration and its loss, which shows them.
 
     Parameters
     ----------
     max_iter : int
         The length of the bar.
     progress_bar : bool
-        Show a bar, on a terminal and in a notebook; nothing where the output is not looked at.
+        Shows a bar on a terminal and in a notebook, and nothing elsewhere.
     verbose : bool
-        Print a line for every iteration.
+        Prints a line for every iteration.
     """
     hidden = None if progress_bar else True  # None: unless this is a terminal or a notebook
     where, lines = Output(sys.stderr), Output(sys.stdout)
@@ -75,7 +75,7 @@ def progress(
     ) as bar:
 
         def watch(iteration: int, loss: float) -> None:
-            bar.update(iteration - bar.n)  # the first may be a later one
+            bar.update(iteration - bar.n)  # a fit from a checkpoint does not begin at 1
             bar.set_postfix(loss=f"{loss:.6f}", refresh=False)
             if verbose:
                 tqdm.write(f"iteration {iteration}: loss {loss:.8f}", file=lines)

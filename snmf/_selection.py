@@ -1,4 +1,8 @@
-"""How many components: the error in entries that were held out, and stability over restarts."""
+"""The choice of the number of components: `select_n_components`, and n_components="auto".
+
+Both compare the error in held-out entries of X. `select_n_components` can also compare how stable
+the result is over restarts.
+"""
 
 from __future__ import annotations
 
@@ -20,26 +24,28 @@ from snmf.storage.rows import taking_part
 
 Array = Any
 
-ROWS = 1000  # at most, that stability is judged by
-SAMPLE = 5000  # rows, at most, that "auto" looks at
-HELD_OUT = 0.1  # of their entries
-FIT = {"solver": "hals", "progress_bar": False}  # of all fits here, unless it is said otherwise
+ROWS = 1000  # the most rows for the stability
+SAMPLE = 5000  # the most rows for "auto"
+HELD_OUT = 0.1  # the share of their entries that "auto" holds out
+FIT = {"solver": "hals", "progress_bar": False}  # the defaults of all fits here
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What speaks for each number of components.
+    """The result of `select_n_components`: errors and stability by number of components.
 
     Attributes
     ----------
     n_components : ndarray of shape (m,)
         The numbers of components.
     errors : ndarray of shape (m, repeats)
-        ‖X − W H‖ / ‖X‖ over the entries held out.
+        ‖X − W H‖ / ‖X‖ over the held-out entries, for every repeat.
     stability : ndarray of shape (m,) or None
-        The cophenetic correlation of the consensus of restarts, at most 1.
+        The cophenetic correlation of the consensus of the restarts, at most 1. None if it was not
+        computed.
     best : int
-        The smallest number whose mean error is within one standard error of the smallest.
+        The smallest number of components whose mean error is at most the lowest mean error plus
+        its standard error.
     """
 
     n_components: np.ndarray
@@ -61,7 +67,7 @@ class Selection:
         return "\n".join([head, *lines])
 
     def plot(self, ax: Any = None) -> Any:
-        """The held-out error against the number of components.
+        """Plot the held-out error against the number of components.
 
         Parameters
         ----------
@@ -90,39 +96,40 @@ def select_n_components(
     n_jobs: int | None = None,
     **parameters: Any,
 ) -> Selection:
-    """Compare numbers of components by entries of X that the fit does not see.
+    """Compare numbers of components by the error in held-out entries of X.
 
     Parameters
     ----------
     X : array-like of shape (n_samples, n_features)
-        The data, dense and on the host. NaN where they are missing.
+        The data: a dense array in memory. NaN is a missing value.
     n_components : iterable of int
         The numbers to compare.
     held_out : float, default=0.1
-        The share of the entries that is held out, drawn at random from all of X [1]_: W and H are
-        fitted to the others alone.
+        Sets the share of the entries that is held out. They are drawn at random from all of X
+        [1]_, and W and H are fitted to the other entries.
     repeats : int, default=3
-        How many draws.
+        Sets the number of random draws. Each draw makes one fit for every number of components.
     restarts : int, default=0
-        From 2 on, stability is judged as well [2]_: the share of restarts in which two rows have
-        their largest weight in the same component, over at most 1000 rows, as a distance, and how
-        well a tree of average linkage keeps it.
+        Computes the stability too [2]_, from 2 or more restarts, which are further fits. Two rows
+        are close if many restarts give them their largest weight in the same component. The
+        stability says how well a tree of average linkage keeps these distances, over at most
+        1000 rows. 0 leaves the stability out.
     random_state : int, RandomState or Generator instance, or None, default=None
-        Of the draws and the fits.
+        Seeds the draws and the fits.
     n_jobs : int, default=None
-        How many fits are made at a time, in processes of their own. −1 takes all cores.
+        Sets how many fits run at a time, each in a process. −1 takes all cores.
     **parameters
-        Those of `SNMF` for every fit, ``solver="hals"`` unless given.
+        Any parameter of `SNMF`, for every fit. The default of `solver` is "hals" here.
 
     Returns
     -------
     Selection
-        It prints as a table, and plots.
+        The errors and the best number. Print it for a table; call its `plot` for a figure.
 
     Raises
     ------
     ValueError
-        If X, or a parameter, is not what it must be.
+        If X or a parameter is invalid.
 
     References
     ----------
@@ -152,7 +159,7 @@ def select_n_components(
     if not is_whole(repeats, 1):
         raise ValueError(f"repeats must be a positive whole number; got {repeats!r}")
     if restarts == 1:
-        raise ValueError("one restart tells nothing: give 0, or at least 2")
+        raise ValueError("restarts must be 0, or at least 2, since stability compares them; got 1")
     if not is_whole(restarts, 0):
         raise ValueError(f"restarts must be 0, or a whole number from 2; got {restarts!r}")
     rng = check_random_state(random_state)
@@ -184,16 +191,21 @@ def n_components_of(data: Data, parameters: dict[str, Any]) -> int:
     """The number of components for data, where n_components is "auto"."""
     if hasattr(data.X, "nnz"):
         raise ValueError(
-            "n_components='auto' holds out entries of a dense X; got a sparse one, of which it is "
-            "not known what is held out: give a number"
+            "n_components='auto' needs a dense X, to hold out entries of it; got a sparse one. "
+            "Set n_components to a number."
         )
     if parameters["locality"]:
-        raise ValueError("n_components='auto' has no meaning with locality: give a number")
+        raise ValueError(
+            "n_components='auto' has no meaning with locality. Set n_components to a number."
+        )
     seed = int(check_random_state(parameters["random_state"]).randint(2**31 - 1))
     names = ("solver", "sparsity", "tol", "max_iter", "accelerate", "init")
     same = {name: parameters[name] for name in names}
     if same["init"] == "custom":
-        raise ValueError("n_components='auto' and a start of one's own do not go together")
+        raise ValueError(
+            "n_components='auto' cannot use a custom start; got init='custom'. Set n_components "
+            "to a number, or choose another init."
+        )
     D, _ = check_weights(parameters.get("sample_weight"), data.shape[0])
     rows, D, _ = taking_part(
         data.owner.rows(data.X), D, missing=parameters["missing_values"] is not None
@@ -210,10 +222,10 @@ def _sampled_rows(n_samples: int, seed: int) -> np.ndarray:
 def _automatic(
     X: np.ndarray, seed: int, parameters: dict[str, Any], weights: np.ndarray | None = None
 ) -> int:
-    """A number of components by held-out error, in about 3 log₂ k fits.
+    """Return the number of components with the lowest held-out error, from about 3 log₂ k fits.
 
-    The numbers grow by a half until the error has risen twice; then the smallest error is closed in
-    from both sides, as the error falls to it and rises from it.
+    The search increases k by a half until the error has risen twice. It then narrows the interval
+    around the lowest error from both sides.
     """
     settings, most = {**FIT, **parameters}, max(1, min(X.shape) - 1)
 
@@ -251,7 +263,7 @@ def held_out_error(
     parameters: dict[str, Any],
     weights: np.ndarray | None = None,
 ) -> float:
-    """The relative error in the entries that are held out, of rows with weights above zero."""
+    """Return the relative error in the held-out entries, after a fit to the other entries."""
     X = X.astype(X.dtype if X.dtype.kind == "f" else "float64")
     drawn = np.random.default_rng(seed).random(X.shape) < held_out
     drawn &= ~np.isnan(X)
@@ -267,7 +279,7 @@ def held_out_error(
 
 
 def smallest_within_one_error(errors: np.ndarray) -> int:
-    """The first row whose mean is at most the smallest mean and its standard error."""
+    """Return the first row whose mean is at most the smallest mean plus its standard error."""
     means = errors.mean(axis=1)
     least = int(np.argmin(means))
     spread = errors[least].std(ddof=1) / errors.shape[1] ** 0.5 if errors.shape[1] > 1 else 0.0
@@ -275,7 +287,7 @@ def smallest_within_one_error(errors: np.ndarray) -> int:
 
 
 def _labels(X: np.ndarray, k: int, seed: int, parameters: dict[str, Any]) -> np.ndarray:
-    """Which component has the largest weight, in some rows."""
+    """Return the component with the largest weight, for at most `ROWS` rows."""
     missing = {"missing_values": np.nan} if np.isnan(X).any() else {}
     W = factorize(X, k, **{"random_state": seed, **missing, **parameters}).W
     some = np.random.default_rng(0).permutation(len(W))[:ROWS]
@@ -284,7 +296,7 @@ def _labels(X: np.ndarray, k: int, seed: int, parameters: dict[str, Any]) -> np.
 
 
 def _cophenetic(labels: np.ndarray) -> float:
-    """The cophenetic correlation of the consensus of labellings, (restarts, rows)."""
+    """Return the cophenetic correlation of the consensus of labels of shape (restarts, rows)."""
     together = np.mean(labels[:, :, None] == labels[:, None, :], axis=0)
     distances = squareform(1 - together, checks=False)
     if np.ptp(distances) == 0:

@@ -1,4 +1,4 @@
-"""The exact weights of data for components that are known."""
+"""The exact weights of data for given components: the work behind `transform` and `score`."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ Array = Any
 
 
 class Explained(NamedTuple):
-    """Data, and what components say of them.
+    """The exact weights of some data, and the squared error that they leave.
 
     Attributes
     ----------
     W : array of shape (n_samples, n_components)
         The exact weights.
     n_samples : int
+        The number of rows.
     left : float
         ‖X − W H‖², in units of 4 ** exponent.
     whole : float
         ‖X‖², in the same units.
     exponent : int
-        About that of the largest row norm.
+        2 ** exponent is about the largest norm of a row.
     entries : int
-        The number of (observed) entries of X.
+        The number of observed entries of X.
     """
 
     W: Array
@@ -60,14 +61,14 @@ def exact_transform(
     sample_weight: Any = None,
     out: Output = None,
 ) -> Explained:
-    """The exact W of data for given components, and what it leaves of X.
+    """Compute the exact W of data for given components, and the squared error.
 
     Parameters
     ----------
     data : Data of shape (n_samples, n_features)
-        Sized.
+        The data, with a known number of rows.
     H : ndarray of shape (n_components, n_features)
-        As a fit returns them.
+        The components that a fit returned.
     penalty : float
         The λ of the fit.
     backend, device, n_jobs, missing_values, locality
@@ -75,13 +76,20 @@ def exact_transform(
     rms : float
         The root mean square norm of the rows of the fit.
     sample_weight : array-like of shape (n_samples,), default=None
-        How much each row counts in the share.
+        How much each row counts in the squared error.
     out : path, default=None
-        A .npy file to write W to; with False there is no W.
+        Writes W to this .npy file. With False there is no W.
 
     Returns
     -------
     Explained
+
+    Raises
+    ------
+    ValueError
+        If X or a parameter is invalid, or X is too large.
+    OSError
+        If rows of X cannot be read, or W cannot be written.
     """
     ops = choose(backend, data.owner, device)
     D, _ = check_weights(sample_weight, data.shape[0])
@@ -112,7 +120,7 @@ def exact_transform(
 
 
 def exact_weights(data: Data, H: np.ndarray, *, backend: Any, device: Any, **fitted: Any) -> Array:
-    """The W of `exact_transform` alone, row by row: where X is lazy, W is."""
+    """Compute only the W of `exact_transform`. If X is lazy (Dask), W is lazy too."""
     ops = choose(backend, data.owner, device)
     check_output(fitted["out"], data.X, (data.shape[0], len(H)), data.dtype)
     fitted["n_jobs"] = data.owner.threads_of_call(fitted["n_jobs"])
@@ -125,7 +133,7 @@ def _exact_weights(X: Any, source: Backend, **fitted: Any) -> Array:
 
 
 def handed_back(rows: Rows, W: RowWise, source: Backend, dtype: str, out: Output) -> Array:
-    """W as an array of the caller's library, or in the file out."""
+    """Return W as an array of the caller's library, or as the file `out`, or None."""
     if out is False:
         return None
     if out is None:
@@ -135,13 +143,20 @@ def handed_back(rows: Rows, W: RowWise, source: Backend, dtype: str, out: Output
 
 
 def _exponent_of_fit(rms: float, exponent: int, sums: bool) -> int:
-    """That of the data of the fit, if X, whose exponent is given, is not too large for its sums.
+    """Return the exponent of the data of the fit.
 
-    Rows that are as far from the fit have no weights, here as in the fit.
+    `exponent` is that of X. A row of X that is far larger than the rows of the fit gets zero
+    weights. If `sums` is true, the squared error is needed too, and such a row would overflow it.
+
+    Raises
+    ------
+    ValueError
+        If `sums` is true and X is too large.
     """
     own = math.frexp(rms)[1]
     if rms and sums and exponent - own > _local.FAR:
         raise ValueError(
-            f"X is too large: its rows are 2**{exponent - own} times as long as those of the fit"
+            f"X is too large: its rows are 2**{exponent - own} times as long as those of the fit. "
+            "Bring X to the scale of the data of the fit."
         )
     return own if rms else exponent

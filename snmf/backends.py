@@ -1,9 +1,11 @@
-"""Backends: which library does the arithmetic.
+"""Backends: the array libraries that do the arithmetic.
 
-A backend is a `Backend` over an array-API namespace ``xp``.  The base class does everything; an
-adapter, one file ``backends/_name.py`` with a class ``Adapter``, overrides what its library does
-faster or otherwise, and is entered in `ADAPTERS`.  `snmf.core.updates` defines the updates, and
-every override is held to it.
+A `Backend` works on an array-API namespace ``xp``.  The base class implements everything.  An
+adapter overrides the methods that its library does faster or differently: it is a class ``Adapter``
+in one file ``backends/_name.py``, listed in `ADAPTERS`.  `snmf.core.updates` defines the updates,
+and the tests compare every override with it.
+
+`owner` returns the backend of an array, and `choose` the backend for the parameters of a fit.
 """
 
 from __future__ import annotations
@@ -26,10 +28,10 @@ from snmf.storage.stored import Store, StoredRows
 
 __all__ = ["ADAPTERS", "Backend", "SparseBackend", "choose", "owner"]
 
-# The adapters lie in backends/: beside this file when installed, beside snmf/ in a checkout.
+# The adapters are in backends/: next to this file when installed, next to snmf/ in a checkout.
 __path__ = [str(parent / "backends") for parent in Path(__file__).parents[:2]]
 
-# name: the top-level modules whose types it owns
+# name: the top-level modules of its array types
 ADAPTERS = {
     "numpy": ("numpy", "scipy"),
     "cupy": ("cupy", "cupyx"),
@@ -37,13 +39,13 @@ ADAPTERS = {
     "jax": ("jax", "jaxlib"),
 }
 EXTRAS = {
-    "cupy": "pip install 'snmf[cuda12]' or 'snmf[cuda13]', as your CUDA driver is",
+    "cupy": "pip install 'snmf[cuda12]' or 'snmf[cuda13]', for the version of your CUDA driver",
     "torch": "pip install 'snmf[torch]'",
     "jax": "pip install 'snmf[jax]'",
 }
 
-WIDE = 2**16  # features of a residual at a time
-DENSE = 2**18  # entries of a sparse block that are made dense at a time
+WIDE = 2**16  # features of a residual to compute at a time
+DENSE = 2**18  # entries of a sparse block to make dense at a time
 
 Array = Any
 
@@ -54,15 +56,15 @@ class Backend:
     Parameters
     ----------
     namespace : str
-        Import name of a namespace that keeps to the array-API standard.
+        The import name of a namespace that follows the array-API standard.
     device : object, default=None
-        Where arrays are put, in the library's own words. None is its default.
+        The device of arrays, as the library names it. None is the default of the library.
 
     Notes
     -----
-    Blocks of X, W and what is computed from them are arrays of ``xp``, of dtype float32 or
-    float64. What is k×k or k×p, and the exact W, is left to `algebra` in float64: here NumPy on
-    the host; in an adapter the adapter itself, if its arrays have float64 and can be written to.
+    Blocks of X and W are arrays of ``xp``, of dtype float32 or float64. `algebra` computes k×k and
+    k×p arrays and the exact W, in float64. It is NumPy here. In an adapter it is the adapter
+    itself, if its arrays have float64 and are writable.
     """
 
     def __init__(self, namespace: str, device: Any = None) -> None:
@@ -77,26 +79,26 @@ class Backend:
 
     @property
     def name(self) -> str:
-        """The name in `ADAPTERS`, or else the namespace."""
+        """The name in `ADAPTERS`, or the namespace if it has none."""
         return self.namespace
 
     @property
     def place(self) -> str:
-        """Its name and its device, for messages."""
+        """The name and the device, for messages."""
         return self.name if self.device is None else f"{self.name} on {self.device}"
 
     @property
     def xp(self) -> ModuleType:
-        """The namespace; looked up, so that a backend pickles."""
+        """The namespace, imported on each use, so that a backend can be pickled."""
         return import_module(self.namespace)
 
     @property
     def home(self) -> Backend:
-        """The owner of what comes back beside rows, as H: this library."""
+        """The backend of results without rows, such as H: this one."""
         return self
 
     def on(self, device: Any) -> Backend:
-        """The same library on that device; None is the device that it is on."""
+        """Return the same library on a device; None keeps the device."""
         if device is None:
             return self
         known = self.name in ADAPTERS
@@ -111,33 +113,33 @@ class Backend:
 
     @property
     def on_host(self) -> bool:
-        """Whether it computes in the caches of the host, or on a device with memory of its own."""
+        """Whether it computes on the host, and not on a device with its own memory."""
         return True
 
     @property
     def threaded(self) -> bool:
-        """Whether blocks may go on threads: not where settings, or streams, are one thread's."""
+        """Whether threads may compute blocks: not if settings or streams belong to one thread."""
         return True
 
     def threads_of_products(self) -> int:
-        """The threads that a product takes, if blocks may have them in its place; else 1."""
+        """Return the number of threads of a product, if blocks may use these threads; else 1."""
         return 1
 
     @property
     def algebra(self) -> Backend:
-        """The backend for what is done in float64."""
+        """The backend for computations in float64."""
         return adapter("numpy")
 
     def active(self) -> AbstractContextManager[Any]:
-        """What must be set around every computation."""
-        return np.errstate(over="ignore")  # squares of huge data are looked at afterwards
+        """Return a context manager that must be active in every computation."""
+        return np.errstate(over="ignore")  # squares of huge data are checked afterwards
 
     # Data in and out
 
     def asarray(self, A: Any, dtype: str | None = None) -> Array:
-        """A, of the host or of this library, on the device, in the dtype of that name.
+        """Return A, of the host or of this library, as an array on the device.
 
-        What is float64 becomes `widest`.
+        `dtype` is a name; None keeps the dtype. float64 becomes `widest`.
         """
         A = portable(self._dense(A))
         if (dtype or str(getattr(A, "dtype", "")).split(".")[-1]) == "float64":
@@ -145,11 +147,11 @@ class Backend:
         return self.xp.asarray(A, dtype=dtype and getattr(self.xp, dtype), device=self.device)
 
     def is_dense(self, A: Any) -> bool:
-        """Whether A is none of SciPy's sparse matrices, nor of this library's."""
+        """Whether A is not sparse, neither in SciPy nor in this library."""
         return not issparse(A)
 
     def _dense(self, A: Any) -> Any:
-        """A, if it is dense."""
+        """Return A; raise ValueError if it is sparse."""
         if not self.is_dense(A):
             raise ValueError(
                 f"X must be dense for the backend {self.name!r}; got "
@@ -159,23 +161,23 @@ class Backend:
         return A
 
     def to_host(self, A: Array) -> np.ndarray:
-        """A as a NumPy array."""
+        """Return A as a NumPy array."""
         return np.from_dlpack(A) if A.ndim else np.asarray(float(A))
 
     def to_algebra(self, A: Array) -> Array:
-        """A, of this library or of `algebra`, in float64 for `algebra`."""
+        """Return A, of this library or of `algebra`, as a float64 array of `algebra`."""
         ours = self.algebra is not self and not isinstance(A, (np.ndarray, np.generic))
         return self.algebra.asarray(self.to_host(A) if ours else A, "float64")
 
     def bring(self, A: Array, source: Backend) -> Array:
-        """A, an array of the backend source, as one of this library on this device."""
-        if source == self or isinstance(A, Store):  # of which only blocks are brought
+        """Return A, an array of the backend `source`, as an array of this library and device."""
+        if source == self or isinstance(A, Store):  # a Store stays; its blocks are converted later
             return A
-        direct = source.name == self.name and not hasattr(A, "nnz")  # sparse ones do not move
+        direct = source.name == self.name and not hasattr(A, "nnz")  # sparse: through the host
         return self.asarray(A if direct else source.to_host(A))
 
     def check(self, X: Array) -> Array:
-        """X, if it is a matrix of real numbers; whether they are finite is seen to later."""
+        """Return X; raise ValueError if it is no matrix of real numbers. They may be infinite."""
         if self._dense(X).ndim != 2:
             raise ValueError(f"Expected 2D array, got an array of {X.ndim} dimensions instead")
         if "complex" in str(X.dtype):
@@ -184,63 +186,66 @@ class Backend:
         return X
 
     def outline(self, X: Any) -> Any:
-        """What shows the number of the features of X, and their names, to scikit-learn."""
+        """Return an object that shows scikit-learn the number and the names of the features."""
         return X
 
     def sized(self, X: Array) -> Array:
-        """X, of a shape that is known."""
+        """Return X with a known shape; lazy arrays may have to count their rows."""
         return X
 
     def rows(self, X: Array, backend: Backend | None = None) -> Rows:
-        """The rows of X, of this library, in blocks for the backend that does the arithmetic."""
+        """Return the rows of X in blocks, for the backend that does the arithmetic."""
         backend = backend or self
         X = backend.bring(X, self)
         return StoredRows(X, backend) if isinstance(X, Store) else Rows(X, backend)
 
     def threads_of_call(self, n_jobs: int | None) -> int | None:
-        """The n_jobs of one call of a function by `map_rows`."""
+        """Return the n_jobs of one call of the function in `map_rows`."""
         return n_jobs
 
     def map_rows(self, function: Callable[..., Array], X: Array, width: int) -> Array:
-        """``function(X, source)`` of rows, each for itself, to rows of that width."""
+        """Return ``function(X, source)``, a row of `width` entries per row of X; lazy for Dask."""
         return function(X, source=self)
 
     def slice(self, A: Array, rows: slice) -> Array:
-        """Rows side by side, without a copy where the library has views."""
+        """Return adjacent rows, without a copy if the library has views."""
         return A[rows, :]
 
     def take(self, A: Array, indices: np.ndarray) -> Array:
-        """Those rows of A."""
+        """Return the rows of A with these indices."""
         return self.xp.take(A, self.asarray(indices), axis=0)
 
     def to_dense(self, A: Array) -> Array:
-        """A, if it is sparse made dense."""
+        """Return A as a dense array."""
         return A
 
     def pieces(self, X: Array) -> list[Any]:
-        """X in so many rows that all of them may be made dense."""
+        """Return slices of the rows of X, each small enough to make dense."""
         return [slice(0, X.shape[0])]
 
-    # What the updates ask for
+    # For the updates
 
     def matmul(self, A: Array, B: Array) -> Array:
-        """The product A B."""
+        """Return the product A B."""
         return self.xp.matmul(A, B)
 
     def pinv(self, A: Array, rtol: float) -> Array:
-        """Pseudo-inverse of a symmetric matrix, less singular values ≤ rtol × the largest."""
+        """Return the pseudo-inverse of a symmetric matrix.
+
+        Singular values up to rtol × the largest count as zero.
+        """
         return self.xp.linalg.pinv(A, rtol=rtol)
 
     def positive_part(self, A: Array) -> Array:
-        """``A⁺ = (|A| + A) / 2``."""
+        """Return ``A⁺ = (|A| + A) / 2``."""
         return self.xp.maximum(A, self.xp.zeros_like(A))
 
     def negative_part(self, A: Array) -> Array:
-        """``A⁻ = (|A| − A) / 2``."""
+        """Return ``A⁻ = (|A| − A) / 2``."""
         return self.xp.maximum(-A, self.xp.zeros_like(A))
 
     def tiny(self, dtype: Any) -> float:
-        """The square root of the smallest normal number: safe to divide by."""
+        """Return the square root of the smallest normal number, which is safe to divide by."""
         return math.sqrt(self.xp.finfo(dtype).smallest_normal)
 
     def pass_over_block(
@@ -254,55 +259,59 @@ class Backend:
         repeats: int,
         weights: Array | None = None,
     ) -> tuple[Array, tuple[Array, ...]]:
-        """One iteration's work on a block: `snmf.core.updates.pass_over_block`."""
-        with np.errstate(invalid="ignore"):  # of weights that overflow: the sums tell
+        """Make a W-step and the sums of one block: `snmf.core.updates.pass_over_block`."""
+        with np.errstate(invalid="ignore"):  # weights that overflow show in the sums
             return updates.pass_over_block(self, update, X, W, H, B, l1, repeats, weights)
 
     def multiplicative(self, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Array:
-        """W-step of Ding, Li & Jordan: `snmf.core.updates.multiplicative`."""
+        """Make the W-step of Ding, Li & Jordan: `snmf.core.updates.multiplicative`."""
         return updates.multiplicative(self, A, B, W, l1, repeats)
 
     def hals(self, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Array:
-        """W-step by coordinate descent: `snmf.core.updates.hals`."""
+        """Make a W-step by coordinate descent: `snmf.core.updates.hals`."""
         return updates.hals(self, A, B, W, l1, repeats)
 
     def kept(self, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Array:
-        """No W-step: `snmf.core.updates.kept`."""
+        """Return W unchanged: `snmf.core.updates.kept`."""
         return updates.kept(self, A, B, W, l1, repeats)
 
-    # What else is done with a block of X
+    # Other functions of a block of X
 
     def row_squares(self, X: Array) -> Array:
-        """‖x‖² of every row."""
+        """Return ‖x‖² of every row."""
         return self.xp.sum(X * X, axis=1)
 
     def row_maxima(self, X: Array) -> Array:
-        """The largest magnitude in every row."""
+        """Return the largest magnitude in every row."""
         return self.xp.max(self.xp.abs(X), axis=1)
 
     def scale_rows(self, X: Array, factors: Array) -> Array:
-        """Every row times its factor."""
+        """Return X with every row multiplied by its factor."""
         return X * factors[:, None]
 
     def filled(self, X: Array, W: Array, H: Array) -> Array:
-        """X with w h in place of its NaN."""
+        """Return X with NaN replaced by the entries of W H."""
         return self.xp.where(self.xp.isnan(X), self.matmul(W, H), X)
 
     def row_errors(self, X: Array, W: Array, H: Array) -> Array:
-        """‖x − w H‖² of every row, from the residual: of so many features at a time."""
+        """Return ‖x − w H‖² of every row, from the residual, `WIDE` features at a time."""
         p = X.shape[1]
         squares = (self.row_squares(X[:, j] - self.matmul(W, H[:, j])) for j in cut(0, p, WIDE))
         return sum(squares)
 
     def solve_passive(self, A: Array, system: Any, passive: Array) -> Array:
-        """For every row a: about the z with z M = a on its passive set and z = 0 elsewhere.
+        """For every row a, find z with z M = a on its passive set, and z = 0 elsewhere.
 
-        M is the matrix of a `snmf.core.quadratic.System`. It may be less exact than `eliminate`.
+        M is the matrix of a `snmf.core.quadratic.System`. The result may be less accurate than
+        that of `eliminate`.
         """
         return self.eliminate(A, system.matrix, passive)
 
     def eliminate(self, A: Array, M: Array, passive: Array) -> Array:
-        """The same by elimination. M (k, k) is for all rows, or (b, k, k) one for each."""
+        """Solve as `solve_passive` does, by elimination.
+
+        M has shape (k, k), for all rows, or (b, k, k), with one matrix for each row.
+        """
         xp = self.xp
         both = passive[:, :, None] & passive[:, None, :]
         system = xp.where(both, M, self.asarray(np.eye(M.shape[-1])))
@@ -311,7 +320,7 @@ class Backend:
 
 
 class SparseBackend(Backend):
-    """A backend whose blocks of X may be CSR: in SciPy's words, which are CuPy's too."""
+    """A backend whose blocks of X may be CSR matrices, with the methods of SciPy or CuPy."""
 
     def issparse(self, A: Any) -> bool:
         """Whether A is a sparse matrix of this library."""
@@ -361,9 +370,9 @@ class SparseBackend(Backend):
 
 
 def portable(A: Any) -> Any:
-    """A; if an array of the host in a dtype that other libraries do not know, in float64.
+    """Return A; a NumPy array with a dtype that other libraries lack is converted to float64.
 
-    Such are longdouble, other byte orders, and what extends NumPy, as bfloat16.
+    Such dtypes are longdouble, other byte orders, and extensions of NumPy such as bfloat16.
     """
     if not isinstance(A, np.ndarray):
         return A
@@ -372,16 +381,16 @@ def portable(A: Any) -> Any:
 
 
 def adapter(name: str, device: Any = None) -> Backend:
-    """The backend of that name.
+    """Return the backend of this name.
 
     Raises
     ------
     ImportError
-        If its library is not installed; the message says which extra brings it.
+        If its library is not installed. The message says what to install.
     RuntimeError
-        If it has no device.
+        If the machine has no device for this library.
     ValueError
-        If it has not that device.
+        If the library does not have this device.
     """
     try:
         module = import_module(f"snmf.backends._{name}")
@@ -392,7 +401,7 @@ def adapter(name: str, device: Any = None) -> Backend:
 
 
 def owner(X: Any) -> Backend:
-    """The backend that X is an array of, on the device of X; NumPy for all that is no array."""
+    """Return the backend of the array X, on the device of X; NumPy if X is no array."""
     if "dask" in _modules(X):
         chunked: Backend = import_module("snmf.backends._dask").Adapter(
             owner(getattr(X, "_meta", None))
@@ -402,7 +411,7 @@ def owner(X: Any) -> Backend:
     if name == "numpy":
         return adapter(name)
     if name is not None:
-        holder = X.data if hasattr(X, "nnz") else X  # CuPy's sparse matrices know no device
+        holder = X.data if hasattr(X, "nnz") else X  # CuPy's sparse matrices have no `device`
         return adapter(name, getattr(holder, "device", None))
     if hasattr(X, "__array_namespace__"):
         return Backend(X.__array_namespace__().__name__, X.device)
@@ -410,7 +419,7 @@ def owner(X: Any) -> Backend:
 
 
 def _modules(X: Any) -> set[str]:
-    """The modules that its type, and those above it, are of: nothing is imported for that."""
+    """Return the top-level modules of the type of X and its base types, without any import."""
     return {cls.__module__.split(".")[0] for cls in type(X).__mro__}
 
 
@@ -420,21 +429,26 @@ def _owner_name(X: Any) -> str | None:
 
 
 def choose(backend: str | Backend, source: Backend, device: Any = None) -> Backend:
-    """The backend that does the arithmetic.
+    """Return the backend that does the arithmetic.
 
     Parameters
     ----------
     backend : str or Backend
-        "auto" is the owner of the data. Otherwise a name in `ADAPTERS`, or a backend of your own.
+        Selects the backend: "auto" for that of the data, a name in `ADAPTERS`, or your own
+        `Backend`.
     source : Backend
-        The owner of the data.
+        The backend of the data.
     device : object, default=None
-        Where the arithmetic is done. None is where the data lies, if that is the same library.
+        Selects the device. None is that of the data, if the library is the same.
 
     Raises
     ------
     ValueError
-        If there is no backend of that name, or not that device.
+        If there is no backend of this name, or it does not have this device.
+    ImportError
+        If the library is not installed.
+    RuntimeError
+        If the machine has no device for this library.
     """
     if isinstance(backend, Backend):
         return backend

@@ -594,7 +594,7 @@ def test_an_error_of_others_is_not_taken_for_damage(path, monkeypatch):
         (lambda h: h.update(random_state={"state": 1}), "state dictionary"),
         (lambda h: h.update(data=None), "its data is None"),
         (lambda h: h.update(random_state=3), "its random_state is 3"),
-        (lambda h: h.update(format=7), "its format is 7"),
+        (lambda h: h.update(format=7), "its format must be 1; got 7"),
     ],
 )
 def test_so_are_headers(path, change, words):

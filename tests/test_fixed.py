@@ -111,10 +111,10 @@ def test_components_are_added_beside_the_old(init):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"fixed": "W"}, "asks for the W that stays"),
-        ({"fixed": "W", "W": np.ones((80, 3)), "H": np.ones((3, 12))}, "and for no H"),
-        ({"fixed": 1}, "asks for an H whose first rows stay"),
-        ({"fixed": 1, "W": np.ones((80, 3)), "H": np.ones((1, 12))}, "and for no W"),
+        ({"fixed": "W"}, "fixed='W' needs W, and no H"),
+        ({"fixed": "W", "W": np.ones((80, 3)), "H": np.ones((3, 12))}, "and no H; got both"),
+        ({"fixed": 1}, "needs an H whose first rows are kept"),
+        ({"fixed": 1, "W": np.ones((80, 3)), "H": np.ones((1, 12))}, "and no W; got both"),
         ({"fixed": 4, "H": np.ones((4, 12))}, "from 1 to n_components=3; got 4"),
         ({"fixed": True, "H": np.ones((1, 12))}, "as an int; got True"),
         ({"fixed": np.array([1, 2]), "H": np.ones((2, 12))}, r"as an int; got array\(\[1, 2\]\)"),

@@ -1,1 +1,1 @@
-"""The command line: its words, its commands, and the tables that it reads and writes."""
+"""The command line ``snmf``: its arguments, its commands, and the files it reads and writes."""

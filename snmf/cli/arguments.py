@@ -1,6 +1,7 @@
-"""The words of the command line: nothing heavy is imported, ``snmf --help`` is there at once.
+"""The arguments of the command line, and their help texts.
 
-A new command is a `_command` here, and a function of its name in `snmf.cli.commands`.
+This module imports nothing slow, so that ``snmf --help`` is fast. A new command needs a call of
+`command` in `parser`, and a function of its name in `snmf.cli.commands`.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ BACKENDS = ("auto", "numpy", "cupy", "torch", "jax")
 KINDS = ("components", "weights", "convergence")
 
 FILES = """
-Data FILEs are tables of numbers, a row for every sample: .npy (never loaded whole by the command
-line), .npz (one array, or a SciPy sparse matrix), .csv and .tsv, .h5 or .hdf5, .zarr.
+A data FILE is a table of numbers with a row for every sample: .npy (memory-mapped), .npz (one
+array, or a SciPy sparse matrix), .csv, .tsv, .h5, .hdf5 or .zarr.
 An output never replaces a file that the command reads. A model replaces a model, and a picture a
-picture; any other file that is there and not empty stays, unless you say --force.
-Exit codes: 0, all went well; 1, bad data or a file that cannot be read or written; 2, bad usage.
+picture. To replace any other file that is not empty, pass --force.
+Exit codes: 0, success; 1, bad data, or a file that cannot be read or written; 2, bad usage.
 """
-FORCE = """replace files that are there, whatever they are, but none that is read; without it a
-model replaces only a model, a picture only a picture, and a table nothing, but for empty files"""
+FORCE = """replace existing output files of any kind (never a file that the command reads). Without
+--force, a model replaces only a model, a picture only a picture, and a table only an empty file"""
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser; what it gives has `run`, the name of the function that does the work."""
+    """Return the parser; `command` in its result is the name of a function in `commands`."""
     words = argparse.ArgumentParser(
         prog="snmf",
         description="Semi-nonnegative matrix factorization: X ≈ W H with W ≥ 0 and H of any sign.",
@@ -46,17 +47,19 @@ def parser() -> argparse.ArgumentParser:
         return made
 
     _fit(command("fit", "learn the components of a data file, and save the model"))
-    _select(command("select", "compare numbers of components by entries that were held out"))
-    _transform(command("transform", "compute the weights of data by a saved model"))
+    _select(command("select", "compare numbers of components by the error in held-out entries"))
+    _transform(command("transform", "compute the weights of data with a saved model"))
     _plot(command("plot", "draw a saved model"))
-    info = command("info", "say what is in a model or a data file")
-    _data(info, "a model or data")
+    info = command("info", "show what is in a model or a data file")
+    _data(info, "the model or data file")
     _reading(info)
     demo = command("demo", "factorise the handwritten digits of scikit-learn")
-    demo.add_argument("-k", "--components", type=positive, default=16, help="default: 16")
+    demo.add_argument(
+        "-k", "--components", type=positive, default=16, help="number of components; default: 16"
+    )
     _output(
         demo, "-o", "--output", kind="model", default=Path("snmf-demo.npz"), metavar="MODEL.npz",
-        help="where the model goes; default: snmf-demo.npz",
+        help="write the model to this file; default: snmf-demo.npz",
     )  # fmt: skip
     return words
 
@@ -66,7 +69,7 @@ def _data(command: argparse.ArgumentParser, help: str) -> None:
 
 
 def _input(command: argparse.ArgumentParser, *flags: str, **words: Any) -> None:
-    """An argument that names a file which is read."""
+    """Add an argument for a file that the command reads."""
     name = command.add_argument(*flags, type=file_name, **words).dest
     command.set_defaults(inputs=(*command.get_default("inputs"), name))
 
@@ -78,7 +81,7 @@ def _output(
     group: argparse._ArgumentGroup | None = None,
     **words: Any,
 ) -> None:
-    """An argument that names a file which is written, of a kind of `snmf.cli.outputs`."""
+    """Add an argument for a file that the command writes, of a kind of `snmf.cli.outputs`."""
     if not command.get_default("outputs"):
         command.add_argument("--force", action="store_true", help=FORCE)
     name = (group or command).add_argument(*flags, type=file_name, **words).dest
@@ -86,46 +89,51 @@ def _output(
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The arguments, checked as far as they can be without data."""
+    """Parse the arguments, and check them as far as possible without reading data."""
     options = parser().parse_args(arguments)
     if options.command == "plot":
         if options.kind == "weights" and options.data is None:
-            options.refuse("--kind weights needs the data: --data FILE")
+            options.refuse("--kind weights needs data: add --data FILE")
         if options.kind == "components" and options.data is not None:
-            options.refuse("--data is for --kind weights and --kind convergence")
+            options.refuse("--data is only for --kind weights and --kind convergence: leave it out")
         if options.kind != "components" and options.image_shape is not None:
-            options.refuse("--image-shape is for --kind components")
+            options.refuse("--image-shape is only for --kind components: leave it out")
     return options
 
 
 def _fit(command: argparse.ArgumentParser) -> None:
-    _data(command, "the data")
+    _data(command, "the data file")
     command.add_argument(
         "-k",
         "--n-components",
         type=positive_or_auto,
         required=True,
         metavar="K",
-        help="the number of components, or auto: the report says which it was",
+        help="number of components, or auto to choose it by held-out entries; the report shows it",
     )
     _output(
         command, "-o", "--output", kind="model", required=True, metavar="MODEL.npz",
-        help="where the model goes",
+        help="write the model to this file",
     )  # fmt: skip
     _output(
         command, "--weights", kind="table", metavar="W",
-        help="where W goes: .npy, .csv, .tsv, .h5 or .zarr",
+        help="write the weights W to this file: .npy, .csv, .tsv, .h5 or .zarr",
     )  # fmt: skip
     fit = command.add_argument_group("the fit (the parameters of snmf.SNMF)")
-    fit.add_argument("--n-init", type=positive, default=1, help="restarts; default: 1")
     fit.add_argument(
-        "--locality", type=nonnegative, default=0.0, help="about 2 to tell classes apart"
-    )
+        "--n-init", type=positive, default=1,
+        help="fit from this many starts, and keep the best; default: 1",
+    )  # fmt: skip
+    fit.add_argument(
+        "--locality", type=nonnegative, default=0.0,
+        help="make every row a mixture of components near it: 0.1 to 0.3 for sparse mixtures, "
+        "about 2 to separate classes; default: 0",
+    )  # fmt: skip
     _missing(fit)
     _output(
         command, "--checkpoint", kind="checkpoint", group=fit, metavar="FILE",
-        help="save the state of the fit there, every minute and on Ctrl-C; the same command goes "
-        "on from it",
+        help="save the state of the fit in this file, every minute and on Ctrl-C; the same command "
+        "continues from it",
     )  # fmt: skip
     _model(fit)
     _where(fit)
@@ -133,25 +141,32 @@ def _fit(command: argparse.ArgumentParser) -> None:
 
 
 def _select(command: argparse.ArgumentParser) -> None:
-    _data(command, "the data, dense")
+    _data(command, "the data file; the data must be dense")
     command.add_argument(
         "-k",
         "--n-components",
         type=numbers,
         required=True,
         metavar="K",
-        help="the numbers to compare, as 2-12 or 5,10,20",
+        help="numbers of components to compare, such as 2-12 or 5,10,20",
     )
     command.add_argument(
-        "--held-out", type=share, default=0.1, help="share of the entries; default: 0.1"
-    )
-    command.add_argument("--repeats", type=positive, default=3, help="draws; default: 3")
+        "--held-out", type=share, default=0.1,
+        help="share of the entries that the fits do not see; default: 0.1",
+    )  # fmt: skip
     command.add_argument(
-        "--restarts", type=whole, default=0, help="from 2 on, stability is judged as well"
-    )
-    _output(command, "--plot", kind="picture", metavar="PNG", help="draw it, too")
+        "--repeats", type=positive, default=3,
+        help="random draws of the held-out entries, with one fit each; default: 3",
+    )  # fmt: skip
+    command.add_argument(
+        "--restarts", type=whole, default=0,
+        help="also compute the stability, from so many restarts (at least 2); default: 0, none",
+    )  # fmt: skip
+    _output(command, "--plot", kind="picture", metavar="PNG", help="draw the errors into this file")
     _missing(command)
-    command.add_argument("--n-jobs", type=threads, help="fits at a time; -1: all cores")
+    command.add_argument(
+        "--n-jobs", type=threads, help="run so many fits at a time; -1 uses all cores"
+    )
     _model(command.add_argument_group("the fits (the parameters of snmf.SNMF)"))
     _reading(command)
 
@@ -162,54 +177,77 @@ def _missing(group: argparse._ActionsContainer) -> None:
         dest="missing_values",
         action="store_const",
         const=math.nan,
-        help="allow missing values: NaN; in .csv also empty cells, and NA, N/A, null, ? "
-        "and the like (docs/command_line.rst lists them)",
+        help="allow missing values: NaN, and in .csv also empty cells, NA, N/A, null, ? and others "
+        "(docs/command_line.rst lists them)",
     )
 
 
 def _model(group: argparse._ArgumentGroup) -> None:
-    """What a fit of several commands may be."""
-    group.add_argument("--solver", choices=SOLVERS, help="default: mu; of select, hals")
+    """Add the parameters of a fit that `fit` and `select` share."""
     group.add_argument(
-        "--sparsity", type=nonnegative, default=0.0, help="0.05 to 0.2 for sparse weights"
-    )
-    group.add_argument("--init", choices=STARTS, default="kmeans", help="default: kmeans")
-    group.add_argument("--tol", type=nonnegative, default=1e-5, help="default: 1e-5")
-    group.add_argument("--max-iter", type=whole, default=200, help="default: 200")
+        "--solver", choices=SOLVERS,
+        help="update of W: multiplicative, or coordinate descent; default: mu for fit, hals for "
+        "select",
+    )  # fmt: skip
     group.add_argument(
-        "--seed", dest="random_state", type=whole, default=0, metavar="SEED", help="default: 0"
+        "--sparsity", type=nonnegative, default=0.0,
+        help="penalize weights: 0.05 to 0.2 for sparse weights; default: 0",
+    )  # fmt: skip
+    group.add_argument(
+        "--init", choices=STARTS, default="kmeans", help="start of the fit; default: kmeans"
     )
+    group.add_argument(
+        "--tol", type=nonnegative, default=1e-5,
+        help="stop when the relative objective falls by less than this in an iteration; "
+        "default: 1e-5",
+    )  # fmt: skip
+    group.add_argument("--max-iter", type=whole, default=200, help="most iterations; default: 200")
+    group.add_argument(
+        "--seed", dest="random_state", type=whole, default=0, metavar="SEED",
+        help="seed of the start; default: 0",
+    )  # fmt: skip
 
 
 def _transform(command: argparse.ArgumentParser) -> None:
-    _input(command, "model", metavar="MODEL", help="a model that fit has saved")
-    _data(command, "the data")
+    _input(command, "model", metavar="MODEL", help="a model that snmf fit has saved")
+    _data(command, "the data file")
     _output(
         command, "-o", "--output", kind="table", required=True, metavar="W",
-        help=".npy, .csv, .tsv, .h5, .zarr",
+        help="write the weights W to this file: .npy, .csv, .tsv, .h5 or .zarr",
     )  # fmt: skip
-    _where(command.add_argument_group("where it is computed (by default, as the fit was)"))
+    _where(command.add_argument_group("backend and threads (default: those of the fit)"))
     _reading(command)
 
 
 def _plot(command: argparse.ArgumentParser) -> None:
-    _input(command, "model", metavar="MODEL", help="a model that fit has saved")
-    command.add_argument("--kind", choices=KINDS, default="components", help="default: components")
+    _input(command, "model", metavar="MODEL", help="a model that snmf fit has saved")
+    command.add_argument(
+        "--kind", choices=KINDS, default="components", help="what to draw; default: components"
+    )
     _output(
         command, "-o", "--output", kind="picture", required=True, metavar="PNG",
-        help="or .pdf, .svg, …",
+        help="write the picture to this file: .png, .pdf, .svg, …",
     )  # fmt: skip
-    _input(command, "--data", metavar="FILE", help="for weights; for the SVD bound of convergence")
+    _input(
+        command, "--data", metavar="FILE",
+        help="the data: needed for --kind weights; for --kind convergence it adds the SVD bound",
+    )  # fmt: skip
     command.add_argument(
-        "--image-shape", type=image_shape, metavar="HxW", help="draw components as images"
-    )
+        "--image-shape", type=image_shape, metavar="HxW",
+        help="draw each component as an image of this height and width, such as 28x28",
+    )  # fmt: skip
     _reading(command)
 
 
 def _where(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--backend", choices=BACKENDS)
-    group.add_argument("--device", help="such as cuda:1, in the words of the backend")
-    group.add_argument("--n-jobs", type=threads, help="threads on blocks of rows; -1: all cores")
+    group.add_argument(
+        "--backend", choices=BACKENDS,
+        help="library for the arithmetic; auto takes numpy for files",
+    )  # fmt: skip
+    group.add_argument("--device", help="device, as the backend names it, such as cuda:1")
+    group.add_argument(
+        "--n-jobs", type=threads, help="number of threads, on blocks of rows; -1 uses all cores"
+    )
 
 
 def _reading(command: argparse.ArgumentParser) -> None:
@@ -218,26 +256,27 @@ def _reading(command: argparse.ArgumentParser) -> None:
         "--key",
         "--dataset",
         metavar="NAME",
-        help="the array, where .npz, .h5 or .zarr hold several",
+        help="the array to read, if an .npz, .h5 or .zarr file holds several",
     )
     yes_or_no = argparse.BooleanOptionalAction
     group.add_argument(
         "--header",
         action=yes_or_no,
-        help=".csv: whether the first line names the columns; by default snmf decides, and prints "
-        "a note where the names are numbers",
+        help=".csv, .tsv: say that the first line names the columns, or that it does not; by "
+        "default snmf decides, and prints a note if the names are numbers",
     )
     group.add_argument(
         "--row-names",
         action=yes_or_no,
-        help=".csv: whether the first column names the rows; by default snmf decides",
+        help=".csv, .tsv: say that the first column names the rows, or that it does not; by "
+        "default snmf decides",
     )
     group.add_argument(
         "--drop",
         action="append",
         default=[],
         metavar="COLUMN",
-        help=".csv: leave that column out, by its name, or else by its number from 1",
+        help=".csv, .tsv: leave this column out, by its name or its number from 1; may be repeated",
     )
 
 
@@ -264,33 +303,33 @@ share = _number(float, lambda value: 0 < value < 1, "a share between 0 and 1")
 
 
 def file_name(text: str) -> Path:
-    """The name of a file: neither nothing nor "-"."""
+    """Return the path, if it is neither empty nor "-"."""
     if text in ("", "-"):
-        words = "the name of a file, as standard input and output are not used"
+        words = "the name of a file, since snmf does not use standard input and output"
         raise argparse.ArgumentTypeError(f"must be {words}; got {text!r}")
     return Path(text)
 
 
 def positive_or_auto(text: str) -> int | str:
-    """A positive whole number, or "auto"."""
+    """Convert a positive whole number, or "auto"."""
     return text if text == "auto" else positive(text)
 
 
 def numbers(text: str) -> list[int]:
-    """Whole numbers, as in 2-12 or 5,10,20."""
+    """Convert whole numbers, as in 2-12 or 5,10,20."""
     found: list[int] = []
     for part in text.split(","):
         first, _, last = part.partition("-")
         low, high = positive(first), positive(last or first)
         found.extend(range(low, high + 1))
     if not found:
-        raise argparse.ArgumentTypeError(f"must be numbers, as 2-12 or 5,10,20; got {text!r}")
+        raise argparse.ArgumentTypeError(f"must be numbers, such as 2-12 or 5,10,20; got {text!r}")
     return found
 
 
 def image_shape(text: str) -> tuple[int, int]:
-    """Height and width, as in 28x28."""
+    """Convert height and width, as in 28x28."""
     height, _, width = text.lower().partition("x")
     if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-        raise argparse.ArgumentTypeError(f"must be as 28x28, height and width; got {text!r}")
+        raise argparse.ArgumentTypeError(f"must be height and width, such as 28x28; got {text!r}")
     return int(height), int(width)

@@ -1,4 +1,7 @@
-"""What the commands do. Each takes the options of `snmf.cli.arguments`, and gives its report."""
+"""The commands of the command line: `fit`, `select`, `transform`, `plot`, `info` and `demo`.
+
+Each takes the options that `snmf.cli.arguments` parsed, and returns a report: a list of `Fact`.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ WHERE = ("backend", "device", "n_jobs")
 
 
 class Fact(NamedTuple):
-    """A line of a report: the value is for programs, the words are for people."""
+    """A line of a report: `value` is for --json, `words` are for people."""
 
     name: str
     value: Any
@@ -42,7 +45,7 @@ Report = list[Fact]
 
 
 def check(options: Namespace) -> None:
-    """Refuse outputs that would destroy what is there, before any work is done."""
+    """Raise, before any work is done, if an output would replace a file that must stay."""
     given = vars(options)
     outputs = [Output(given[name], kind) for name, kind in options.outputs.items() if given[name]]
     inputs = [given[name] for name in options.inputs if given[name]]
@@ -50,7 +53,7 @@ def check(options: Namespace) -> None:
 
 
 def fit(options: Namespace) -> Report:
-    """Fit a model to a file, and save it and its weights."""
+    """Fit a model to a data file; save the model, and the weights if asked."""
     table = _read(options.file, options, missing=options.missing_values is not None)
     if options.n_components != "auto":
         _tell_of_too_many([options.n_components], table.X.shape)
@@ -65,7 +68,7 @@ def fit(options: Namespace) -> Report:
     k, automatic = model.n_components_, options.n_components == "auto"
     report = [
         *_of_table(table),
-        _fact("components", k, f"{k} (auto: the fit that says most of entries held out)")
+        _fact("components", k, f"{k} (auto: the fit with the lowest error in held-out entries)")
         if automatic
         else _fact("components", k),
         *_of_fit(model, model.rms_ * table.X.shape[0] ** 0.5),
@@ -79,7 +82,7 @@ def fit(options: Namespace) -> Report:
 
 
 def select(options: Namespace) -> Report:
-    """Compare numbers of components."""
+    """Compare numbers of components by the error in held-out entries."""
     table = _read(options.file, options, missing=options.missing_values is not None)
     _tell_of_too_many(options.n_components, table.X.shape)
     result = select_n_components(
@@ -97,7 +100,7 @@ def select(options: Namespace) -> Report:
         *_of_table(table),
         _fact("n components", result.n_components.tolist(), f"best {result.best}\n{result}"),
         _fact("errors", result.errors.tolist(), "as in the table"),
-        _fact("stability", stability, "not asked for" if stability is None else "in the table"),
+        _fact("stability", stability, "not computed" if stability is None else "in the table"),
         _fact("best", result.best),
     ]
     if options.plot is not None:
@@ -107,11 +110,11 @@ def select(options: Namespace) -> Report:
 
 
 def _dense(X: Array, options: Namespace) -> Array:
-    """The data to hold entries out of."""
+    """Return the data as a dense array in memory; raise ValueError if they are sparse."""
     if hasattr(X, "nnz"):
         raise ValueError(
-            f"{options.file}: select holds out entries of a dense table; got a sparse matrix, of "
-            "which it is not known what is held out"
+            f"{options.file}: select needs a dense table, to hold out entries of it; got a sparse "
+            "matrix. Save it as a dense array first."
         )
     X = np.asarray(X[:])
     if options.missing_values is None and (missing := np.argwhere(np.isnan(X))).size:
@@ -120,7 +123,7 @@ def _dense(X: Array, options: Namespace) -> Array:
 
 
 def transform(options: Namespace) -> Report:
-    """Write the weights of a file."""
+    """Compute the weights of a data file with a saved model, and write them."""
     model = load(options.model).set_params(**_given(options, WHERE))
     table = _read_for(model, options.file, options)
     W = _transform(model, table, options.file)
@@ -129,7 +132,7 @@ def transform(options: Namespace) -> Report:
 
 
 def plot(options: Namespace) -> Report:
-    """Draw a model into a file."""
+    """Draw a saved model into a picture file."""
     model = load(options.model)
     table = None if options.data is None else _read_for(model, options.data, options)
     _save_picture(DRAWN[options.kind](model, table, options), options.output)
@@ -153,8 +156,8 @@ def _draw_weights(model: Any, table: Table | None, options: Namespace) -> Any:
 def _draw_convergence(model: Any, table: Table | None, options: Namespace) -> Any:
     if not hasattr(model, "loss_curve_"):
         raise ValueError(
-            f"{options.model}: {type(model).__name__} keeps no loss curve; draw --kind components, "
-            "or weights"
+            f"{options.model}: {type(model).__name__} keeps no loss curve. Draw --kind components "
+            "or --kind weights."
         )
     return plots.ConvergenceDisplay.from_estimator(model, table and table.X)
 
@@ -167,7 +170,7 @@ DRAWN: dict[str, Callable[[Any, Table | None, Namespace], Any]] = {
 
 
 def info(options: Namespace) -> Report:
-    """What is in a file."""
+    """Report what is in a model file or a data file."""
     if not (options.file.is_file() and is_model(options.file)):
         return _of_table(_read(options.file, options, missing=True))
     header, model = read_header(options.file), load(options.file)
@@ -185,7 +188,7 @@ def info(options: Namespace) -> Report:
 
 
 def demo(options: Namespace) -> Report:
-    """Factorise the centred digits, and save the model."""
+    """Factorise the centred digits of scikit-learn, and save the model."""
     from sklearn.datasets import load_digits
 
     X = load_digits().data
@@ -218,7 +221,7 @@ def _read(
 
 
 def _read_for(model: Any, path: Path, options: Namespace) -> Table:
-    """Data that a model is to make something of: with missing values, if the fit had such."""
+    """Read data for a model; missing values are allowed if they were in the fit."""
     known = getattr(model, "feature_names_in_", None)
     return _read(path, options, model.missing_values is not None, known)
 
@@ -247,15 +250,15 @@ def _telling_how_to_go_on(checkpoint: Path | None) -> Iterator[None]:
     except KeyboardInterrupt as stop:
         if checkpoint is None or not checkpoint.exists():
             raise
-        raise type(stop)(f"the same command goes on from {checkpoint}") from stop
+        raise type(stop)(f"the same command continues from {checkpoint}") from stop
 
 
 def _tell_of_too_many(numbers: Sequence[int], shape: tuple[int, int]) -> None:
     n, p = shape
     if max(numbers) > min(n, p):
         warnings.warn(
-            f"{max(numbers)} components of {n} rows and {p} columns: no more than {min(n, p)} are "
-            "told apart by least squares",
+            f"{max(numbers)} components are too many for {n} rows and {p} columns: least squares "
+            f"determines at most {min(n, p)}. Lower -k.",
             stacklevel=2,
         )
 
@@ -267,7 +270,7 @@ def _given(options: Namespace, names: tuple[str, ...]) -> dict[str, Any]:
 def _transform(model: Any, table: Table, path: Path) -> np.ndarray:
     expected = getattr(model, "feature_names_in_", None)
     if expected is not None and table.columns is not None:
-        del model.feature_names_in_  # X is a bare array; its names are compared here
+        del model.feature_names_in_  # X has no names for scikit-learn, so compare them here
         if table.columns != list(expected):
             raise ValueError(f"{path}: {_difference(list(expected), table.columns)}")
     elif expected is not None:
@@ -278,11 +281,11 @@ def _transform(model: Any, table: Table, path: Path) -> np.ndarray:
 
 def _difference(expected: list[str], columns: list[str]) -> str:
     if missing := [name for name in expected if name not in columns]:
-        return f"the model was fitted on columns that are not here: {', '.join(missing[:10])}"
+        return f"the file lacks columns of the fit: {', '.join(missing[:10])}. Add them."
     if more := [name for name in columns if name not in expected]:
         words = " ".join(f"--drop '{name}'" for name in more[:10])
-        return f"it has columns that the model was not fitted on; leave them out: {words}"
-    return f"its columns must be in the order of the fit: {', '.join(expected[:30])}"
+        return f"the file has columns that were not in the fit. Leave them out: {words}"
+    return f"the columns must be in the order of the fit: {', '.join(expected[:30])}"
 
 
 def _fact(name: str, value: Any, words: str | None = None) -> Fact:
@@ -300,7 +303,7 @@ def _of_table(table: Table) -> Report:
 
 
 def _of_missing_values(X: Array) -> Report:
-    """Their number, where there are some, and X is in memory."""
+    """Report the number of missing values, if X is in memory and has any."""
     if not isinstance(X, np.ndarray) or isinstance(X, np.memmap) or X.dtype.kind != "f":
         return []
     count = int(np.isnan(X).sum())
@@ -314,7 +317,7 @@ def _of_fit(model: Any, norm: float | None = None) -> Report:
     report = [_fact("iterations", iterations), _fact("error", error, f"{error:.6g}")]
     if norm is not None:
         relative = error / norm if norm else 0.0
-        words = f"{relative:.4f}, so that {1 - relative**2:.1%} of ‖X‖² is explained"
+        words = f"{relative:.4f} ({1 - relative**2:.1%} of ‖X‖² is explained)"
         report.append(_fact("relative error", relative, words))
     return report
 

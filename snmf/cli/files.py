@@ -1,4 +1,8 @@
-"""Tables of numbers in files, for the command line: read without loading what can stay on disk."""
+"""Reading and writing of data files for the command line: `read` and `write`.
+
+The suffix selects the format. Arrays stay on disk (memory-mapped, HDF5 or Zarr) if the format
+allows it.
+"""
 
 from __future__ import annotations
 
@@ -30,22 +34,22 @@ MODEL = "snmf_model"  # the header of `snmf._model_file`
 
 @dataclass(frozen=True)
 class Reading:
-    """What a person says about a file.
+    """The options for reading a file.
 
     Attributes
     ----------
     key : str, default=None
-        The array to take, of a file that holds several.
+        Selects an array, if the file holds several.
     header : bool, default=None
-        Whether the first line of a text file names the columns. None: see for yourself.
+        Says whether the first line of a text file names the columns. None lets snmf decide.
     row_names : bool, default=None
-        Whether its first column names the rows. None: see for yourself.
+        Says whether the first column of a text file names the rows. None lets snmf decide.
     drop : sequence of str
-        Columns of a text file to leave out, by name or by number from 1.
+        Leaves out these columns of a text file, by name or by number from 1.
     missing : bool, default=False
-        Whether cells of a text file that are empty, or say so, are missing values.
+        Reads empty cells, and cells such as "NA", of a text file as missing values.
     known : sequence of str, default=None
-        What the columns are expected to be called.
+        The expected names of the columns.
     """
 
     key: str | None = None
@@ -57,16 +61,16 @@ class Reading:
 
 
 class Table(NamedTuple):
-    """What was read.
+    """The table that `read` returns.
 
     Attributes
     ----------
     X : array or sparse matrix of shape (n_samples, n_features)
-        Memory-mapped, or an array of h5py or Zarr, where the file allows it.
+        The numbers: memory-mapped, or an array of h5py or Zarr, if the format allows it.
     columns, rows : list of str or None
-        Their names.
+        The names of the columns and of the rows.
     kind : str
-        What the file is, in words.
+        The kind of file, in words.
     """
 
     X: Array
@@ -76,24 +80,29 @@ class Table(NamedTuple):
 
 
 def read(path: Path, reading: Reading | None = None) -> Table:
-    """Read a table of numbers.
+    """Read a table of numbers, and return it as `Table`.
 
     Raises
     ------
     ValueError
-        If it is not of a kind that is known, is damaged, or is no table of real numbers.
+        If the suffix is not known, or the file is damaged or no table of real numbers.
     ImportError
-        If its library is not installed.
+        If the library for this format is not installed.
     OSError
-        If it cannot be read.
+        If the file cannot be read.
     """
     reading = reading or Reading()
     reader = _of_suffix(path, READERS)
     is_text = reader is _read_text
     if is_text and reading.key is not None:
-        raise ValueError(f"{path}: a text file holds one table; it has none called {reading.key!r}")
+        raise ValueError(
+            f"{path}: a text file holds one table, without a name; got --key {reading.key}. Leave "
+            "--key out."
+        )
     if not is_text and (reading.drop or (reading.header, reading.row_names) != (None, None)):
-        raise ValueError(f"{path}: header, row names and columns to drop are for .csv and .tsv")
+        raise ValueError(
+            f"{path}: --header, --row-names and --drop are only for .csv and .tsv. Leave them out."
+        )
     if not path.exists():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     table: Table = reader(path, reading)
@@ -106,16 +115,16 @@ def read(path: Path, reading: Reading | None = None) -> Table:
 
 
 def write(path: Path, W: np.ndarray, columns: Sequence[str], rows: Sequence[str] | None) -> None:
-    """Write a table, whole or not at all; names are written where the format has room for them.
+    """Write a table, completely or not at all; include the names if the format has room for them.
 
     Raises
     ------
     ValueError
         If the suffix is not known.
     ImportError
-        If its library is not installed.
+        If the library for this format is not installed.
     OSError
-        If it cannot be written.
+        If the file cannot be written.
     """
     writer = _of_suffix(path, WRITERS)
     check_writable(path)
@@ -124,7 +133,7 @@ def write(path: Path, W: np.ndarray, columns: Sequence[str], rows: Sequence[str]
 
 
 def check_writable(path: Path) -> None:
-    """Say before the work is done that `write` could not write its result: raises as it does."""
+    """Check before any work that `write` can write to this path; raise as `write` does."""
     _of_suffix(path, WRITERS)
     if path.suffix.lower() in LIBRARIES:
         _library(path)
@@ -151,7 +160,7 @@ def _library(path: Path) -> Any:
 
 @contextmanager
 def _whatever_is_raised(path: Path, kind: str) -> Iterator[None]:
-    """Damage shows itself in many ways; here all of them are a ValueError that names the file."""
+    """Turn the many errors of a damaged file into a ValueError that names the file."""
     try:
         yield
     except RefusedError:
@@ -163,12 +172,12 @@ def _whatever_is_raised(path: Path, kind: str) -> Iterator[None]:
 
 
 def _chosen(path: Path, key: str | None, names: Sequence[str], holder: Container[str]) -> str:
-    """The name to take: the key, or else the only one that there is."""
+    """Return the name of the array to read: the key, or else the only name in the file."""
     found = ", ".join(sorted(names)[:20]) or "none"
     if key is None and len(names) != 1:
-        raise RefusedError(f"{path}: expected one table; name one by --key, of: {found}")
+        raise RefusedError(f"{path}: expected one table; choose one with --key, of: {found}")
     if key is not None and key not in holder:
-        raise RefusedError(f"{path}: there is no {key!r}; the tables are: {found}")
+        raise RefusedError(f"{path}: there is no table {key!r}; the tables are: {found}")
     return names[0] if key is None else key
 
 
@@ -184,7 +193,7 @@ def _read_npz(path: Path, reading: Reading) -> Table:
     with _whatever_is_raised(path, "arrays of NumPy"):
         arrays = Arrays(path, inflation=math.inf)
         if MODEL in arrays.names:
-            raise RefusedError(f"{path}: a model; expected data")
+            raise RefusedError(f"{path}: expected data; got a model")
         if reading.key is None and {*arrays.names} >= SPARSE:
             for name in arrays.names:
                 arrays.claim(name)
@@ -246,7 +255,7 @@ def _write_npy(path: Path, new: Path, W: np.ndarray, columns: Any, rows: Any) ->
 def _write_text(
     path: Path, new: Path, W: np.ndarray, columns: Sequence[str], rows: Sequence[str] | None
 ) -> None:
-    number = f"%.{9 if W.dtype == np.float32 else 17}g"  # read again, it is the same to the bit
+    number = f"%.{9 if W.dtype == np.float32 else 17}g"  # enough digits to read back the same bits
     with new.open("x", newline="", encoding="utf-8") as file:
         lines = csv.writer(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
         lines.writerow([*([] if rows is None else [""]), *columns])
@@ -255,10 +264,10 @@ def _write_text(
 
 
 def _write_hdf5(path: Path, new: Path, W: np.ndarray, columns: Sequence[str], rows: Any) -> None:
-    buffer = BytesIO()  # since HDF5 does not survive a disk that is full
+    buffer = BytesIO()  # HDF5 crashes on a full disk, so it writes to memory
     with _library(path).File(buffer, "w") as file:
         file.create_dataset("W", data=W).attrs["columns"] = list(columns)
-    with buffer.getbuffer() as content, new.open("xb") as whole:  # let go of it, whatever happens
+    with buffer.getbuffer() as content, new.open("xb") as whole:  # release the buffer on errors
         whole.write(content)
 
 
@@ -283,5 +292,5 @@ WRITERS: dict[str, Callable[..., None]] = {
     ".hdf5": _write_hdf5,
     ".zarr": _write_zarr,
 }
-ZARR = ("zarr.json", ".zarray", ".zgroup")  # one of them is in every folder of Zarr
+ZARR = ("zarr.json", ".zarray", ".zgroup")  # every Zarr folder contains one of these
 LIBRARIES = {".h5": "h5py", ".hdf5": "h5py", ".zarr": "zarr"}

@@ -1,15 +1,15 @@
-"""Whether the first line of a table names its columns.
+"""Decides whether the first line of a text table names its columns: `judge`.
 
-A line with a word above a column of numbers does. A line of numbers may: wavelengths, years, the
-numbers that pandas gives. It names the columns if no two of them are alike, and
+A line with a word above a column of numbers names the columns. A line of numbers may name them too:
+wavelengths, years, or the numbers that pandas writes. It does if all its numbers differ, and
 
 - the first cell is empty or a word such as "sample", above a column that names the rows; or
-- they are years; or they are 0, 1, 2, …, as pandas writes them; and lines below are not; or
-- two of these hold: they are evenly spaced, or many that rise or fall, and lines below are not;
-  they are whole numbers above decimals; they are far from the numbers below them; the first cell
-  has no digit, and all names below it have.
+- the numbers are years, or 0, 1, 2, … as pandas writes them, and the lines below are not; or
+- two of these are true: the numbers are evenly spaced, or are many and rise or fall, and the lines
+  below do not; they are whole numbers above decimals; they are far from the numbers below them; the
+  first cell has no digit, and all names below it have one.
 
-One of these alone is a doubt, of which the person is told; the line is data then.
+If only one of these is true, the line is data, and a note says that it may hold names.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ MISSING = {"", "na", "n/a", "nan", "+nan", "-nan", "null", "none", "nil", "-", "
 CORNERS = {"", "index", "id", "ids", "name", "names", "sample", "samples", "sample_id", "sampleid",
            "sample id", "sample name", "sample_name", "row", "rows", "label", "labels",
            "unnamed: 0", "specimen", "subject", "case", "key", "file", "filename"}  # fmt: skip
-LINES = 50  # that are looked at
+LINES = 50  # the number of lines to compare with
 YEARS = (1500, 2199)
-LEAST = 3  # numbers from which on they can be names by themselves
-MANY = 6  # numbers that seldom rise or fall by chance
+LEAST = 3  # fewer numbers are names only with further evidence
+MANY = 6  # so many numbers rarely rise or fall by chance
 NEARLY_ALL = 0.95
 
 
 class Verdict(Enum):
-    """What the first line is."""
+    """The decision about the first line."""
 
     NAMES = "words"
     NUMBERS_AS_NAMES = "numbers that are names"
@@ -43,7 +43,7 @@ class Verdict(Enum):
 
 
 def is_missing(cell: str) -> bool:
-    """Whether a cell says that there is no value."""
+    """Whether a cell is empty or stands for a missing value, such as "NA"."""
     return cell.strip().lower() in MISSING
 
 
@@ -57,30 +57,30 @@ def is_number(cell: str) -> bool:
 
 
 def is_text(cell: str) -> bool:
-    """Whether a cell is neither."""
+    """Whether a cell is neither missing nor a number."""
     return not is_missing(cell) and not is_number(cell)
 
 
 def mostly(what: Callable[[str], bool], records: list[list[str]], j: int) -> bool:
-    """Whether that holds for most of the cells of a column that are not missing."""
+    """Whether `what` is true for most cells of a column that are not missing."""
     cells = [cells[j] for cells in records if len(cells) > j and not is_missing(cells[j])]
     return 2 * sum(map(what, cells)) > len(cells)
 
 
 def judge(first: list[str], rest: list[list[str]]) -> Verdict:
-    """What the first line of a table is, by the lines below it."""
+    """Decide what the first line of a table is, from the lines below it."""
     if any(
         is_text(cell) and (not rest or mostly(is_number, rest, j)) for j, cell in enumerate(first)
     ):
         return Verdict.NAMES
     rest = [cells for cells in rest[:LINES] if len(cells) == len(first)]
     named = mostly(is_text, rest, 0)
-    apart = named or not first[0].strip()  # the first column names the rows
+    apart = named or not first[0].strip()  # whether the first column names the rows
     columns = [j for j in range(apart, len(first)) if _holds_numbers(rest, j)]
     labels = [first[j].strip() for j in columns]
     names = {value for value in map(_value, labels) if not math.isnan(value)}
     if not rest or not labels or len(names) < len(labels):
-        return Verdict.DATA  # names are there, and not alike
+        return Verdict.DATA  # names must exist, and differ
     if apart and first[0].strip().lower() in CORNERS and (named or _counts(rest)):
         return Verdict.NUMBERS_AS_NAMES
     cells = [[line[j].strip() for j in columns] for line in rest]
@@ -94,15 +94,15 @@ def judge(first: list[str], rest: list[list[str]]) -> Verdict:
 
 
 def _holds_numbers(rest: list[list[str]], j: int) -> bool:
-    try:  # most columns of most tables do, and some tables have many
+    try:  # fast for the usual column, since a table may have many
         return not all(math.isnan(float(line[j])) for line in rest)
     except ValueError:
         return mostly(is_number, rest, j)
 
 
-@np.errstate(over="ignore", invalid="ignore")  # steps of 1e308 are infinite, and are not even
+@np.errstate(over="ignore", invalid="ignore")  # steps of 1e308 overflow, and are then not even
 def _score(labels: list[str], cells: list[list[str]]) -> int:
-    """How many things speak for names."""
+    """Count the signs that the numbers are names."""
     names = np.array([float(label) for label in labels])
     below = np.array([[_value(cell) for cell in line] for line in cells])
     if _go_on(names, below):
@@ -118,7 +118,7 @@ def _score(labels: list[str], cells: list[list[str]]) -> int:
 
 
 def _are_in_order(names: np.ndarray, below: np.ndarray) -> bool:
-    """Whether they count on evenly, or are many that rise or fall; and the lines below do not."""
+    """Whether names are evenly spaced, or many and rise or fall, while the lines below do not."""
     steps, theirs = np.diff(names), np.diff(below, axis=1)
     if not (np.all(steps > 0) or np.all(steps < 0)):
         return False
@@ -129,14 +129,14 @@ def _are_in_order(names: np.ndarray, below: np.ndarray) -> bool:
 
 
 def _are_even(steps: np.ndarray) -> np.ndarray:
-    """For each row, whether its steps are the same, and not zero."""
+    """Return for each row whether its steps are equal, and not zero."""
     size = np.abs(steps[:, :1])
     even: np.ndarray = np.all((np.abs(steps - steps[:, :1]) <= 1e-6 * size) & (size > 0), axis=1)
     return even
 
 
 def _go_on(names: np.ndarray, below: np.ndarray) -> bool:
-    """Whether the lines go on from it, as in time: by small steps, of which the first is one."""
+    """Whether the lines continue the first line by small steps, as in a time series."""
     if len(below) < 2:
         return False
     first, later = _mean(np.abs(names - below[0])), _mean(np.abs(np.diff(below, axis=0)))
@@ -161,7 +161,7 @@ def _are_years(labels: list[str], names: np.ndarray, below: np.ndarray) -> bool:
 
 
 def _are_whole(labels: list[str], cells: list[list[str]]) -> bool:
-    """Whether they have no decimals, where most cells below do, and no line is without."""
+    """Whether names have no decimals, while most cells and every line below have some."""
     if not all(map(_is_whole, labels)):
         return False
     count = whole = 0
@@ -175,7 +175,7 @@ def _are_whole(labels: list[str], cells: list[list[str]]) -> bool:
 
 
 def _are_far(names: np.ndarray, below: np.ndarray) -> bool:
-    """Whether nearly all are farther from the numbers below them than these are from each other."""
+    """Whether nearly all names are far from the numbers below, compared with their range."""
     if len(below) < 2 or len(names) < 2:
         return False
     known = ~np.isnan(below)
@@ -186,12 +186,12 @@ def _are_far(names: np.ndarray, below: np.ndarray) -> bool:
 
 
 def counts_rows(first: list[str], rest: list[list[str]]) -> bool:
-    """Whether the first column, by its name and its whole numbers, may name the rows."""
+    """Whether the first column may name the rows: it has a fitting name, and whole numbers."""
     return first[0].strip().lower() in CORNERS and _counts(rest)
 
 
 def _counts(rest: list[list[str]]) -> bool:
-    """Whether the first column holds whole numbers, no two the same."""
+    """Whether the first column holds whole numbers that all differ."""
     cells = [cells[0].strip() for cells in rest]
     return 1 < len(cells) == len({*cells}) and all(map(_is_whole, cells))
 
@@ -206,7 +206,7 @@ def _is_whole(cell: str) -> bool:
 
 
 def _value(cell: str) -> float:
-    """The number, NaN if it is none, or not finite."""
+    """Return the number in a cell; NaN if there is none, or if it is not finite."""
     try:
         value = float(cell)
     except ValueError:

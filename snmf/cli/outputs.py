@@ -1,4 +1,8 @@
-"""What a command may write over: never what it reads, and nothing of another kind unasked."""
+"""Checks of output files before any work: `check_outputs`.
+
+A command never replaces a file that it reads. Without --force it replaces a file only by one of
+the same kind.
+"""
 
 from __future__ import annotations
 
@@ -17,61 +21,67 @@ from snmf._model_file import is_model
 from snmf.cli.files import READERS, check_writable
 from snmf.storage.atomic import check_replaceable
 
-# What files of matplotlib's formats begin with. Others are refused: .raw and .rgba have no
-# beginning of their own, and .pgf is several files.
+# The first bytes of files in matplotlib's formats. Other formats are refused: .raw and .rgba have
+# no such bytes, and .pgf is several files.
 BEGINNINGS = {
     "png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml", "svgz": b"\x1f\x8b", "eps": b"%!PS",
     "ps": b"%!PS", "jpg": b"\xff\xd8\xff", "jpeg": b"\xff\xd8\xff", "tif": b"II*\0",
     "tiff": b"II*\0", "webp": b"RIFF", "gif": b"GIF8", "avif": b"ftypavif",
 }  # fmt: skip
-OTHERS = (b"MM\0*", b"<svg")  # of TIFF and SVG, as other programs write them
+OTHERS = (b"MM\0*", b"<svg")  # TIFF and SVG from other programs
 PICTURES = (*BEGINNINGS.values(), *OTHERS)
 
 
 class Output(NamedTuple):
-    """A file that a command writes, and its kind: a row of KINDS."""
+    """A file that a command writes, and its kind: a key of KINDS."""
 
     path: Path
     kind: str
 
 
 def check_outputs(outputs: Sequence[Output], inputs: Sequence[Path], force: bool) -> None:
-    """Say before any work is done that an output would destroy something, or cannot be written.
+    """Check before any work that every output can be written, and replaces no file it must not.
 
     Parameters
     ----------
     outputs : sequence of Output
+        The files that the command writes.
     inputs : sequence of Path
-        What the command reads.
+        The files that the command reads.
     force : bool
-        Whether a file that is there may be replaced, whatever it is. An input never may.
+        Allows outputs to replace files of any kind, but never an input.
 
     Raises
     ------
     ValueError, OSError, ImportError
-        The message names the file, and says what to do.
+        If an output is refused. The message names the file, and says what to do.
     """
     names = [output.path for output in outputs]
     for one, other in product(names, inputs):
         if _are_one(one, other):
-            raise ValueError(f"{one}: is read by this command; an output never replaces an input")
+            raise ValueError(
+                f"{one}: is read by this command; an output never replaces an input. Name another "
+                "output file."
+            )
     for one, other in combinations(names, 2):
         if _are_one(one, other):
-            raise ValueError(f"{one}: two outputs would be this file; name two")
+            raise ValueError(f"{one}: two outputs would be this file. Name two different files.")
     for path, kind in outputs:
         KINDS[kind].check(path)
     for one, other in [*product(names, inputs), *combinations(names, 2)]:
         if _lies_in(one, other) or _lies_in(other, one):
-            raise ValueError(f"{one}: of it and {other} one lies in the other; write elsewhere")
+            raise ValueError(
+                f"{one}: this path and {other} lie in one another. Write to another folder."
+            )
     for path, kind in outputs:
         if _is_there(path) and not KINDS[kind].replaces(path):
             if force and kind != "checkpoint":
                 continue
-            raise FileExistsError(errno.EEXIST, f"is there already{KINDS[kind].refusal}", str(path))
+            raise FileExistsError(errno.EEXIST, f"exists already{KINDS[kind].refusal}", str(path))
 
 
 def _are_one(one: Path, other: Path) -> bool:
-    """Whether two names are of one file, be it by links, or in letters of another case."""
+    """Whether two paths are one file: by links, or on a file system that ignores case."""
     if one.exists() and other.exists():
         return one.samefile(other)
     one, other = Path(os.path.realpath(one)), Path(os.path.realpath(other))
@@ -99,7 +109,7 @@ def _check_model(path: Path) -> None:
     _check_file(path)
     if path.suffix.lower() in {*READERS} - {".npz"}:
         raise ValueError(
-            f"{path}: a model is no table: name it .npz (fit --weights writes a table)"
+            f"{path}: a model is no table. Name it ….npz; to write a table, use fit --weights."
         )
 
 
@@ -109,14 +119,14 @@ def _check_picture(path: Path) -> None:
 
 
 def picture_format(path: Path) -> str:
-    """The format of a picture of that name, in the words of matplotlib.
+    """Return the picture format of a path, as matplotlib names it.
 
     Raises
     ------
     ValueError
-        If matplotlib does not write it, or not as one file that is known again.
+        If matplotlib cannot write it as one file with known first bytes.
     ImportError
-        If it is not installed.
+        If matplotlib is not installed.
     """
     try:
         from matplotlib import use
@@ -135,7 +145,7 @@ def picture_format(path: Path) -> str:
 def _is_picture(path: Path) -> bool:
     with path.open("rb") as file:
         begins = file.read(12)
-    if begins.startswith(BEGINNINGS["svgz"]):  # as any file that is compressed so
+    if begins.startswith(BEGINNINGS["svgz"]):  # any gzip file begins so
         with suppress(OSError, EOFError, zlib.error), gzip.open(path) as file:
             return file.read(12).startswith((BEGINNINGS["svg"], *OTHERS))
         return False
@@ -148,11 +158,11 @@ class Kind(NamedTuple):
     Attributes
     ----------
     check : callable
-        Raises if nothing of the kind can be written to that path.
+        Raises if no file of the kind can be written to a path.
     replaces : callable
-        Whether what is there is of the kind, and so may be replaced unasked.
+        Returns whether the file at a path is of the kind, and so may be replaced without --force.
     refusal : str
-        What else to say where it is not.
+        The end of the error message if it is not.
     """
 
     check: Callable[[Path], object]
@@ -163,7 +173,7 @@ class Kind(NamedTuple):
 KINDS = {
     "model": Kind(_check_model, is_model, ", and is no model; --force replaces it"),
     "picture": Kind(_check_picture, _is_picture, ", and is no picture; --force replaces it"),
-    # numbers do not tell whether they are weights or data
+    # a table may hold data, and not only weights
     "table": Kind(check_writable, lambda path: False, "; --force replaces it"),
-    "checkpoint": Kind(_check_file, is_checkpoint, ", and is no checkpoint; name another"),
+    "checkpoint": Kind(_check_file, is_checkpoint, ", and is no checkpoint; name another file"),
 }

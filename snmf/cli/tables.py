@@ -1,4 +1,4 @@
-"""Tables of numbers in text: what a person's .csv may be like, and what is wrong in which line."""
+"""Reading of .csv and .tsv files: `read_text`. Errors name the line and the column."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ import numpy as np
 from snmf.cli.header import Verdict, counts_rows, is_missing, is_number, is_text, judge, mostly
 
 Names = list[str] | None
-Record = tuple[int, list[str]]  # the line that it ends in, and its cells
+Record = tuple[int, list[str]]  # the number of its last line, and its cells
 
-SAMPLE = 200  # records that decide what a file is like
-INDEX = {"", "index", "id", "unnamed: 0"}  # what a column of row names is called
+SAMPLE = 200  # records from which the layout of a file is decided
+INDEX = {"", "index", "id", "unnamed: 0"}  # usual names of a column of row names
 DELIMITERS = ",;\t"
 
 
@@ -37,34 +37,33 @@ def read_text(
     Parameters
     ----------
     path : Path
-        A name in ``.tsv`` has tabs; other text has what is most frequent in its first line, of
-        comma, semicolon and tab.
+        The file. A ``.tsv`` file is separated by tabs. Other files are separated by the most
+        frequent of comma, semicolon and tab in the first line.
     header : bool or None
-        Whether the first line names the columns. None is to see: it does where there are words
-        over numbers, or numbers that `snmf.cli.header` takes for names. Of these a warning tells,
-        and of numbers that could be names.
+        Says whether the first line names the columns. With None it does if it has words above
+        numbers, or numbers that `snmf.cli.header` takes for names. A warning is given if the
+        names are numbers, or if numbers may be names.
     row_names : bool or None
-        Whether the first column names the rows. None is to see: it does where most of it are
-        words, or its own name is none, "index" or "id".
+        Says whether the first column names the rows. With None it does if most of its cells are
+        words, or if its own name is empty, "index" or "id".
     drop : sequence of str
-        Columns to leave out, by name or by number from 1.
+        Leaves out these columns, by name or by number from 1.
     missing : bool, default=False
-        Whether cells that are empty, or say "NA" or the like, are missing values, NaN, and not
-        errors.
+        Reads empty cells, and cells such as "NA", as NaN. Otherwise they are errors.
     known : sequence of str, default=None
-        Names that the columns are expected to have: a line of these is one of names.
+        The expected names of the columns. A first line with these names is a line of names.
 
     Returns
     -------
     X : ndarray of shape (n_samples, n_features)
-        In float64.
+        The numbers, in float64.
     columns, rows : list of str or None
-        Their names.
+        The names of the columns and of the rows.
 
     Raises
     ------
     ValueError
-        If it is no such table; the message names line and column.
+        If the file is no such table. The message names line and column.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -95,16 +94,16 @@ def _records(file: TextIO, delimiter: str) -> Iterator[Record]:
 
 
 class Layout(NamedTuple):
-    """How a text file is laid out.
+    """The layout of a text file.
 
     Attributes
     ----------
     width : int
-        The cells of a line.
+        The number of cells in a line.
     header, row_names : bool
         Whether the first line and the first column are names.
     names : list of str or None
-        Of all columns.
+        The names of all columns.
     kept : list of int
         The columns to read.
     """
@@ -117,7 +116,7 @@ class Layout(NamedTuple):
 
 
 def _names_columns(path: Path, cells: list[list[str]], known: Sequence[str] | None) -> bool:
-    """Whether the first line does, with a word of it where that is not plain."""
+    """Whether the first line names the columns; warn if that is not certain."""
     if not cells:
         return False
     first = _first(cells)
@@ -127,16 +126,16 @@ def _names_columns(path: Path, cells: list[list[str]], known: Sequence[str] | No
     shown = [cell for cell in cells[0] if cell.strip()]
     words = ", ".join(shown[:4]) + (", …" if len(shown) > 4 else "")
     if verdict is Verdict.NUMBERS_AS_NAMES:
-        words = f"line 1 was taken for column names: {words}; --no-header if it is data"
+        words = f"line 1 was taken for column names: {words}; pass --no-header if it is data"
         warnings.warn(f"{path}: {words}", stacklevel=2)
     elif verdict is Verdict.DOUBTFUL:
-        words = f"line 1 was taken for data: {words}; --header if it names the columns"
+        words = f"line 1 was taken for data: {words}; pass --header if it names the columns"
         warnings.warn(f"{path}: {words}", stacklevel=2)
     return verdict in (Verdict.NAMES, Verdict.NUMBERS_AS_NAMES)
 
 
 def _first(cells: list[list[str]]) -> list[str]:
-    """The first line; as R writes it, there is nothing above the names of rows."""
+    """Return the first line; if it lacks a cell above the row names, as R writes it, add one."""
     return ["", *cells[0]] if len(cells) > 1 and len(cells[1]) == len(cells[0]) + 1 else cells[0]
 
 
@@ -156,12 +155,12 @@ def _layout(
         row_names = width > 1 and (named or mostly(is_text, rest if header else cells, 0))
         if header and not row_names and counts_rows(first, rest):
             words = f"column 1, {first[0].strip()!r}, was taken for data"
-            warnings.warn(f"{path}: {words}; --row-names if it names the rows", stacklevel=2)
+            warnings.warn(f"{path}: {words}; pass --row-names if it names the rows", stacklevel=2)
     names = [name.strip() for name in first] if header else None
     dropped = {_column(path, word, names, width) for word in drop}
     kept = [j for j in range(row_names, width) if j not in dropped]
     if not kept:
-        raise ValueError(f"{path}: no column of numbers is left")
+        raise ValueError(f"{path}: no column of numbers is left. Drop fewer columns.")
     return Layout(width, header, row_names, names, kept)
 
 
@@ -189,20 +188,20 @@ def _parsed(
             numbers = [float(cells[j]) for j in layout.kept]
         except ValueError:
             numbers = [math.nan]
-        if math.isnan(sum(numbers)) or _has_underscore(cells, layout):  # so it is if one is missing
+        if math.isnan(sum(numbers)) or _has_underscore(cells, layout):  # NaN if a cell is missing
             numbers = [_number(path, line, cells, j, layout, missing) for j in layout.kept]
         values.extend(numbers)
         if layout.row_names:
             rows.append(cells[0])
     if not values:
-        raise ValueError(f"{path}: there is a line of names, and none of numbers")
+        raise ValueError(f"{path}: expected lines of numbers; got only a line of names")
     X = np.frombuffer(values).reshape(-1, len(layout.kept))
     columns = [layout.names[j] for j in layout.kept] if layout.names else None
     return X, columns, rows or None
 
 
 def _has_underscore(cells: list[str], layout: Layout) -> bool:
-    """Whether a cell is such as 1_2, a number to Python alone."""
+    """Whether a cell has an underscore: Python would read 1_2 as a number."""
     return "_" in "".join(cells) and any("_" in cells[j] for j in layout.kept)
 
 
@@ -221,12 +220,12 @@ def _not_a_number(line: int, cells: list[str], j: int, layout: Layout) -> str:
     where = f"line {line}, column {j + 1}{name}: expected a number; got {cells[j]!r}."
     if is_missing(cells[j]):
         return (
-            f"{where} If such values are missing, fit with --missing; or leave out the row or "
-            "(--drop) the column."
+            f"{where} If such values are missing, fit with --missing; or leave out the row, or "
+            "the column (--drop)."
         )
     if is_number(cells[j].replace(",", ".")):
         return f"{where} Write decimals with a point."
     if j == 0:
-        return f"{where} If these are names of rows, say --row-names."
+        return f"{where} If these are names of rows, pass --row-names."
     drop = layout.names[j] if layout.names else j + 1
-    return f"{where} To leave the column out: --drop {shlex.quote(str(drop))}"
+    return f"{where} To leave the column out, pass --drop {shlex.quote(str(drop))}"

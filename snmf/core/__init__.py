@@ -1,1 +1,1 @@
-"""The mathematics: it knows no file, no thread, and no library but what a backend brings."""
+"""The mathematics of the fit. These modules use arrays only through a backend, and no files."""

@@ -1,4 +1,8 @@
-"""The form that every fit ends in: the exact W for its H, at the scale of X, in a fixed order."""
+"""The canonical form of the result: the exact W for H, at the scale of X, in a fixed order.
+
+`of_unit_rows` makes it, and `of_prototypes` with locality. `given_weights` stands in for the exact
+W if W is fixed.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +24,13 @@ class Canonical(NamedTuple):
     Attributes
     ----------
     W : sequence of arrays
-        Row-wise, at the scale of X.
+        The weights block by block, at the scale of X.
     H : ndarray of shape (k, p)
-        Of unit rows; with locality at the scale of X.
+        The components, with rows of unit norm; with locality at the scale of X.
     error : float
         ‖X − W H‖_F.
     shares : ndarray of shape (k,)
-        ‖w_j‖ / ‖X‖_F for every component j (for X = 0, one: there is nothing to say of it).
+        ‖w_j‖ / ‖X‖_F for every component j; 1 for X = 0, so that no warning is given.
     """
 
     W: RowWise
@@ -45,23 +49,35 @@ def of_unit_rows(
     keep_order: bool,
     fixed: int,
 ) -> Canonical:
-    """H of unit rows, its exact W, components by decreasing weight unless their order is kept.
+    """Compute the exact W of H, and order the components by decreasing weight.
+
+    A component without weight becomes a zero row of H.
 
     Parameters
     ----------
     rows : Rows of shape (n, p)
-        Those of X.
+        The rows of X.
     H : ndarray of shape (k, p)
-        Of any norm.
+        The components, with rows of unit norm.
     scale : Scale
-        That of X.
+        The scale of X.
     penalty : float
         The λ, at the scale of X.
     exact : callable
-        Gives W for H, the penalty and an exponent, as `snmf.core.nnls.exact_weights` does.
+        Computes W for H, the penalty and an exponent, as `snmf.core.nnls.exact_weights` does.
     keep_order : bool
+        Keeps the order of the components.
     fixed : int
-        The first rows of H that are not zeroed where they have no weight.
+        Keeps this many first rows of H, even if they have no weight.
+
+    Returns
+    -------
+    Canonical
+
+    Raises
+    ------
+    ValueError
+        If weights exceed the largest number of the dtype.
     """
     ops = rows.backend
     H = H.astype(rows.dtype)
@@ -70,12 +86,12 @@ def of_unit_rows(
     may_die = np.arange(len(H)) >= fixed
     while np.any(died := may_die & (squares == 0) & np.any(H != 0, axis=1)):
         H[died] = 0
-        del W  # before the next is made
+        del W  # free it before the next one is made
         W, square, squares = exact(H, penalty, exponent)
     if not keep_order:
         order = np.argsort(-squares, kind="stable")
         H, squares = H[order], squares[order]
-        if _has_twins(H[np.any(H != 0, axis=1)]):  # of which W takes the first for the first
+        if _has_twins(H[np.any(H != 0, axis=1)]):  # the W of equal rows depends on their order
             del W
             W, square, squares = exact(H, penalty, exponent)
         else:
@@ -88,16 +104,17 @@ def of_unit_rows(
 
 
 def _has_twins(H: np.ndarray) -> bool:
-    """Whether two rows are the same."""
+    """Whether two rows are equal up to a power of two."""
     return len(set(digests(H))) < len(H)
 
 
 def of_prototypes(
     rows: Rows, H: np.ndarray, scale: Scale, exact: Callable[..., Any], *, keep_order: bool
 ) -> Canonical:
-    """With locality: H at the scale of X, its exact W, components by decreasing weight.
+    """Make the canonical form with locality: H at the scale of X, and its exact W.
 
-    `exact` gives W for an H at the scale of the fit, as `snmf.core.nnls.exact_weights` does.
+    The components are ordered by decreasing weight, unless `keep_order` is true. `exact` computes
+    W for an H at the scale of the fit, as `snmf.core.nnls.exact_weights` does.
 
     Raises
     ------
@@ -110,11 +127,14 @@ def of_prototypes(
             H.astype(rows.dtype), scale.exponent
         )  # digits get lost if X is tiny
     if not np.all(np.isfinite(at_scale_of_X)):
-        raise ValueError(f"H is too large a start for X: it exceeds the largest {rows.dtype}")
+        raise ValueError(
+            f"H is too large a start for X: it exceeds the largest {rows.dtype}. Start from an H "
+            "at the scale of X."
+        )
     H = np.ldexp(at_scale_of_X, -scale.exponent)
     W, square, squares = exact(H)
     order = np.arange(len(H)) if keep_order else np.argsort(-squares, kind="stable")
-    if _has_twins(H):  # as above; rows of zeros have weights too
+    if _has_twins(H):  # as above; with locality rows of zeros have weights too
         W, square, _ = exact(H[order])
     else:
         columns = ops.asarray(order)
@@ -134,9 +154,9 @@ def given_weights(
     penalty: float,
     exponent: int,
 ) -> tuple[RowWise, float, np.ndarray]:
-    """What `snmf.core.nnls.exact_weights` gives, where W is known but for factors of its columns.
+    """Return what `snmf.core.nnls.exact_weights` returns, for a fixed W.
 
-    The factors are at the scale of the fit.
+    The columns of W are multiplied by `factors`, which are at the scale of the fit.
     """
     ops = rows.backend
     scaled = ops.asarray(np.ldexp(factors, scale.exponent - exponent), rows.dtype)

@@ -1,16 +1,16 @@
 """The locality penalty: components as prototypes, weights as memberships.
 
-It adds ``μ Σ_i [ ½ Σ_j w_ij ‖x_i − h_j‖² + s² (Σ_j w_ij − 1)² ]`` to F, with s² = mean ‖x_i‖²:
-every row is made of components near to it, with weights that add up to about 1.  The first term
-is the local coordinate term of Chen, Zhang, Cai, Liu & He, "Nonnegative local coordinate
-factorization for image representation", IEEE Trans. Image Process. 22(3), 2013; the second sets
-the scale of W.
+The penalty adds ``μ Σ_i [ ½ Σ_j w_ij ‖x_i − h_j‖² + s² (Σ_j w_ij − 1)² ]`` to the objective F, with
+s² = mean ‖x_i‖².  Every row becomes a mixture of components near it, with weights that sum to about
+1.  The first term is the local coordinate term of Chen, Zhang, Cai, Liu & He, "Nonnegative local
+coordinate factorization for image representation", IEEE Trans. Image Process. 22(3), 2013.  The
+second term sets the scale of W.
 
-F stays quadratic and convex in W for a given H, and in H for a given W.  A row's part of it is
+F stays quadratic and convex in W for a given H, and in H for a given W.  The part of a row is
 ``½ w B' wᵀ − a' wᵀ + λ Σ w`` with ``a' = (1 + μ) x Hᵀ − ½ μ (‖x‖² + diag B) + 2 μ s²`` and
-``B' = B + 2 μ s² 11ᵀ``, so that the W-steps, and the exact W, are those of `snmf.core.updates` and
-`snmf.core.nnls`; and H solves ``(T + μ diag Σ_i w_i) H = (1 + μ) S``.  It is bound to X, and needs
-no ball.
+``B' = B + 2 μ s² 11ᵀ``.  So the W-steps are those of `snmf.core.updates`, and the exact W is that
+of `snmf.core.nnls`.  H solves ``(T + μ diag Σ_i w_i) H = (1 + μ) S``.  The penalty also holds H
+near X, so its norm needs no limit.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from snmf.core.solve import Alternation, Point
 Array = Any
 RowWise = Sequence[Any]
 
-FAR = 250  # powers of two above the scale of the fit, beyond which squares would leave the floats
+FAR = 250  # rows larger than 2 ** FAR times the scale of the fit: their squares would overflow
 
 
 def row_problem(
     ops: Any, X: Array, A: Array, B: Array, mu: float, mean_square: float
 ) -> tuple[Array, Array]:
-    """A' and B' of a block of rows, from A = X Hᵀ and B = H Hᵀ."""
+    """Return A' and B' of a block of rows, from A = X Hᵀ and B = H Hᵀ."""
     distances = ops.row_squares(X)[:, None] + ops.xp.linalg.diagonal(B)[None, :]  # and −2 A
     A = (1 + mu) * A - 0.5 * mu * distances
     return A + 2 * mu * mean_square, B + 2 * mu * mean_square
@@ -50,14 +50,14 @@ class Local(Alternation):
     mu : float
         The strength of the penalty.
     total : float
-        The sum of the weights of the rows, n where there are none: s² is square / total.
+        The sum of the sample weights, or the number of rows: s² is square / total.
     """
 
     mu: float = 0.0
     total: float = 1.0
 
     def start(self, W: RowWise, H: np.ndarray | None) -> Point:
-        """W and H; without an H, W with its rows divided by their sums, and the H that is best."""
+        """Return the first point; without an H, rows of W get the sum 1, and H fits this W."""
         xp, tiny = self._ops.xp, self._ops.tiny
         if H is None:
             W = self.rows.each(
@@ -87,7 +87,7 @@ class Local(Alternation):
         return self._settled(W, point.H, *sums)
 
     def _local_sums(self, X: Array, W: Array, weights: Array | None = None) -> tuple[Array, ...]:
-        """S, T, the sums of the columns of W, and Σ_ij w_ij ‖x_i‖²."""
+        """Return S, T, the column sums of W, and Σ_ij w_ij ‖x_i‖²."""
         xp = self._ops.xp
         S, T, _ = updates.sums_of_block(self._ops, X, W, weights)
         DW = W if weights is None else W * weights
@@ -96,13 +96,13 @@ class Local(Alternation):
     def _settled(
         self, W: RowWise, H: Array, S: Array, T: Array, columns: Array, reach: Array
     ) -> Point:
-        """With the H that is best for W, from that H on."""
+        """Return the point with the best H for W; `H` is where the least squares begin."""
         S_near, T_near = self._with_distances(S, T, columns)
         H = self._least_squares(S_near, T_near, H)
         return self._local_point(W, H, S, T, columns, reach)
 
     def _with_distances(self, S: Array, T: Array, columns: Array) -> tuple[Array, Array]:
-        """S and T of the part of F that is quadratic in H."""
+        """Return S and T of the least squares for H, with the local coordinate term."""
         identity = self._algebra.asarray(np.eye(len(T)))
         return (1 + self.mu) * S, T + self.mu * identity * columns
 
@@ -120,16 +120,16 @@ class Local(Alternation):
 
 
 def solver(mu: float, rms: float, exponent: int) -> nnls.Solver:
-    """What finds the exact weights of rows of X, as `nnls.best_weights` does without penalty.
+    """Return the function that computes exact weights with locality, like `nnls.best_weights`.
 
     Parameters
     ----------
     mu : float
         The strength μ of the penalty.
     rms : float
-        Its s, at the scale of the fit, as H and λ are.
+        The s of the penalty, at the scale of the fit, as are H and λ.
     exponent : int
-        Rows times 2 ** -exponent are at that scale.
+        The scale of the fit: rows are multiplied by 2 ** -exponent.
     """
     return partial(best_weights, mu=mu, mean_square=rms**2, exponent=exponent)
 
@@ -143,7 +143,7 @@ def best_weights(
     mean_square: float,
     exponent: int = 0,
 ) -> tuple[Array, Array, Array]:
-    """`nnls.best_weights` with the penalty, for rows times 2 ** -exponent: see `solver`."""
+    """Compute what `nnls.best_weights` computes, with the locality penalty: see `solver`."""
     X, H = _at_scale(ops, X, exponent), components.H
     curvature = components.curvature(2 * mu * mean_square)
     A = row_problem(ops, X, ops.matmul(X, H.T), components.B, mu, mean_square)[0] - l1
@@ -154,7 +154,7 @@ def best_weights(
 
 
 def _at_scale(ops: Any, X: Array, exponent: int) -> Array:
-    """Rows of any scale times 2 ** -exponent; those that are so far have no weights, less far."""
+    """Return rows times 2 ** -exponent, at most about 2 ** FAR; such large rows get no weights."""
     X, powers = nnls.at_unit_scale(ops, X)
     above = powers - exponent
     if not bool(ops.xp.any(above)):

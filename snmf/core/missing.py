@@ -1,9 +1,9 @@
-"""Missing values: entries of X that are NaN are not observed, and F sums over the others.
+"""Missing values: NaN in X is an entry that is not observed, and F sums over the observed entries.
 
-A pass fills them by what the factors say of them, W H.  The F of the filled X is nowhere below the
-F over the observed entries, and equal to it at the factors that filled it; so what lowers the one
-lowers the other (Kiers, "Weighted least squares fitting using ordinary least squares algorithms",
-Psychometrika 62(2), 1997).  A block of X is filled at a time, and is forgotten after its pass.
+A pass fills the missing entries with W H.  The F of the filled X is never below the F over the
+observed entries, and the two are equal at the factors that filled X.  So a step that lowers the
+first lowers the second (Kiers, "Weighted least squares fitting using ordinary least squares
+algorithms", Psychometrika 62(2), 1997).  One block of X is filled at a time, and is not kept.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Array = Any
 RowWise = Sequence[Any]
 
 TOGETHER = 2**17  # entries of H and B for the rows solved together: 1 MiB, held about 16 times
-ON_DEVICE = 2**20  # likewise on a device, which needs more work at a time
+ON_DEVICE = 2**20  # the same number on a device, which needs more work at a time
 
 
 class Observed(NamedTuple):
@@ -33,11 +33,11 @@ class Observed(NamedTuple):
     entries : int
         The number of observed entries.
     rows : ndarray of bool, of shape (n,)
-        Which rows have an observed entry.
+        True for rows that have an observed entry.
     columns : ndarray of bool, of shape (p,)
-        Which columns have one.
+        True for columns that have an observed entry.
     means : ndarray of shape (p,)
-        The weighted mean of the observed entries of a column, 0 where there is none.
+        The weighted mean of the observed entries of every column; 0 if it has none.
     """
 
     entries: int
@@ -47,13 +47,18 @@ class Observed(NamedTuple):
 
 
 def observed(rows: Any, weights: RowWise | None = None) -> Observed:
-    """Which entries of X are observed, in rows whose entries are finite or NaN.
+    """Count the observed entries of X, and compute the column means.
 
     Parameters
     ----------
     rows : Rows of shape (n, p)
+        The rows of X; every entry is finite or NaN.
     weights : sequence of arrays of shape (b, 1), default=None
-        Row-wise, the weights of the rows in the means, all above zero. None is 1 for each.
+        The sample weights for the means, block by block, all above zero. None is 1 for each.
+
+    Returns
+    -------
+    Observed
     """
     ops, (n, p) = rows.backend, rows.shape
 
@@ -62,7 +67,7 @@ def observed(rows: Any, weights: RowWise | None = None) -> Observed:
 
     def look(X: Array, D: Array | None = None) -> tuple[Array, tuple[Array, ...]]:
         left, right = ones(1, X.shape[0]), ones(1, p)
-        missing = ops.filled(0 * X, left.T, right)  # 1 there, and 0 elsewhere
+        missing = ops.filled(0 * X, left.T, right)  # 1 for missing entries, 0 for the others
         known = ops.filled(X, left.T, 0 * right)
         in_row = ops.to_host(ops.matmul(missing, right.T))[:, 0]
         sums = ops.matmul(left, missing), ops.matmul(left, known)
@@ -80,7 +85,7 @@ def observed(rows: Any, weights: RowWise | None = None) -> Observed:
     means = totals[0] / np.where(known > 0, known, 1)
     if weights is not None:
         total, weighted = totals[1:]
-        # below that the difference of two sums is rounding, and weights may all have vanished
+        # a smaller total is rounding of the difference of two sums: use the unweighted mean
         clear = total > 64 * np.finfo(rows.dtype).eps * total.max()
         means = np.where(clear, weighted / np.where(clear, total, 1), means)
     seen = np.concatenate(list(rows.to_host(in_rows))) < p
@@ -89,12 +94,12 @@ def observed(rows: Any, weights: RowWise | None = None) -> Observed:
 
 @dataclass(frozen=True)
 class Incomplete(Alternation):
-    """The alternation for rows of which entries are missing.
+    """The alternation for rows with missing entries.
 
     Parameters
     ----------
     means : ndarray of shape (p,)
-        What stands for them while H is not known.
+        The column means, which fill the missing entries at the start, before there is an H.
     """
 
     means: np.ndarray | None = None
@@ -109,16 +114,16 @@ class Incomplete(Alternation):
         return self._ops.filled(X, W, H)
 
     def _error(self, W: RowWise, H: Array, S: Array, T: Array) -> float:
-        return self._residual(W, H)  # S and T know of what was filled in
+        return self._residual(W, H)  # S and T include the filled entries
 
 
 def best_weights(
     ops: Any, X: Array, components: nnls.Components, l1: float
 ) -> tuple[Array, Array, Array]:
-    """`snmf.core.nnls.best_weights` over the observed entries of every row.
+    """Compute what `snmf.core.nnls.best_weights` computes, over the observed entries of each row.
 
-    A row has a B of its own, B = H M Hᵀ with M for what is observed of it.  Where that is singular,
-    as with fewer entries than components, a ridge picks one of the minimisers.
+    Each row has its own B = H M Hᵀ, where the diagonal M is 1 for its observed entries.  If B is
+    singular, as with fewer entries than components, a ridge selects one of the minimisers.
     """
     X = ops.to_dense(X)
     known = ~ops.xp.isnan(X)
@@ -153,7 +158,7 @@ def _of_incomplete(
         residual = M[rows] * (X[rows] - quadratic.times(ops, W, H[None, :, :]))
         return quadratic.times(ops, residual, H.T[None, :, :]) - penalty[rows]
 
-    A = quadratic.times(ops, X, H.T[None, :, :]) - penalty  # each row by itself, as its B is
+    A = quadratic.times(ops, X, H.T[None, :, :]) - penalty  # row by row, with the rounding of B
     W, left = quadratic.nnls(curvature, A, squares**0.5, gradient)
     if l1:
         W = quadratic.by_active_sets(curvature, A, W, left)
@@ -165,9 +170,9 @@ def _of_incomplete(
 
 
 def _by_active_sets(ops: Any, X: Array, M: Array, H: Array, W: Array, left: Array) -> None:
-    """Put into those rows of W what Lawson & Hanson's method gives on H itself, if that is better.
+    """Solve the rows `left` again by Lawson & Hanson's method; change W in place if not worse.
 
-    B squares its condition.
+    The method works on H itself, since the condition of B is that of H squared.
     """
     host, mask, data = (ops.to_host(A) for A in (H, M, X))
     for i in map(int, left):

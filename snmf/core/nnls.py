@@ -1,12 +1,15 @@
-"""The exact W for a given H, row by row: nonnegative least squares.
+"""The exact W for a given H: one nonnegative least-squares problem per row.
 
-With B = H Hᵀ and a = x Hᵀ − λ the rows are those of `snmf.core.quadratic`.  Always from a cold
-start, and every row for itself: a row's result does not depend on the rows beside it, but for the
-rounding of products of many rows.
+`exact_weights` computes W for all rows of X, and `best_weights` for one block of them.
+`Components` holds H and what is computed from it once.
 
-Where B is nearly singular, gradients are taken from the residual x − w H, and not from a − w B, in
-which they cancel.  Without a penalty B may also hide an answer in which large weights cancel: then
-the rows go one by one to the active-set method, on a factor of H itself.
+With B = H Hᵀ and a = x Hᵀ − λ, each row is a problem of `snmf.core.quadratic`.  The solution has a
+cold start, and the result of a row does not depend on the other rows, except for the rounding of
+products of many rows.
+
+If B is nearly singular, gradients come from the residual x − w H, since the terms of a − w B would
+cancel.  Without a penalty, a solution may also have large weights that cancel each other, which B
+does not show.  Such rows go one by one to the active-set method, on a factor of H itself.
 """
 
 from __future__ import annotations
@@ -28,30 +31,30 @@ RowWise = Sequence[Any]
 Solver = Callable[..., tuple[Array, Array, Array]]
 
 NORMAL = 2.0**400  # squared norms within 1/NORMAL … NORMAL neither overflow nor lose digits
-ROUNDING = 2.0**-26  # of a penalty beside the span of H, whose basis is known to about that
-CANCELLED = 1e-8  # below this share of their terms the sums have lost the error: take the residual
+ROUNDING = 2.0**-26  # accuracy of the basis of the span of H: smaller parts outside it are rounding
+CANCELLED = 1e-8  # if the error is below this share of its terms, compute it from the residual
 EQUAL = 2.0**-40  # difference of squared errors, in units of ‖x‖², that is rounding
 TOGETHER = 2**17  # weights that are solved for together: 1 MiB for each array of them
 
 
 class Components:
-    """H, and what is to be known of it.
+    """H in float64, with its Gram matrix and its singular value decomposition.
 
     Parameters
     ----------
     ops : Backend
         Does the arithmetic.
     H : ndarray of shape (k, p)
-        Known to the precision of its dtype; for `best_weights` of rows of unit norm, or zero.
+        The components. For `best_weights` each row has unit norm or is zero.
 
     Attributes
     ----------
     H : array of shape (k, p)
-        In float64.
+        The components in float64.
     B : array of shape (k, k)
         H Hᵀ.
     eps : float
-        The relative precision to which H is known.
+        The relative precision of the given H: the epsilon of its dtype.
     """
 
     def __init__(self, ops: Any, H: np.ndarray) -> None:
@@ -61,7 +64,7 @@ class Components:
         self._curvatures: dict[float, Curvature] = {}
 
     def curvature(self, constant: float = 0.0) -> Curvature:
-        """That of B, to every entry of which a constant is added."""
+        """Return the `Curvature` of B + constant, and keep it for the next call."""
         if constant not in self._curvatures:
             self._curvatures[constant] = Curvature(self.ops, self.B + constant)
         return self._curvatures[constant]
@@ -73,9 +76,10 @@ class Components:
         return self.ops.asarray(U), self.ops.asarray(Vt.T * s)
 
     def products(self, X: Array) -> Array:
-        """X Hᵀ; where B is singular without rounding errors that no X could give.
+        """Return X Hᵀ, for a singular B projected on the span of H.
 
-        Systems with a small ridge in place of a zero would multiply them.
+        Exact arithmetic would give no part outside of that span. A rounding error there would be
+        multiplied by systems that have a small ridge in place of a zero.
         """
         if not self.curvature().ridge:
             return self.ops.matmul(X, self.H.T)
@@ -84,7 +88,7 @@ class Components:
 
     @cached_property
     def ones(self) -> Array:
-        """What λ is multiplied by; as `products`, less what is rounding where B is singular."""
+        """The row of ones that λ multiplies; for a singular B without rounding errors."""
         ones = self.ops.asarray(np.ones((1, len(self.H))))
         if not self.curvature().ridge:
             return ones
@@ -94,17 +98,17 @@ class Components:
 
     @cached_property
     def hides(self) -> bool:
-        """Whether B, by rounding, hides directions that H is known to have."""
+        """Whether H has directions that rounding makes invisible in B."""
         s = self.factors[1]
         known = s[s > len(s) * self.eps * s[:1]]
         return bool(known[-1] ** 2 * quadratic.SINGULAR < s[0] ** 2) if len(s) else False
 
     @cached_property
     def factors(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The singular value decomposition of H, less what is rounding."""
+        """The singular value decomposition of H, without singular values that are rounding."""
         host = self.ops.to_host(self.H)
         U, s, Vt = np.linalg.svd(host, full_matrices=False)
-        U[~np.any(host, axis=1)] = 0  # of empty components not even rounding
+        U[~np.any(host, axis=1)] = 0  # rounding must not give an empty component a part
         some = s > len(s) * 2.0**-52 * s[0]
         return U[:, some], s[some], Vt[some]
 
@@ -117,33 +121,40 @@ def exact_weights(
     weights: RowWise | None = None,
     solve: Solver | None = None,
 ) -> tuple[RowWise, float, np.ndarray]:
-    """The W that minimises ½‖X − W H‖² + λ Σ W over W ≥ 0, or what `solve` does.
+    """Compute the W that minimises ½‖X − W H‖² + λ Σ W over W ≥ 0, for all rows of X.
 
     Parameters
     ----------
     rows : Rows of shape (n, p)
         The rows of X.
     H : ndarray of shape (k, p)
-        Known to the precision of its dtype; for `best_weights` of rows of unit norm, or zero.
+        The components. For `best_weights` each row has unit norm or is zero.
     l1 : float
         The penalty λ.
     exponent : int, default=0
-        2 ** exponent is about the largest norm of a row.
+        Scales the sums: 2 ** exponent is about the largest norm of a row.
     weights : sequence of arrays of shape (b, 1), default=None
-        Row-wise, the weights with which rows enter the sums. None is 1 for each.
+        The sample weights of the rows, block by block. They change the sums, and not W. None is 1
+        for each.
     solve : callable, default=None
-        Solves for some of the rows, as `best_weights` does, which None stands for.
+        Solves for some rows, with the arguments and results of `best_weights`. None is
+        `best_weights`. Another function may minimise another objective.
 
     Returns
     -------
     W : sequence of arrays
-        Row-wise, in working precision.
+        The weights block by block, in working precision.
     square : float
         ‖X − W H‖², in units of 4 ** exponent.
     squares : ndarray of shape (k,)
         ‖w_j‖² for every component j, in units of 4 ** exponent.
+
+    Raises
+    ------
+    ValueError
+        If a weight of a row with a sample weight exceeds the largest number of the dtype.
     """
-    own = order_of_their_own(H)  # W does not depend on that in which components come
+    own = order_of_their_own(H)  # so that W does not depend on the order of the components
     components = Components(rows.backend.algebra, H[own])
     solve = partial(solve or best_weights, components=components, l1=l1)
     of_rows = partial(_of_rows, rows.backend, solve, np.argsort(own), exponent, rows.dtype)
@@ -155,7 +166,7 @@ def exact_weights(
 def _in_pieces(
     backend: Any, of_rows: Callable[..., Any], most: int, X: Array, *weights: Array
 ) -> tuple[Array, tuple[Array, ...]]:
-    """A function of the rows of a block, and its sums, on so many of them at a time."""
+    """Apply `of_rows` to at most `most` rows of a block at a time; join the rows, add the sums."""
     parts, sums = [], []
     for rows in cut(0, X.shape[0], most):
         part, terms = of_rows(*(backend.slice(A, rows) for A in (X, *weights)))
@@ -176,15 +187,16 @@ def _of_rows(
     ops, largest = backend.algebra, float(np.finfo(dtype).max)
     W, squares, powers = solve(ops, backend.to_algebra(X))
     W = ops.xp.take(W, ops.asarray(order), axis=1)
-    above = powers - exponent  # of a row of zeros it may be far, and is of no account
+    above = powers - exponent  # may be large for a row of zeros, where it does not matter
     unit = _times_power_of_two(ops, 1 + 0 * powers, ops.xp.where(above < 1000, above, 0.0))
     errors, weight_squares = squares * unit * unit, (W * unit[:, None]) ** 2
     if weights is not None:
         D = backend.to_algebra(weights)
         errors, weight_squares = errors * D[:, 0], weight_squares * D
     sums = ops.xp.sum(errors), ops.xp.sum(weight_squares, axis=0)
-    # beyond the largest number the caller is told by the sums, but for rows of little weight; rows
-    # of weight 0, which come without weights, have the largest number then
+    # The caller sees from the sums that weights exceed the largest number. The sums do not show it
+    # for rows of little sample weight, so these are checked here. Rows of sample weight 0 come
+    # without sample weights; for them W is clipped to the largest number.
     most = _times_power_of_two(ops, largest, -ops.positive_part(powers))[:, None]
     if weights is not None and bool(ops.xp.any(most < W)):
         raise too_large(dtype)
@@ -195,26 +207,27 @@ def _of_rows(
 def best_weights(
     ops: Any, X: Array, components: Components, l1: float
 ) -> tuple[Array, Array, Array]:
-    """The rows w ≥ 0 that minimise ½‖x − w H‖² + λ Σ w.
+    """For each row x, find the w ≥ 0 that minimises ½‖x − w H‖² + λ Σ w.
 
     Parameters
     ----------
     ops : Backend
         Does the arithmetic.
     X : array of shape (b, p)
-        In float64, at any scale.
+        The rows, in float64, at any scale.
     components : Components
+        H, with rows of unit norm or zero.
     l1 : float
         The penalty λ.
 
     Returns
     -------
     W : array of shape (b, k)
-        Times 2 ** powers these are the rows.
+        The weights, divided by 2 ** powers.
     squares : array of shape (b,)
-        Times 4 ** powers these are ‖x − w H‖².
+        ‖x − w H‖², divided by 4 ** powers.
     powers : array of shape (b,)
-        0 for every row whose squares are floats.
+        0, except for rows so large or so small that their squares leave the range of floats.
     """
     X, powers = at_unit_scale(ops, X)
     H, B, curvature = components.H, components.B, components.curvature()
@@ -243,13 +256,13 @@ def best_weights(
 
 
 def order_of_their_own(H: np.ndarray) -> np.ndarray:
-    """An order of rows that depends on what they hold, and not on how they are ordered."""
+    """Return an order of the rows that depends on their content only."""
     keys = digests(H)
     return np.array(sorted(range(len(H)), key=keys.__getitem__), dtype=np.intp)
 
 
 def digests(H: np.ndarray) -> list[bytes]:
-    """What tells rows apart, up to powers of two, without a sort of their many entries."""
+    """Return a hash of each row; rows that differ by a power of two have the same one."""
 
     def digest(h: np.ndarray) -> bytes:
         _, exponent = np.frexp(np.max(np.abs(h), initial=0.0))
@@ -259,7 +272,7 @@ def digests(H: np.ndarray) -> list[bytes]:
 
 
 def at_unit_scale(ops: Any, X: Array) -> tuple[Array, Array]:
-    """X with rows of extreme scale multiplied by 2 ** -powers, and these powers."""
+    """Return X with rows of extreme scale multiplied by 2 ** -powers, and these powers."""
     xp = ops.xp
     squares = ops.row_squares(X)
     extreme = (squares < 1 / NORMAL) | (squares > NORMAL)
@@ -274,7 +287,7 @@ def at_unit_scale(ops: Any, X: Array) -> tuple[Array, Array]:
 
 
 def penalty_at_scale(ops: Any, l1: float, powers: Array) -> Array:
-    """λ for rows multiplied by 2 ** -powers, (b, 1)."""
+    """Return λ for rows multiplied by 2 ** -powers, as an array (b, 1)."""
     mantissa, power = math.frexp(l1)
     bounded = ops.xp.where(power - powers < 1000, power - powers, 1000.0)
     return _times_power_of_two(ops, mantissa + 0 * powers, bounded)[:, None]
@@ -286,7 +299,7 @@ def _times_power_of_two(ops: Any, A: Array, powers: Array) -> Array:
 
 
 def _halves(ops: Any, powers: Array) -> tuple[Array, Array]:
-    """2 ** powers as a product of two, since 2 ** 1074 is not a float."""
+    """Return two factors with the product 2 ** powers, since 2 ** 1074 is not a float."""
     half = ops.xp.floor(powers / 2)
     return 2.0**half, 2.0 ** (powers - half)
 
@@ -294,9 +307,10 @@ def _halves(ops: Any, powers: Array) -> tuple[Array, Array]:
 def _with_cancelling_weights(
     ops: Any, X: Array, components: Components, W: Array, left: Array
 ) -> Array:
-    """W, and in rows that were left, or whose minimiser B hides, those of the active-set method.
+    """Solve some rows again by the active-set method, and keep what is not worse than W.
 
-    That is unless they are worse.
+    These are the rows `left`, which are not settled. If B hides directions of H, they are all rows
+    with a weight above zero.
     """
     if components.hides:
         left = ops.xp.nonzero(ops.xp.any(W > 0, axis=1))[0]
@@ -311,8 +325,8 @@ def _with_cancelling_weights(
 
 
 def _row_by_row(ops: Any, X: Array, factor: np.ndarray, basis: np.ndarray) -> Array:
-    """Nonnegative least squares for Hᵀ = basis × factor, which a singular H Hᵀ does not tell."""
+    """Solve nonnegative least squares for Hᵀ = basis × factor, without the singular H Hᵀ."""
     if isinstance(rows := ops.to_host(X), np.ndarray):
-        rows = np.ascontiguousarray(rows)  # then each by itself: the same bits in any block
+        rows = np.ascontiguousarray(rows)  # so that a row gives the same bits in any block
     targets = [x @ basis for x in rows]
     return ops.asarray(np.stack([active_set(factor, np.ravel(target)) for target in targets]))

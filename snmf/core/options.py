@@ -1,4 +1,4 @@
-"""The parameters of a fit, as plain data."""
+"""The class `Options`, the parameters of a fit as plain data, and the λ of a sparsity."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-ALL_ZERO = 1e30  # a sparsity from which on no weight is left, whatever the number of rows
+ALL_ZERO = 1e30  # a sparsity at which all weights are zero, for any number of rows
 UPDATES = {"mu": "multiplicative", "hals": "hals"}  # solver: its W-step in `snmf.core.updates`
 
-DRAWN = ("kmeans", "random")  # the starts that a restart can change
+DRAWN = ("kmeans", "random")  # the random starts: only these differ from restart to restart
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class Options:
 
 
 def l1(sparsity: float, rms: float) -> float:
-    """The λ of that sparsity, where rows have that root mean square norm."""
+    """Return the λ of a sparsity, for rows of this root mean square norm."""
     return float(min(sparsity, ALL_ZERO) * rms)
 
 
 def l1_at_scale(l1: float, exponent: int) -> float:
-    """λ × 2 ** exponent, or the largest float64 if that exceeds it: then W is zero."""
+    """Return λ × 2 ** exponent, at most the largest float64; with such a λ, W is zero."""
     with np.errstate(over="ignore"):
         return float(min(np.ldexp(l1, exponent), np.finfo("float64").max))

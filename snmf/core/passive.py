@@ -1,7 +1,8 @@
-"""Linear systems on passive sets, on the host: for every row a, z with B z = a there and else 0.
+"""Linear systems on passive sets, with NumPy.
 
-On the smaller side. With many zeros they are systems of the size of the passive set; few zeros come
-from a B⁻¹, less what makes it zero there.
+For every row a with its passive set, `solve` finds z with B z = a on the set and z = 0 elsewhere.
+It solves the smaller of two systems. If z has many zeros, that is the system on the passive set. If
+z has few zeros, it starts from a B⁻¹, and corrects that to zero outside of the set.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ import numpy as np
 
 Array = np.ndarray
 
-WELL_CONDITIONED = 1e6  # up to there an inverse keeps ten digits
+WELL_CONDITIONED = 1e6  # up to this condition an inverse keeps ten digits
 SYSTEMS = 2**17  # entries of the systems that are solved together: 1 MiB
 
 
 def solve(A: Array, B: Array, B_inverse: Array, passive: Array) -> Array:
-    """`snmf.backends.Backend.solve_passive`, for one B (k, k)."""
+    """Do the work of `snmf.backends.Backend.solve_passive`, for one B (k, k)."""
     few_zeros = 2 * passive.sum(axis=1) > len(B)
     Z = np.empty_like(A)
     Z[~few_zeros] = by_size(A[~few_zeros], B, passive[~few_zeros])
@@ -26,7 +27,10 @@ def solve(A: Array, B: Array, B_inverse: Array, passive: Array) -> Array:
 
 
 def inverse(A: Array) -> tuple[Array, float]:
-    """The inverse of a symmetric matrix, and a bound of its condition."""
+    """Return the inverse of a symmetric matrix, and an upper bound of its condition.
+
+    If the matrix is singular, return the matrix itself and inf.
+    """
     try:
         A_inverse = np.linalg.inv(A)
     except np.linalg.LinAlgError:
@@ -35,7 +39,7 @@ def inverse(A: Array) -> tuple[Array, float]:
 
 
 def _by_zeros(A: Array, B_inverse: Array, passive: Array) -> Array:
-    """Z from u = a B⁻¹, less what makes it zero where it must be."""
+    """Compute Z from u = a B⁻¹, corrected to zero outside of the passive sets."""
     active: Array = ~passive
     U: Array = A @ B_inverse
     U -= by_size(U, B_inverse, active) @ B_inverse
@@ -44,7 +48,7 @@ def _by_zeros(A: Array, B_inverse: Array, passive: Array) -> Array:
 
 
 def by_size(A: Array, B: Array, passive: Array) -> Array:
-    """The same in systems of the size of the passive set."""
+    """Compute Z from systems on the passive sets; sets of one size are solved together."""
     Z = np.zeros_like(A)
     size = passive.sum(axis=1)
     for s in np.unique(size[size > 0]):

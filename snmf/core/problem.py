@@ -1,4 +1,4 @@
-"""What a fit is asked: the rows, the numbers of its objective, and what is made of them."""
+"""The class `Problem`: one fit, from its arguments to the start, the loop and the final factors."""
 
 from __future__ import annotations
 
@@ -20,22 +20,28 @@ from snmf.storage.rows import Rows, RowWise, Scale, measure
 
 @dataclass(frozen=True)
 class Problem:
-    """One fit.
+    """One fit: its data, its options, and what follows from them.
+
+    X is multiplied by 2 ** -exponent during the fit, if its squares would overflow or vanish. "At
+    the scale of the fit" means after this.
 
     Parameters
     ----------
     rows : Rows of shape (n, p)
-        Those of X that take part.
+        The rows of X with a sample weight above zero. The fit uses only these.
     options : Options
+        The parameters of the fit.
     n_components : int
+        The number of components k.
     W, H : ndarrays or None
-        What was given to start from, or to stay; of W those rows.
+        The given factors, to start from or to keep. W has the same rows as `rows`.
     fixed : "W", int or None
-        What of them stays.
+        Which part of them is kept: W, or the first rows of H.
     sample_weight : ndarray of shape (n, 1) or None
-        Above zero in every row.
+        The sample weights, all above zero.
     everything : (Rows, ndarray or None) or None
-        All rows of X and of the given W, where some take no part and are to have weights.
+        All rows of X and of the given W. None if no row has a sample weight of zero, or if the
+        caller wants no W. The rows of weight zero get their W at the end.
     """
 
     rows: Rows
@@ -53,17 +59,17 @@ class Problem:
 
     @cached_property
     def scale(self) -> Scale:
-        """That of X; what is missing counts as zero."""
+        """The scale of X; missing values count as zero."""
         return measure(self.rows, self.weights, self.options.missing_values is not None)
 
     @cached_property
     def total(self) -> float:
-        """The sum of the weights of the rows."""
+        """The sum of the sample weights."""
         return len(self.rows) if self.sample_weight is None else float(self.sample_weight.sum())
 
     @property
     def rms(self) -> float:
-        """Of the rows, at the scale of the fit: X times 2 ** -exponent, as what follows is."""
+        """The root mean square norm of the rows, at the scale of the fit."""
         return float((self.scale.square / self.total) ** 0.5)
 
     @property
@@ -72,7 +78,7 @@ class Problem:
 
     @property
     def _l1_of_rows(self) -> float:
-        """What a weight costs in a row: with locality, where W has no unit, λ times rms."""
+        """The λ of the objective; with locality, where W has no unit, it is λ times rms."""
         return self.l1 * self.rms if self.options.locality else self.l1
 
     @property
@@ -93,12 +99,12 @@ class Problem:
 
     @property
     def fixed_rows(self) -> int:
-        """How many rows of H stay."""
+        """The number of rows of H that are kept."""
         return 0 if self.fixed in (None, "W") else int(self.fixed)
 
     @cached_property
     def kept(self) -> np.ndarray | None:
-        """The rows of H that stay."""
+        """The rows of H that are kept, at unit norm; None if there are none."""
         if self.H is None or not self.fixed_rows:
             return None
         return _init.unit_rows(self.H[: self.fixed_rows])[0]
@@ -106,9 +112,10 @@ class Problem:
     def fitted(
         self, recall: Callable[[Callable[[], np.ndarray]], np.ndarray]
     ) -> tuple[Rows, Callable[[np.ndarray], np.ndarray]]:
-        """The rows that the fit passes over, and the map from the H that it finds to that of X.
+        """Return the rows for the passes, and a function from the H found to the H of X.
 
-        `recall` is asked for the coordinates of wide data, and given what makes them.
+        For wide data the passes run on coordinates (`snmf.core.wide`). `recall` gets the function
+        that makes them, and returns them, perhaps from a checkpoint.
         """
         if self.H is None and self.seen is None and wide.pays(self.scaled):
             return wide.over(self.scaled, recall(partial(wide.coordinates, self.scaled)))
@@ -116,14 +123,14 @@ class Problem:
 
     @property
     def solver(self) -> nnls.Solver:
-        """What finds the exact W of some rows of X."""
+        """The function that computes the exact W of some rows of X."""
         if self.options.locality:
             return locality.solver(self.options.locality, self.rms, self.scale.exponent)
         return nnls.best_weights if self.seen is None else _missing.best_weights
 
     @property
     def given(self) -> np.ndarray | None:
-        """An H of which every row was given, and no W, at the scale of the fit."""
+        """The given H at the scale of the fit, if it has all k rows and no W was given."""
         if self.W is not None or self.H is None or len(self.H) < self.n_components:
             return None
         return (
@@ -133,7 +140,7 @@ class Problem:
         )
 
     def exact(self, H: np.ndarray) -> Point:
-        """An H at the scale of the fit, with its exact W."""
+        """Return the point of H, which is at the scale of the fit, and its exact W."""
         rows = self.rows if self.options.locality else self.scaled
         H = H.astype(rows.dtype)  # as it is written in the end, and known to that precision
         W, _, _ = nnls.exact_weights(rows, H, self._l1_of_rows, solve=self.solver)
@@ -141,25 +148,25 @@ class Problem:
 
     @property
     def nothing_free(self) -> bool:
-        """Whether all of H stays, so that the exact W is the answer."""
+        """Whether all of H is kept, so that the result is its exact W."""
         return self.fixed_rows == self.n_components
 
     def run_of_given(self) -> Run:
-        """The fit, then."""
+        """Return the result for `nothing_free`, without a loop."""
         assert self.given is not None
         point = self.exact(self.given)
         reason = "all of H is fixed: the exact W for it is the answer"
         return Run(point.H, [point.loss], True, reason)
 
     def begin(self, alternation: Alternation, rng: np.random.RandomState) -> Point:
-        """Where the loop begins."""
+        """Return the first point of the loop."""
         if (H := self.given) is None:
             return alternation.start(*self._start(alternation.rows, rng))
         point = self.exact(H)
         return alternation.start(self._lifted(point), H) if self._lifts else point
 
     def _start(self, fitted: Rows, rng: np.random.RandomState) -> _init.Start:
-        """W, row-wise, and H or None."""
+        """Return the start: W block by block, and H or None."""
         if self.W is not None:
             if self.options.locality and self.H is not None:
                 return fitted.split(_init.memberships(self.W)), _init.prototypes(self.H, self.scale)
@@ -175,17 +182,17 @@ class Problem:
 
     @property
     def _lifts(self) -> bool:
-        """Whether zeros of an exact W are lifted, since the W-step could not."""
+        """Whether the start lifts zeros of W, which the multiplicative W-step cannot change."""
         return self.options.solver == "mu" and self.scale.square > 0
 
     def _lifted(self, point: Point) -> RowWise:
-        """An exact W, a little above it."""
+        """Return the W of a point with its zeros lifted a little."""
         room = 0.5 * self.rms**2 * (_init.RISE[0] * point.loss + _init.RISE[1])
         lift = partial(_init.lifted, self.rows.backend, room, self._l1_of_rows)
         return self.alternation(self.scaled).each_row(lift, point)
 
     def alternation(self, fitted: Rows) -> Alternation:
-        """The passes over rows."""
+        """Return the `Alternation` that makes the passes over these rows."""
         options, square, k = self.options, self.scale.square, self.n_components
         update = "kept" if self.fixed == "W" else UPDATES[options.solver]
         of_steps = "multiplicative" if options.locality else update
@@ -204,13 +211,14 @@ class Problem:
         return Alternation(*given)
 
     def components(self, H: np.ndarray) -> np.ndarray:
-        """H as a caller sees it."""
+        """Return H as in the result: rows of unit norm, or prototypes at the scale of X."""
         return np.ldexp(H, self.scale.exponent) if self.options.locality else _init.unit_rows(H)[0]
 
     def better(self, run: Run) -> Run:
-        """The run; but from a given H that was better than the one found, that H.
+        """Return the run, or the given H if that has a lower objective.
 
-        The loop began a little above it, and may have ended before it came back.
+        The loop begins a little above the objective of the given H, since the start lifts W. It
+        may end before it is below that again.
         """
         first, last = run.loss_curve[0], run.loss_curve[-1]
         far_below = last <= (first - _init.RISE[1]) / (1 + _init.RISE[0])
@@ -221,10 +229,10 @@ class Problem:
         H = H if self.options.locality else _init.unit_rows(H)[0]
         if last <= given.loss or self.exact(H).loss <= given.loss:
             return run
-        return run._replace(H=given.H, reason=f"{run.reason}; the H given was better, and stays")
+        return run._replace(H=given.H, reason=f"{run.reason}; the given H was better and is kept")
 
     def canonical(self, H: np.ndarray) -> Canonical:
-        """What an H that was found comes to, with the weights of everything."""
+        """Return the canonical form of H, with the exact W of all rows of X."""
         keep_order = self.options.init == "custom" or self.fixed is not None
         if self.options.locality:
             exact = partial(nnls.exact_weights, l1=self._l1_of_rows, solve=self.solver)
@@ -251,7 +259,11 @@ class Problem:
     def _exact(
         self, rows: Rows, W: np.ndarray | None, norms: np.ndarray, weights: RowWise | None = None
     ) -> Callable[..., Any]:
-        """What finds the weights of rows for an H of unit rows, with norms before, a λ, a scale."""
+        """Return a function of H, λ and an exponent that computes the W of these rows.
+
+        `norms` are the norms of the rows of H before they got unit norm; a fixed W is multiplied
+        by them.
+        """
         if self.fixed != "W":
             return partial(nnls.exact_weights, rows, weights=weights, solve=self.solver)
         assert self.W is not None

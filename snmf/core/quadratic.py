@@ -1,16 +1,19 @@
 """Nonnegative quadratic programs: for every row a the w ≥ 0 that minimises ½ w B wᵀ − a wᵀ.
 
-Many rows at once, in float64, always from a cold start, and every row for itself.
+`nnls` solves many rows at once, in float64, from a cold start. The solution of a row does not
+depend on the other rows.
 
-1. Block principal pivoting (Kim & Park, "Fast nonnegative matrix factorization: an
-   active-set-like method and comparisons", SIAM J. Sci. Comput. 33(6), 2011). Most rows end here.
-2. Rows in which it does not come nearer, and all rows if B is singular, take a start from the
-   alternating direction method of multipliers (Boyd et al., Found. Trends Mach. Learn. 3(1),
-   2011): an iteration is one product for all rows, however B is conditioned.
-3. From there proximal steps (Rockafellar, "Monotone operators and the proximal point algorithm",
-   SIAM J. Control Optim. 14(5), 1976) lead to a minimiser, each by pivoting on B + ridge · I.
+1. Block principal pivoting solves most rows (Kim & Park, "Fast nonnegative matrix factorization:
+   an active-set-like method and comparisons", SIAM J. Sci. Comput. 33(6), 2011).
+2. Rows that it does not solve, and all rows if B is singular, get a start from the alternating
+   direction method of multipliers (Boyd et al., Found. Trends Mach. Learn. 3(1), 2011). One
+   iteration is one product for all rows, and works for any condition of B.
+3. From there, proximal steps lead to a minimiser (Rockafellar, "Monotone operators and the
+   proximal point algorithm", SIAM J. Control Optim. 14(5), 1976). Each step pivots on
+   B + ridge · I.
 
-A row that none of them settles is named, and is left to an active-set method that always ends.
+`nnls` returns the rows that are still not settled. `by_active_sets` solves them one by one, by a
+method that always ends.
 """
 
 from __future__ import annotations
@@ -28,8 +31,8 @@ Array = Any
 Gradient = Callable[[Array, Array], Array]
 Stages = tuple[tuple[float, int], ...]
 
-DELICATE = 1e6  # condition of B, its diagonal at one, from which on rounding shows in W
-SINGULAR = 1e12  # and from which on B + RIDGE · I takes its place
+DELICATE = 1e6  # from this condition of B (at unit diagonal) on, rounding shows in W
+SINGULAR = 1e12  # from this condition on, B + RIDGE · I replaces B
 RIDGE = 1e-11
 RIDGES = (1e-5, 1e-7, 1e-8, 1e-9, 1e-10, *[RIDGE] * 10)  # of proximal steps, as far as needed
 STAGES = ((1e-2, 15), (1e-4, 20), (1e-6, 20))  # of multipliers: their penalties, and iterations
@@ -41,27 +44,29 @@ RELAXATION = 1.8  # of these iterations
 SETTLED = 1e-10  # gradient, in units of the size of the row, at which multipliers have done all
 REFINEMENTS = 3  # of a W that pivoting found, at most
 EQUAL = 2.0**-48  # difference of objectives, in units of max |a| squared, that is rounding
-MANY = 64  # components up to which one row's active sets take no longer than its multipliers
-LEAST = 1e-6  # a ridge that leads to about the least of several minimisers
-ALIKE = 1e-8  # the ridge from which on only steps in w H count, and not those in w
-NEGLIGIBLE = (1e-8, 1e-10)  # last step, of w / max w, and of w H / size of the row
-GAP = 1e-11  # and what it may leave of the objective, / size of the row squared
-ROUNDING = (1e-15, 1e-12)  # what is zero of a weight while pivoting: / max w, and / max |step|
-SWEEPS = 8  # of coordinate descent, for the passive set to begin with
-FEW = 0.25  # share of zeros in a row up to which it is begun from the solution without bounds
-PATIENCE = 5  # exchanges that may pass without fewer wrong signs
+MANY = 64  # up to so many components, active sets of one row are no slower than multipliers
+LEAST = 1e-6  # this ridge selects about the minimiser of least norm, if there are several
+ALIKE = 1e-8  # from this ridge down, only steps in w H count, and not steps in w
+NEGLIGIBLE = (1e-8, 1e-10)  # a last step may have this size: of w / max w, of w H / size of the row
+GAP = 1e-11  # what a last step may leave of the objective, / size of the row squared
+ROUNDING = (1e-15, 1e-12)  # a weight is zero in pivoting below this: / max w, and / max |step|
+SWEEPS = 8  # of coordinate descent, for the first passive set
+FEW = 0.25  # with at most this share of zeros, the first passive set is that without bounds
+PATIENCE = 5  # exchanges without fewer wrong signs, before pivoting gives up
 
 
 class System:
-    """A matrix of linear systems, (k, k) for all rows or (b, k, k), and what is known of it.
+    """The matrix of linear systems, and its inverse.
 
     Parameters
     ----------
     ops : Backend
-    matrix : array
-        Symmetric and positive definite, with a diagonal of about one.
+        Does the arithmetic.
+    matrix : array of shape (k, k) or (b, k, k)
+        One matrix for all rows, or one for each. Symmetric and positive definite, with a diagonal
+        of about one.
     delicate : bool
-        Whether its solutions need to be refined before their signs are known.
+        Whether solutions must be refined before their signs are reliable.
     """
 
     def __init__(self, ops: Any, matrix: Array, delicate: bool) -> None:
@@ -69,30 +74,30 @@ class System:
 
     @cached_property
     def inverse(self) -> Array:
-        """Symmetric to the last digit: refinement by an inverse that is not may not converge."""
+        """The inverse, exactly symmetric: with another one refinement may not converge."""
         inverse = self.ops.xp.linalg.inv(self.matrix)
         return (inverse + self.ops.xp.matrix_transpose(inverse)) / 2
 
     def of(self, rows: Array) -> System:
-        """That of some of the rows."""
+        """Return the system for some of the rows."""
         if self.matrix.ndim == 2:
             return self
         return System(self.ops, self.matrix[rows], self.delicate)
 
     def times(self, W: Array) -> Array:
-        """The product of every row with its matrix."""
+        """Return the product of every row with its matrix."""
         return times(self.ops, W, self.matrix)
 
 
 class Curvature:
-    """B, at unit diagonal, and the systems with it.
+    """B scaled to unit diagonal, its condition, and the systems B + ridge · I.
 
     Parameters
     ----------
     ops : Backend
         Does the arithmetic.
     B : array of shape (k, k) or (b, k, k)
-        In float64, symmetric and positive semidefinite: one for all rows, or one for each.
+        One matrix for all rows, or one for each. In float64, symmetric and positive semidefinite.
     """
 
     def __init__(self, ops: Any, B: Array) -> None:
@@ -102,7 +107,7 @@ class Curvature:
 
     @cached_property
     def condition(self) -> float:
-        """That of B; inf where every row has its own, which is not looked at."""
+        """The condition of B; inf if every row has its own B, whose condition is not computed."""
         if self.B.ndim > 2:
             return math.inf
         least, largest = float(self.spectrum[0]), float(self.spectrum[-1])
@@ -110,12 +115,12 @@ class Curvature:
 
     @cached_property
     def spectrum(self) -> Array:
-        """The eigenvalues of B, (k,), rising: of one B for all rows."""
+        """The eigenvalues of B, (k,), in ascending order; only for one B for all rows."""
         return self.ops.xp.linalg.eigvalsh(self.B)
 
     @cached_property
     def least(self) -> float:
-        """The least eigenvalue of B that is not taken for zero."""
+        """The smallest eigenvalue of B that does not count as zero."""
         if self.B.ndim > 2:
             return RIDGE
         zero = float(self.spectrum[-1]) / SINGULAR
@@ -128,11 +133,11 @@ class Curvature:
 
     @property
     def ridge(self) -> float:
-        """What is added to the diagonal so that systems have a solution."""
+        """The ridge that systems with B need to have a solution; 0 if they need none."""
         return 0.0 if self.condition < SINGULAR else RIDGE
 
     def system(self, ridge: float) -> System:
-        """B + ridge · I."""
+        """Return the system B + ridge · I, and keep it for the next call."""
         if ridge not in self._systems:
             matrix = self.B + ridge * self.ops.asarray(np.eye(self.B.shape[-1]))
             delicate = self.condition > DELICATE and ridge < 1 / DELICATE
@@ -146,28 +151,29 @@ class Curvature:
 def nnls(
     curvature: Curvature, A: Array, size: Array | None = None, gradient: Gradient | None = None
 ) -> tuple[Array, Array]:
-    """The rows w ≥ 0 that minimise ½ w B wᵀ − a wᵀ.
+    """For each row a, find the w ≥ 0 that minimises ½ w B wᵀ − a wᵀ.
 
-    Where B is singular there may be several: up to some number of components about the least of
-    them, by ‖w‖, is taken, beyond it the one that multipliers lead to.
+    If B is singular, there may be several minimisers. With at most `MANY` components the result is
+    about the one of least ‖w‖; with more, it is the one that the multipliers lead to.
 
     Parameters
     ----------
     curvature : Curvature
-        That of B.
+        B.
     A : array of shape (b, k)
-        In float64.
+        The rows a, in float64.
     size : array of shape (b,), default=None
-        What gradients and steps are measured by, such as the norms of the rows x of which A is
-        X Hᵀ. None is max |a|, at unit diagonal of B.
+        The unit of gradients and steps in each row, such as the norm of x if a = x Hᵀ. None is
+        max |a|, at unit diagonal of B.
     gradient : callable, default=None
-        Gives a − w B for some rows and their W, with fewer rounding errors than that product.
+        ``gradient(rows, W)`` returns a − w B with fewer rounding errors than that product.
 
     Returns
     -------
     W : array of shape (b, k)
+        The minimisers.
     left : array of int
-        The rows that are not settled: for `by_active_sets`.
+        The rows that are not settled. Give them to `by_active_sets`.
     """
     ops = curvature.ops
     A = A * curvature.unit
@@ -180,7 +186,7 @@ def nnls(
         unit = curvature.unit_of(rows)
         return gradient(rows, W * unit) * unit
 
-    some = rest = ops.xp.nonzero(ops.xp.any(A > 0, axis=1))[0]  # elsewhere w = 0
+    some = rest = ops.xp.nonzero(ops.xp.any(A > 0, axis=1))[0]  # w = 0 in the other rows
     if not some.shape[0]:
         return W, some
     singular, few = curvature.ridge > 0, A.shape[1] <= MANY
@@ -209,9 +215,9 @@ def nnls(
 
 
 def by_active_sets(curvature: Curvature, A: Array, W: Array, rows: Array) -> Array:
-    """W, and in those rows what Lawson & Hanson's method gives, if that is better.
+    """Solve some rows by Lawson & Hanson's method, and keep the result where it is better than W.
 
-    It works on a Cholesky factor of B + RIDGE · I.
+    The method works on a Cholesky factor of B + RIDGE · I. W is changed in place, and returned.
     """
     if not rows.shape[0]:
         return W
@@ -229,7 +235,7 @@ def by_active_sets(curvature: Curvature, A: Array, W: Array, rows: Array) -> Arr
 
 
 def _by_cholesky(ops: Any, A: Array, M: Array) -> Array:
-    """The minimisers for a positive definite M, one by one, by Lawson & Hanson's method."""
+    """Solve the rows one by one for a positive definite M, by Lawson & Hanson's method."""
     factors = [scipy.linalg.cholesky(m) for m in ops.to_host(M).reshape(-1, *M.shape[-2:])]
     rows = [
         active_set(R, scipy.linalg.solve_triangular(R, a, trans="T"))
@@ -239,18 +245,18 @@ def _by_cholesky(ops: Any, A: Array, M: Array) -> Array:
 
 
 def active_set(R: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The w ≥ 0 that minimises ‖R w − target‖, by Lawson & Hanson's active sets."""
+    """Return the w ≥ 0 that minimises ‖R w − target‖, by Lawson & Hanson's active sets."""
     w: np.ndarray = scipy.optimize.nnls(R, target, maxiter=100 * R.shape[1])[0]
     return w
 
 
 def times(ops: Any, W: Array, B: Array) -> Array:
-    """The products of rows of W with one B, or each with its own."""
+    """Return the products of the rows of W with one B, or of each row with its own B."""
     return ops.matmul(W, B) if B.ndim == 2 else ops.matmul(W[:, None, :], B)[:, 0, :]
 
 
 def _of(B: Array, rows: Array) -> Array:
-    """What B is for those rows."""
+    """Return B for some of the rows."""
     return B if B.ndim == 2 else B[rows]
 
 
@@ -259,7 +265,7 @@ def _size(ops: Any, A: Array) -> Array:
 
 
 def _with_unit_diagonal(ops: Any, B: Array) -> tuple[Array, Array]:
-    """B scaled to unit diagonal (an empty row becomes one of the identity), and the factors."""
+    """Return B scaled to unit diagonal, and the factors; a zero row becomes one of the identity."""
     xp = ops.xp
     norm = xp.sqrt(xp.linalg.diagonal(B))
     unit = xp.where(norm > 0, 1 / xp.where(norm > 0, norm, 1.0), 0.0)
@@ -268,7 +274,7 @@ def _with_unit_diagonal(ops: Any, B: Array) -> tuple[Array, Array]:
 
 
 def _passive_at_first(system: System, A: Array) -> Array:
-    """A guess: where a B⁻¹ > 0, if that is most of the row; elsewhere by coordinate descent."""
+    """Guess the passive sets: where a B⁻¹ > 0, if that has few zeros; else coordinate descent."""
     ops, B = system.ops, system.matrix
     passive = ops.hals(A, B, ops.xp.zeros_like(A), 0.0, SWEEPS) > 0
     free = ops.matmul(A, system.inverse) > 0
@@ -279,24 +285,28 @@ def _passive_at_first(system: System, A: Array) -> Array:
 def _pivot(
     system: System, G: Array, V: Array | None, passive: Array, size: Array
 ) -> tuple[Array, Array]:
-    """Exchange components of the wrong sign between the passive set and its complement.
+    """Minimise ½ (u − v) M (u − v)ᵀ − g (u − v)ᵀ over u ≥ 0, by block principal pivoting.
+
+    Components of the wrong sign move between the passive set and its complement, until none has
+    the wrong sign.
 
     Parameters
     ----------
     system : System
-        Of the matrix M.
+        The matrix M.
     G, V : arrays of shape (b, k)
-        The minimiser asked for is that of ½ (u − v) M (u − v)ᵀ − g (u − v)ᵀ over u ≥ 0. V is 0
-        if None.
+        The rows g and v. None for V is 0.
     passive : array of bool, of shape (b, k)
-        Where u > 0, as far as is known.
+        A guess where u > 0.
     size : array of shape (b,)
+        The unit of gradients in each row.
 
     Returns
     -------
     U : array of shape (b, k)
+        The minimisers.
     settled : array of bool, of shape (b,)
-        Where it is the minimiser, and not what exchanges came to that got no nearer.
+        True for rows whose u is the minimiser. Pivoting gave up on the others.
     """
     ops, xp = system.ops, system.ops.xp
     U, settled = xp.zeros_like(G), xp.zeros(G.shape[0], dtype=xp.bool, device=ops.device)
@@ -307,7 +317,7 @@ def _pivot(
         M, right, terms, v = system.of(rows), G[rows], size[rows], 0.0
         if V is not None:
             v = V[rows]
-            right = right - M.times(xp.where(passive, 0.0, -v))  # what leaves goes to zero
+            right = right - M.times(xp.where(passive, 0.0, -v))  # the step to 0 of the others
             terms = terms + xp.sum(v, axis=1)
         D, R, rounding = _solved(M, right, passive, terms)
         u = xp.where(passive, v + D, 0.0)
@@ -325,21 +335,21 @@ def _pivot(
 
 
 def _solved(system: System, A: Array, passive: Array, other: Array) -> tuple[Array, Array, Array]:
-    """For every row a: z with z M = a on its passive set and z = 0 elsewhere.
+    """For every row a, find z with z M = a on its passive set, and z = 0 elsewhere.
 
-    It is refined until its residual is one of rounding, as elimination leaves it. By Cauchy &
-    Schwarz the entries of |R|ᵀ|R|, R the Cholesky factor of a matrix with unit diagonal, are at
-    most 1, so that elimination leaves at most 3 k u Σ|z| (Higham, "Accuracy and Stability of
-    Numerical Algorithms", 2002, theorem 10.4), and to find the residual adds k u (|a| + Σ|z|).
-    Where z is a step, `other` (b,) is |a| + Σ|w| of what it is a step from. Where refinement ends
-    above that, the system is eliminated, unless what it leaves is nothing beside `other`.
+    z is refined until its residual is as small as elimination would leave it. By Cauchy & Schwarz
+    the entries of |R|ᵀ|R|, R the Cholesky factor of a matrix with unit diagonal, are at most 1. So
+    elimination leaves at most 3 k u Σ|z| (Higham, "Accuracy and Stability of Numerical
+    Algorithms", 2002, theorem 10.4), and computing the residual adds k u (|a| + Σ|z|). If z is a
+    step from w, `other` (b,) is |a| + Σ|w|. If refinement ends above the bound, the system is
+    solved by elimination, unless the residual is negligible compared with `other`.
 
     Returns
     -------
     Z, R : arrays of shape (b, k)
-        The solution, and a − z M.
+        The solution, and the residual a − z M.
     rounding : array of shape (b,)
-        What of R is rounding.
+        The size of the rounding errors in R.
     """
     ops, xp = system.ops, system.ops.xp
     Z = ops.solve_passive(A, system, passive)
@@ -370,7 +380,7 @@ def _solved(system: System, A: Array, passive: Array, other: Array) -> tuple[Arr
 def _by_multipliers(
     curvature: Curvature, A: Array, rows: Array, size: Array, stages: Stages
 ) -> Array:
-    """Where the alternating direction method of multipliers comes to in a few iterations."""
+    """Return an approximate W, from a few iterations of the method of multipliers."""
     ops, xp = curvature.ops, curvature.ops.xp
     W = 0 * A[rows]
     left = xp.arange(rows.shape[0], device=ops.device)
@@ -380,7 +390,7 @@ def _by_multipliers(
         dual = dual / penalty
 
         def free(w: Array, dual: Array) -> Array:
-            return times(ops, a + penalty * (w - dual), inverse)  # noqa: B023, called here alone
+            return times(ops, a + penalty * (w - dual), inverse)  # noqa: B023, called only here
 
         for _ in range(iterations):
             dual = dual + (1 - RELAXATION) * w + RELAXATION * free(w, dual)
@@ -407,13 +417,14 @@ def _by_proximal_steps(
     left: Array,
     size: Array,
 ) -> None:
-    """Take those rows of W to their minimiser, and note in `left` which do not come there.
+    """Move some rows of W to their minimiser, in place; set `left` for rows that do not reach it.
 
-    A step minimises the objective plus ½ ridge ‖w − w_before‖²: it never raises the objective.
-    Along an eigenvector of B a step of d leaves d × ridge / eigenvalue to go.
+    A step minimises the objective plus ½ ridge ‖w − w_before‖², so it never raises the objective.
+    After a step of size d along an eigenvector of B, d × ridge / eigenvalue remains to the
+    minimiser.
     """
     ops, xp = curvature.ops, curvature.ops.xp
-    before, waiting = math.nan, rows[:0]  # those not settled wait until the ridge is another
+    before, waiting = math.nan, rows[:0]  # rows that are not settled wait for another ridge
     for ridge in ridges:
         if ridge != before:
             before, rows, waiting = ridge, xp.concat([rows, waiting]), rows[:0]
@@ -426,7 +437,7 @@ def _by_proximal_steps(
         W[rows] = xp.where(settled[:, None], U, V)
         to_go = max(1.0, ridge / curvature.least)
         on = to_go * _size(ops, D) > NEGLIGIBLE[0] * _size(ops, U)
-        if ridge <= ALIKE:  # what still moves may be weights of components that are alike
+        if ridge <= ALIKE:  # weights of nearly equal components may still move, and W H does not
             step = xp.sqrt(ops.positive_part(xp.sum(D * (M.times(D) - ridge * D), axis=1)))
             rounding = (D.shape[1] * 2.0**-52) ** 0.5 * _size(ops, D)
             on = on & (step > NEGLIGIBLE[1] * size[rows] / to_go + rounding)

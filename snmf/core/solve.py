@@ -1,4 +1,8 @@
-"""The loop: pass → H → loss → stop."""
+"""The loop of a fit: `solve` repeats passes over X until the objective stops falling.
+
+`Alternation` makes a pass: the W-step, the H-step and the objective. `State` is what a checkpoint
+keeps, and `Run` is the result.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +19,13 @@ from snmf.core import updates
 Array = Any
 RowWise = Sequence[Any]
 
-EXTRAPOLATION = (0.5, 1.05, 0.8)  # β at first, its growth with every pass, and its bound
-BALL_SWEEPS = 2  # of the penalised H-step
-MOST_STEPS = {"multiplicative": 5, "hals": 2, "kept": 1}  # W-steps in a pass, at the most
+EXTRAPOLATION = (0.5, 1.05, 0.8)  # the first β, its growth in every pass, and its upper limit
+BALL_SWEEPS = 2  # sweeps of the penalised H-step
+MOST_STEPS = {"multiplicative": 5, "hals": 2, "kept": 1}  # the most W-steps in a pass
 
 
 class Point(NamedTuple):
-    """A pair of factors, and their objective over ½‖X‖²."""
+    """W block by block, H, and their objective divided by ½‖X‖²."""
 
     W: RowWise
     H: Array
@@ -29,7 +33,7 @@ class Point(NamedTuple):
 
 
 class State(NamedTuple):
-    """Where the loop stands: a point, the H before it, the β to come, the objectives so far."""
+    """The state of the loop: a point, the H before it, the next β, and the objectives so far."""
 
     point: Point
     before: Array
@@ -38,12 +42,12 @@ class State(NamedTuple):
 
     @classmethod
     def of(cls, point: Point) -> State:
-        """The beginning, at a point."""
+        """Return the state at the start of the loop, from a first point."""
         return cls(point, point.H, EXTRAPOLATION[0], [point.loss])
 
 
 class Run(NamedTuple):
-    """How a run of the loop ended."""
+    """The result of the loop: H, the objectives, and why the loop stopped."""
 
     H: Array
     loss_curve: list[float]
@@ -53,7 +57,7 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True)
 class Alternation:
-    """The alternation of W-steps and H-steps for given rows.
+    """W-steps and H-steps in turn, for given rows.
 
     Parameters
     ----------
@@ -64,13 +68,13 @@ class Alternation:
     l1 : float
         The penalty λ.
     update : {"multiplicative", "hals", "kept"}
-        The W-step, by its name in `snmf.core.updates`.
+        Selects the W-step, by its name in `snmf.core.updates`.
     repeats : int
-        How often it is made in a pass, with A = X Hᵀ and B = H Hᵀ held fixed.
+        Sets the number of W-steps in a pass; A = X Hᵀ and B = H Hᵀ stay the same for all of them.
     weights : sequence of arrays of shape (b, 1), default=None
-        Row-wise, the weights of the rows. None is 1 for each.
+        The sample weights, block by block. None is 1 for each.
     fixed : array of shape (m, p), default=None
-        The first rows of H, of unit norm, which no H-step changes.
+        The first rows of H, of unit norm. No H-step changes them.
     """
 
     rows: Any
@@ -90,7 +94,7 @@ class Alternation:
         return self.rows.backend.algebra
 
     def start(self, W: RowWise, H: np.ndarray | None) -> Point:
-        """The factors to begin with; H by least squares where it is not given."""
+        """Return the first point; without an H, compute it from W by least squares."""
         if H is not None:
             return self._point(W, self._algebra.asarray(H), *self.sums(W))
         S, T, total = self.sums(W)
@@ -106,11 +110,11 @@ class Alternation:
 
     @property
     def _first(self) -> int:
-        """How many rows of H are fixed."""
+        """The number of fixed rows of H."""
         return 0 if self.fixed is None else int(self.fixed.shape[0])
 
     def advance(self, point: Point, Y: Array) -> Point:
-        """One pass over X: the W-step at H = Y, then the H-step."""
+        """Make one pass over X: the W-step at H = Y, then the H-step; return the new point."""
         ops, dtype = self._ops, self.rows.dtype
         H, B = ops.asarray(Y, dtype), ops.asarray(self._algebra.matmul(Y, Y.T), dtype)
 
@@ -129,11 +133,11 @@ class Alternation:
         return self._point(W, self._least_squares(S, T, point.H), S, T, total)
 
     def _beyond_numbers(self, T: Array) -> bool:
-        """Whether weights, or their squares, have left the range of the dtype."""
+        """Whether weights or their squares have overflowed."""
         return not math.isfinite(float(self._algebra.xp.sum(T)))
 
     def each_row(self, function: Callable[[Array, Array, Array], Array], point: Point) -> RowWise:
-        """The W that a function makes of A, B and W, block by block, at given factors."""
+        """Return the W that `function(A, B, W)` returns for each block, at the given factors."""
         ops, dtype = self._ops, self.rows.dtype
         H = ops.asarray(point.H, dtype)
         B = ops.asarray(self._algebra.matmul(point.H, point.H.T), dtype)
@@ -143,11 +147,11 @@ class Alternation:
         return W
 
     def row_problem(self, X: Array, W: Array, H: Array, B: Array) -> tuple[Array, Array]:
-        """A and B of a block: a row of W is to minimise ½ w B wᵀ − a wᵀ + λ Σ w."""
+        """Return A and B of a block: each row w minimises ½ w B wᵀ − a wᵀ + λ Σ w."""
         return self._ops.matmul(self._complete(X, W, H), H.T), B
 
     def _complete(self, X: Array, W: Array, H: Array) -> Array:
-        """A block of X, as a pass from W and H sees it."""
+        """Return the block of X to compute with; `snmf.core.missing` fills missing values here."""
         return X
 
     def _map_sum(self, function: Callable[..., Any], *row_wise: RowWise) -> tuple[RowWise, Any]:
@@ -156,7 +160,7 @@ class Alternation:
         return result
 
     def sums(self, W: RowWise) -> list[Array]:
-        """S, T and Σ W of all rows."""
+        """Return S, T and Σ W over all rows."""
         sums = partial(updates.sums_of_block, self._ops)
         _, terms = self._map_sum(lambda *block: (None, sums(*block)), W)
         return list(terms)
@@ -196,7 +200,7 @@ class Alternation:
 
 
 def steps_per_pass(update: str, n_features: int, n_components: int) -> int:
-    """How many W-steps a pass is given: about as many as cost what the rest of the pass does."""
+    """Return the number of W-steps in a pass: they cost about as much as the rest of the pass."""
     return min(MOST_STEPS[update], 1 + n_features // (2 * n_components))
 
 
@@ -210,16 +214,33 @@ def solve(
     watch: Callable[[int, Point], bool],
     keep: Callable[[State], None] | None = None,
 ) -> Run:
-    """Advance from a state until the objective falls by less than tol in an iteration.
+    """Repeat passes until the objective falls by less than `tol` in an iteration.
 
-    With ``accelerate`` the pass is made at H extrapolated, H + β (H − H_before). Where the
-    objective would rise, or fall by so little that it would be the last pass, it is made again
-    at H itself, from which it cannot rise, and β is halved.  `watch` sees every point, and may
-    end it.  From what `keep` is given the loop
-    goes on as if it had not stopped.
+    With ``accelerate`` a pass starts from the extrapolated H + β (H − H_before). If the objective
+    would then rise, or fall by less than `tol`, the pass is repeated from H itself, from where the
+    objective cannot rise, and β is halved.
+
+    Parameters
+    ----------
+    state : State
+        Where the loop begins.
+    advance : callable
+        ``advance(point, H) → point`` makes one pass, as `Alternation.advance` does.
+    tol, max_iter, accelerate
+        As for `snmf.SNMF`.
+    watch : callable
+        ``watch(iteration, point)`` is called after every iteration. If it returns true, the loop
+        ends.
+    keep : callable, default=None
+        ``keep(state)`` is called after every iteration but the last. From this state the loop
+        continues to the same result.
+
+    Returns
+    -------
+    Run
     """
     point, before, beta, curve = state
-    del state  # two W are enough
+    del state  # so that no third W stays in memory
     growth, bound = EXTRAPOLATION[1:]
     if not accelerate:
         beta = bound = 0.0
@@ -228,7 +249,7 @@ def solve(
         if point.loss - new.loss >= tol:
             beta = min(bound, beta * growth)
         elif beta and before is not point.H:
-            del new  # before the next is made
+            del new  # free its W before the next pass makes one
             beta /= 2
             new = advance(point, point.H)
         if not new.loss <= point.loss:

@@ -1,6 +1,9 @@
-"""Where a fit starts: every function gives W row-wise, and H where the start names one.
+"""The starts of a fit: `kmeans`, `svd`, `random`, and `custom` for a given W or H.
 
-`weights` are those of the rows, (n, 1) on the host; None is 1 for each.
+Every start returns W block by block, and H or None. With None, the fit computes H from W by least
+squares. `weights` are the sample weights, (n, 1) on the host; None is 1 for each.
+
+The other functions scale a given W or H, and lift the zeros of an exact W.
 """
 
 from __future__ import annotations
@@ -22,29 +25,32 @@ Array = Any
 RowWise = Sequence[Any]
 Start = tuple[RowWise, np.ndarray | None]  # W, and H of unit rows; None: by least squares
 
-RISE = (1e-2, 1e-6)  # of F where a start from a given H is lifted: of itself, and of ½‖X‖²
-LIFT = 0.2  # what keeps W > 0 at the start, so that the multiplicative update locks nowhere
-TOO_FAR = 2.0**60  # from 1, which X is about: its square is to be a float32
-SAMPLE = (2000, 30)  # k-means sees at least so many rows, and so many for each component
+RISE = (1e-2, 1e-6)  # how much lifting W may raise F: as a share of F, and of ½‖X‖²
+LIFT = 0.2  # keeps W > 0 at the start, since the multiplicative update cannot leave a zero
+TOO_FAR = 2.0**60  # the largest factor between a start and X whose square is still a float32
+SAMPLE = (2000, 30)  # the least number of rows for k-means, in all and per component
 
 
 def kmeans(
     rows: Any, k: int, rng: np.random.RandomState, weights: np.ndarray | None = None
 ) -> Start:
-    """Membership of the k-means clusters of a sample, lifted by 0.2 (Ding et al., section 5)."""
-    from sklearn.cluster import KMeans  # here, since it is slow to import
+    """Start from k-means: W is 1.2 for the cluster of a row, else 0.2 (Ding et al., section 5).
+
+    The clusters are those of a sample of the rows.
+    """
+    from sklearn.cluster import KMeans  # slow to import
 
     n = len(rows)
     size = min(n, max(SAMPLE[0], SAMPLE[1] * k))
     chosen = np.sort(rng.permutation(n)[:size])
     sample = rows.take(chosen)
     if isinstance(sample, np.ndarray):
-        sample = np.require(sample, requirements="W")  # it is centred in place
-    else:  # so made it has indices of 32 bits, which are asked for, if they fit
+        sample = np.require(sample, requirements="W")  # KMeans centres it in place
+    else:  # KMeans needs indices of 32 bits, which this constructor makes if they fit
         sample = csr_matrix((sample.data, sample.indices, sample.indptr), shape=sample.shape)
     on_host = config_context(array_api_dispatch=False)
     with BLAS, openmp_on_one_thread(), on_host, warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters
+        warnings.simplefilter("ignore", ConvergenceWarning)  # if distinct rows are too few
         clusters = KMeans(min(k, size), n_init=1, random_state=rng, copy_x=False).fit(
             sample, sample_weight=None if weights is None else weights[chosen, 0]
         )
@@ -65,7 +71,7 @@ def _membership(ops: Any, centres: Array, offset: Array, X: Array) -> tuple[Arra
 def random(
     rows: Any, k: int, rng: np.random.RandomState, weights: np.ndarray | None = None
 ) -> Start:
-    """Columns drawn from the uniform distribution between 0.2 and 1.2."""
+    """Start from weights drawn from the uniform distribution between 0.2 and 1.2."""
     return rows.uniform(rng, k, LIFT), None
 
 
@@ -77,7 +83,7 @@ def _filled_up(rows: Any, W: RowWise, missing: int, rng: np.random.RandomState) 
 
 
 def svd(rows: Any, k: int, rng: np.random.RandomState, weights: np.ndarray | None = None) -> Start:
-    """The start of Gillis & Kumar, from the leading singular vectors of X: see `snmf.core.svd`."""
+    """Start from the leading singular vectors of X, as Gillis & Kumar do: see `snmf.core.svd`."""
     roots = None if weights is None else np.sqrt(weights[:, 0])
     V = _svd.right_singular_vectors(rows.times(roots), k)
     if V.shape[1] == 0:
@@ -88,7 +94,7 @@ def svd(rows: Any, k: int, rng: np.random.RandomState, weights: np.ndarray | Non
     W, R = _svd.nonnegative_span(Z, k, LIFT, weights)
     missing = k - W.shape[1]
     if R is None or missing:
-        W = np.ldexp(W, column_powers(W))  # as large as the columns that are drawn
+        W = np.ldexp(W, column_powers(W))  # about as large as the random columns
         return _filled_up(rows, rows.split(W), missing, rng), None
     H, norms = unit_rows(R @ V.T)
     return rows.split(W * norms.astype(W.dtype)), H
@@ -97,23 +103,31 @@ def svd(rows: Any, k: int, rng: np.random.RandomState, weights: np.ndarray | Non
 def custom(
     rows: Any, W: np.ndarray, H: np.ndarray | None, exponent: int
 ) -> tuple[RowWise, np.ndarray | None]:
-    """A start of the caller's own, from W, or W and H.
+    """Start from a given W, or a given W and H.
 
     Parameters
     ----------
     rows : Rows of shape (n, p)
-        They hold X times 2 ** -exponent.
+        The rows of X times 2 ** -exponent.
     W : ndarray of shape (n, k)
+        The given weights.
     H : ndarray of shape (k, p) or None
+        The given components.
     exponent : int
+        The scale of the fit.
 
     Returns
     -------
     W : sequence of arrays
-        As given, but for factors of its columns where least squares are to complete it, and for
-        columns of minute weights, which are none.
+        The weights block by block. With an H, they carry the norms of its rows, and columns of
+        minute weights are set to zero. Without an H, each column is scaled to about 1.
     H : ndarray of shape (k, p) or None
-        As given, its rows at unit norm; None where least squares are to complete W.
+        The components at unit norm; None if the fit must compute H from W.
+
+    Raises
+    ------
+    ValueError
+        If W H is far larger than X.
     """
     if H is None:
         return rows.split(np.ldexp(W, column_powers(W))), None
@@ -121,13 +135,15 @@ def custom(
     with np.errstate(over="ignore", invalid="ignore"):
         W = np.ldexp(W * norms, -exponent)
     if not np.max(W) < TOO_FAR:
-        raise ValueError("W and H are too large a start for X: W H must be about as large as X")
+        raise ValueError(
+            "W and H are too large a start for X: W H must be about as large as X. Scale W or H."
+        )
     minute = np.max(W, axis=0) < np.max(W) / TOO_FAR
     return rows.split(np.where(minute, 0, W)), H
 
 
 def column_powers(W: np.ndarray) -> np.ndarray:
-    """What brings the columns of W to about one, as powers of two."""
+    """Return the exponents of the powers of two that scale the columns of W to about 1."""
     powers: np.ndarray = -np.frexp(W.max(axis=0))[1]
     return powers
 
@@ -135,9 +151,9 @@ def column_powers(W: np.ndarray) -> np.ndarray:
 def bounded(
     W: np.ndarray, taking_part: np.ndarray, norms: np.ndarray, exponent: int, dtype: str
 ) -> np.ndarray:
-    """A W that stays, its columns at about one in the rows that take part.
+    """Scale the columns of a fixed W to about 1, in the rows that the fit uses.
 
-    In other rows it is at most what, times the norms of H and 2 ** exponent, is a number still.
+    Other rows are clipped, so that W times the norms of H and 2 ** exponent does not overflow.
     """
     largest = float(np.finfo(dtype).max) / 2
     with np.errstate(over="ignore", divide="ignore"):
@@ -147,42 +163,48 @@ def bounded(
 
 
 def memberships(W: np.ndarray) -> np.ndarray:
-    """A W of the caller's own where the weights of a row add up to about 1.
+    """Return a given W for a fit with locality, where the weights of a row sum to about 1.
 
     Raises
     ------
     ValueError
-        If it is far larger.
+        If a weight is far larger than 1.
     """
     if not np.max(W) < TOO_FAR:
-        raise ValueError("W is too large a start: with locality its rows add up to about 1")
+        raise ValueError(
+            "W is too large a start: with locality its rows add up to about 1. Divide its rows by "
+            "their sums."
+        )
     return W
 
 
 def prototypes(H: np.ndarray, scale: Any) -> np.ndarray:
-    """An H of the caller's own where rows are prototypes, at the scale of the fit, as X is.
+    """Return a given H for a fit with locality, at the scale of the fit.
 
     Raises
     ------
     ValueError
-        If it is far larger than X.
+        If H is far larger than X.
     """
     with np.errstate(over="ignore"):
         H = np.ldexp(H, -scale.exponent)
     if not np.max(np.abs(H)) < TOO_FAR * (scale.longest or 1.0):
-        raise ValueError("H is too large a start for X: with locality it is at the scale of X")
+        raise ValueError(
+            "H is too large a start for X: with locality it must be at the scale of X. Scale H."
+        )
     return H
 
 
 def lifted(ops: Any, room: float, l1: float, A: Array, B: Array, W: Array) -> Array:
-    """Weights above zero, near to a W that is exact for A and B: F rises by at most `room` a row.
+    """Return weights above zero near an exact W; F rises by at most `room` in each row.
 
-    Every weight gets what, by itself, would raise F by its part of `room`; then, since F is
-    quadratic along that ray too, all of them as much of it as there is room for.
+    For each weight, compute the increase that alone would raise F by its share of `room`. All the
+    increases together are a direction. F is quadratic along it, so the longest step within `room`
+    has a formula.
     """
     xp, diagonal = ops.xp, ops.xp.linalg.diagonal(B)
     slope = ops.positive_part(ops.matmul(W, B) - A + l1)
-    slope = xp.where(slope < xp.inf, slope, xp.finfo(slope.dtype).max)  # of a λ beyond the dtype
+    slope = xp.where(slope < xp.inf, slope, xp.finfo(slope.dtype).max)  # λ may exceed the dtype
     ray = _rise(xp, slope, xp.where(diagonal > 0, diagonal, 1.0)[None, :], room / B.shape[0])
     bend = ops.positive_part(xp.sum(ops.matmul(ray, B) * ray, axis=1))
     step = _rise(xp, xp.sum(slope * ray, axis=1), bend, room)
@@ -190,20 +212,20 @@ def lifted(ops: Any, room: float, l1: float, A: Array, B: Array, W: Array) -> Ar
 
 
 def _rise(xp: Any, slope: Array, bend: Array, room: float) -> Array:
-    """The t ≥ 0 with slope t + ½ bend t² = room."""
+    """Return the t ≥ 0 with slope t + ½ bend t² = room."""
     below = slope + xp.sqrt(slope * slope + 2 * room * bend)
     return 2 * room / xp.where(below > 0, below, 1.0)
 
 
 def beside(rows: Any, *starts: RowWise) -> RowWise:
-    """The columns of starts with other components, side by side."""
+    """Join the columns of several W into one."""
     concat = rows.backend.xp.concat
     both: RowWise = rows.each(lambda *parts: concat(parts, axis=1), *starts)
     return both
 
 
 def unit_rows(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """H with rows of unit norm (or zero), in float64, and the norms."""
+    """Return H in float64 with rows of unit norm (or zero), and the norms."""
     largest = np.max(np.abs(H), axis=1, initial=0.0).astype("float64")
     scaled = H / np.where(largest > 0, largest, 1.0)[:, None]
     norms = np.linalg.norm(scaled, axis=1)

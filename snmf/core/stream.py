@@ -1,9 +1,12 @@
-"""Mini-batches: H from sums over the rows of a stream, in which earlier rows fade.
+"""Mini-batches: the state of a stream (`Stream`), and one step from a batch of rows (`Batch`).
 
-A batch has its W-step from a cold start, and joins the sums S = Wᵀ X and T = Wᵀ W, after these were
-multiplied by a factor ρ ≤ 1; the H-step is that of `snmf.core.updates`.  W does not outlive its
-batch. (Mairal, Bach, Ponce & Sapiro, "Online learning for matrix factorization and sparse coding",
-JMLR 11, 2010, for unconstrained codes; the fading of a young stream is theirs too.)
+A step makes the W-step of the batch from a cold start. It multiplies the sums S = Wᵀ X and
+T = Wᵀ W by a factor ρ ≤ 1, so that earlier rows fade, and adds those of the batch.  The H-step is
+that of `snmf.core.updates`.  W is then forgotten.
+
+The method is that of Mairal, Bach, Ponce & Sapiro, "Online learning for matrix factorization and
+sparse coding", JMLR 11, 2010, who use unconstrained codes. The fading of a young stream is theirs
+too.
 """
 
 from __future__ import annotations
@@ -23,22 +26,23 @@ from snmf.storage.rows import RowWise, Scale, measure
 
 Array = Any
 
-FADE = 3.0  # row t of a young stream weighs t ** FADE: its W was found for an H that was poor
-STEPS = {"multiplicative": 5, "hals": 3}  # of W in a batch, after the cold start
+FADE = 3.0  # row t of a young stream weighs t ** FADE, since its W belongs to a poor early H
+STEPS = {"multiplicative": 5, "hals": 3}  # W-steps in a batch, after the cold start
 SWEEPS = 2  # of coordinate descent, before multiplicative steps
-LIFT = 0.05  # in means of a row: what these add to weights, which they cannot lift from zero
-INVERTIBLE = 1e-4  # share of the largest eigenvalue of H Hᵀ below which the cold start ignores one
+LIFT = 0.05  # times the mean of a row: multiplicative steps cannot change a zero, so this is added
+INVERTIBLE = 1e-4  # the cold start ignores eigenvalues of H Hᵀ below this share of the largest
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows that are learned from together, and how much each counts.
+    """The rows of a batch, and their sample weights.
 
     Parameters
     ----------
     rows : Rows of shape (b, p)
+        The rows.
     weights : ndarray of shape (b, 1), default=None
-        Above zero. 2 is the row twice; None is 1 for each.
+        The sample weights, above zero. 2 counts the row twice; None is 1 for each.
     """
 
     rows: Any
@@ -46,12 +50,12 @@ class Batch:
 
     @property
     def count(self) -> float:
-        """How many rows there are, each as often as it counts."""
+        """The number of rows, or the sum of their sample weights."""
         return len(self.rows) if self.weights is None else float(self.weights.sum())
 
     @cached_property
     def exponent(self) -> int:
-        """Row-wise weights are multiplied by 2 ** -exponent, to be about 1."""
+        """The exponent that scales the sample weights: times 2 ** -exponent they are about 1."""
         return 0 if self.weights is None else math.frexp(self.weights.max())[1]
 
     @cached_property
@@ -60,29 +64,29 @@ class Batch:
 
     @property
     def row_wise(self) -> tuple[RowWise, ...]:
-        """The weights so scaled, to go with the blocks of the rows; none where there are none."""
+        """The scaled sample weights, block by block, as arguments for `Rows.map_sum`."""
         return () if self.weights is None else (self.rows.split(self.scaled_weights),)
 
     @cached_property
     def scale(self) -> Scale:
-        """What a first look at the rows tells, summed with their weights."""
+        """The scale of the rows, as `snmf.storage.rows.measure` returns it."""
         found = measure(self.rows, *(self.row_wise or (None,)))
         return found._replace(square=found.square * 2.0**self.exponent)
 
     def at(self, exponent: int) -> Batch:
-        """The same, with rows multiplied by 2 ** -exponent."""
+        """Return the same batch, with rows multiplied by 2 ** -exponent."""
         return replace(self, rows=self.rows.scaled(exponent))
 
     def part(self, place: slice) -> Batch:
-        """Rows side by side."""
+        """Return the batch of some adjacent rows."""
         return self._of(self.rows.part(place), place)
 
     def some(self, indices: np.ndarray) -> Batch:
-        """Any others."""
+        """Return the batch of the rows with these indices."""
         return self._of(self.rows.some(indices), indices)
 
     def shuffled(self, size: int, rng: np.random.RandomState) -> Iterator[Batch]:
-        """All of them, so many at a time, each time others."""
+        """Yield batches of `size` rows in random order, until every row was in one."""
         return (self._of(rows, place) for rows, place in self.rows.shuffled(size, rng))
 
     def _of(self, rows: Any, place: Any) -> Batch:
@@ -91,28 +95,31 @@ class Batch:
 
 @dataclass(frozen=True)
 class Stream:
-    """What is known of the rows so far.
+    """The state of a stream: the components, and the sums over the rows so far.
 
     Attributes
     ----------
     H : array of shape (k, p)
-        The components, in float64; without penalty of unit norm, with one in the unit ball.
+        The components, in float64. Without a penalty the rows have unit norm; with a penalty
+        their norm is at most 1.
     S : array of shape (k, p)
-        ``Wᵀ X`` over the rows so far, in units of 4 ** exponent, as T and square.
+        ``Wᵀ X`` over the rows so far, in units of 4 ** exponent, as are T and square.
     T : array of shape (k, k)
-        ``Wᵀ W``.
+        ``Wᵀ W`` over the rows so far.
     square, objective : float
-        ‖X‖², and twice the objective, of every batch before H learned from it; both faded as S
-        and T are.
+        ‖X‖², and twice the objective, summed over the batches. Each batch was evaluated before H
+        learned from it. Both fade as S and T do.
     exponent : int
-        Rows are multiplied by 2 ** -exponent before anything is done with them.
-    n_rows, n_taken : float
-        Rows looked at; rows that went into the sums, in every epoch anew; each as often as it
-        counts.
+        The scale of the stream: rows are multiplied by 2 ** -exponent first.
+    n_rows : float
+        The number of rows seen, counted with their sample weights.
+    n_taken : float
+        The number of rows that went into the sums, counted with their sample weights. A row
+        counts again in every epoch.
     n_steps : int
-        Batches.
+        The number of batches.
     rows_square, longest : float
-        ‖X‖² and the largest ‖x‖ of all the rows looked at, not faded.
+        ‖X‖² and the largest ‖x‖ of all rows seen, without fading.
     """
 
     H: Array
@@ -129,17 +136,17 @@ class Stream:
 
     @classmethod
     def empty(cls, n_components: int, n_features: int) -> Stream:
-        """A stream of no rows, and components of nothing."""
+        """Return a stream without rows, whose components are zero."""
         nothing = np.zeros((n_components, n_features))
         return cls(nothing, nothing, np.zeros((n_components, n_components)))
 
     @property
     def rms(self) -> float:
-        """The root-mean-square norm of the rows looked at."""
+        """The root-mean-square norm of the rows seen."""
         return math.sqrt(self.rows_square / (self.n_rows or 1))
 
     def saw(self, batch: Batch) -> Stream:
-        """With the norms of more rows, at the larger of the two scales."""
+        """Return the stream with the norms of a batch added, at the larger of the two scales."""
         scale, n_rows = batch.scale, self.n_rows + batch.count
         if not scale.square:
             return replace(self, n_rows=n_rows)
@@ -159,36 +166,36 @@ class Stream:
         )
 
     def moved(self, move: Any) -> Stream:
-        """With H, S and T as the function `move` gives them: on the host, or from there."""
+        """Return the stream with `move` applied to H, S and T: to the host, or to a device."""
         return replace(self, H=move(self.H), S=move(self.S), T=move(self.T))
 
     def at(self, batch: Batch) -> Batch:
-        """Those rows, at the scale of the stream."""
+        """Return the batch at the scale of the stream."""
         return batch.at(self.exponent or 0)
 
     def restarted(self, algebra: Any, H: np.ndarray) -> Stream:
-        """Without sums, and with these components."""
+        """Return the stream without sums, and with these components."""
         new = Stream.empty(*H.shape).moved(algebra.asarray)
         H = algebra.asarray(H)
         return replace(self, H=H, S=new.S, T=new.T, square=0.0, objective=0.0, n_taken=0, n_steps=0)
 
     def ordered(self, order: Array) -> Stream:
-        """With the components in that order."""
+        """Return the stream with its components in this order."""
         return replace(self, H=self.H[order], S=self.S[order], T=self.T[order][:, order])
 
     def shares(self) -> np.ndarray:
-        """‖w_j‖ / ‖X‖_F for every component, of what is on the host; 1 where X = 0."""
+        """Return ‖w_j‖ / ‖X‖_F for every component (1 if X = 0); T must be on the host."""
         weights = np.sqrt(np.diagonal(self.T))
         return weights / self.square**0.5 if self.square else np.ones_like(weights)
 
     @property
     def loss(self) -> float:
-        """The objective over ½‖X‖², smooth from batch to batch; 0 for X = 0."""
+        """The objective divided by ½‖X‖², averaged over the batches with fading; 0 for X = 0."""
         return self.objective / self.square if self.square else 0.0
 
 
 def start(batch: Batch, k: int, init: str, rng: np.random.RandomState) -> np.ndarray:
-    """Components of unit rows to begin with, from the start of a fit of these rows."""
+    """Return the first components, of unit norm: those of the start of a fit of these rows."""
     rows, ops, algebra = batch.rows, batch.rows.backend, batch.rows.backend.algebra
     W, H = _init.STARTS[init](rows, k, rng, batch.scaled_weights)
     if H is not None:
@@ -200,27 +207,27 @@ def start(batch: Batch, k: int, init: str, rng: np.random.RandomState) -> np.nda
 
 
 def step(stream: Stream, batch: Batch, l1: float, update: str, keep: float) -> tuple[Stream, float]:
-    """One batch: its W, the sums, and the next H.
+    """Learn from one batch: compute its W, update the sums, and compute the next H.
 
     Parameters
     ----------
     stream : Stream
-        Its arrays those of ``rows.backend.algebra``.
+        The state; its arrays are those of ``rows.backend.algebra``.
     batch : Batch
-        Of b rows, at the scale of the stream.
+        The rows, at the scale of the stream.
     l1 : float
-        The penalty λ, at that scale.
+        The penalty λ, at the scale of the stream.
     update : {"multiplicative", "hals"}
-        The W-step, by its name in `snmf.core.updates`.
+        Selects the W-step, by its name in `snmf.core.updates`.
     keep : float
-        How much of the sums so far is kept, at most; a young stream keeps less.
+        Sets the factor of the earlier sums. A young stream uses a smaller one.
 
     Returns
     -------
     stream : Stream
-        With the batch.
+        The state after the batch.
     loss : float
-        The objective of the batch over ½‖X‖², before H learned from it; 0 for X = 0.
+        The objective of the batch divided by ½‖X‖², before H learned from it; 0 for X = 0.
     """
     rows, n = batch.rows, batch.count
     ops, algebra = rows.backend, rows.backend.algebra
@@ -263,8 +270,8 @@ def _of_block(
     D: Array | None = None,
 ) -> tuple[None, tuple[Array, ...]]:
     A = ops.matmul(X, H.T)
-    W = ops.positive_part(ops.matmul(A, inverse))  # least squares, less what is negative
-    if update == "multiplicative":  # which cannot leave a zero, and is slow to come to one
+    W = ops.positive_part(ops.matmul(A, inverse))  # least squares, clipped at zero
+    if update == "multiplicative":  # cannot leave a zero, and approaches one slowly
         W = ops.hals(A, B, W, l1, SWEEPS)
         W = W + LIFT * ops.xp.mean(W, axis=1)[:, None]
     _, sums = ops.pass_over_block(update, X, W, H, B, l1, STEPS[update], D)
@@ -275,9 +282,13 @@ def _of_block(
 def _least_squares(
     ops: Any, S: Array, T: Array, H: Array, rtol: float
 ) -> tuple[Array, Array, Array]:
-    """The H-step without penalty; then at unit norm.
+    """Make the H-step without penalty, and scale the rows of H to unit norm.
 
-    The norms go to W, so to S and T: least squares would undo any other scale of W.
+    Returns
+    -------
+    H, S, T : arrays
+        S and T are scaled as W is, by the norms of the rows of H: with any other scale of W the
+        next least-squares step would undo the scaling.
     """
     H = updates.least_squares(ops, S, T, H, rtol)
     norms = ops.xp.sqrt(ops.row_squares(H))

@@ -1,9 +1,13 @@
 """The start of Gillis & Kumar: a nonnegative W from the singular value decomposition of X.
 
-"Exact and heuristic algorithms for semi-nonnegative matrix factorization", SIAM J. Matrix Anal.
-Appl. 36(4), 2015.  With Z = X V for the k leading right singular vectors V: where the span of Z
-holds a positive vector, a nonnegative W spans it all, and W H is the best approximation of rank k,
-so the global optimum; elsewhere a nonnegative W of k columns spans the first k − 1 columns of Z.
+N. Gillis & A. Kumar, "Exact and heuristic algorithms for semi-nonnegative matrix factorization",
+SIAM J. Matrix Anal. Appl. 36(4), 2015.
+
+Let Z = X V for the k leading right singular vectors V.  If the span of Z has a positive vector, a
+nonnegative W spans all of Z.  W H is then the best approximation of rank k, the global optimum.
+Otherwise a nonnegative W of k columns spans the first k − 1 columns of Z.
+
+`right_singular_vectors` computes V from passes over X, and `nonnegative_span` computes W from Z.
 """
 
 from __future__ import annotations
@@ -20,40 +24,41 @@ from scipy.sparse.linalg import LinearOperator, svds
 Array = Any
 RowWise = Sequence[Any]
 
-PROGRAMS = 30  # linear programs at most, each with the rows that the last one left behind
-LEFT_BEHIND = 1e-7  # by that much of the margin, which linear programs keep to about 1e-9
-MARGIN = 1e-3  # the narrowest margin of a positive direction that is worth its condition
-GRAM = 2048  # the largest Gram matrix whose eigenvalues are taken; beyond, Lanczos iterations
+PROGRAMS = 30  # the most linear programs; each adds the rows that violated the last margin
+LEFT_BEHIND = 1e-7  # violation of the margin that counts; linear programs are exact to about 1e-9
+MARGIN = 1e-3  # with a narrower margin W would be badly conditioned
+GRAM = 2048  # the largest Gram matrix to decompose; beyond this size use Lanczos iterations
 
 
 def nonnegative_span(
     Z: np.ndarray, k: int, lift: float, weights: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """At most k nonnegative columns for the span of Z, or all that such columns can span.
+    """Find at most k nonnegative columns that span Z, or as much of Z as possible.
 
     Parameters
     ----------
     Z : ndarray of shape (n, r)
         X V, with r ≤ k.
     k : int
+        The number of components.
     lift : float
-        The least weights are about this, in units of the root mean square of Z.
+        Sets the smallest weights, in units of the root mean square of Z.
     weights : ndarray of shape (n, 1), default=None
-        Of the rows, above zero. None is 1 for each.
+        The sample weights, above zero. None is 1 for each.
 
     Returns
     -------
     W : ndarray of shape (n, m)
-        With m ≤ k.
+        The columns, with m ≤ k.
     R : ndarray of shape (m, r) or None
-        W R = Z, where that is so.
+        The matrix with W R = Z; None if W does not span Z.
     """
     if weights is None:
         weights = np.ones((len(Z), 1))
     direction = positive_direction(Z)
     if direction is not None:
         W, R = _around(Z, direction, lift, weights)
-        return np.maximum(W, 0), R  # in rows so short that their squares are nothing it may be less
+        return np.maximum(W, 0), R  # below 0 only in rows so short that their squares vanish
     if k == 1:
         halves = np.maximum(Z, 0), np.maximum(-Z, 0)
         return max(halves, key=lambda half: float(np.sum(weights * half**2))), None
@@ -61,7 +66,7 @@ def nonnegative_span(
 
 
 def _lifted(Z: np.ndarray, lift: float, weights: np.ndarray) -> np.ndarray:
-    """[Z + c 1ᵀ, c] with c so large that all is positive: its span holds that of Z."""
+    """Return [Z + c 1ᵀ, c], with c so large that all entries are positive; it spans Z."""
     c = np.maximum(0, -Z.min(axis=1)) + lift * _rms(Z, weights)
     return np.column_stack([Z + c[:, None], c])
 
@@ -69,14 +74,14 @@ def _lifted(Z: np.ndarray, lift: float, weights: np.ndarray) -> np.ndarray:
 def _around(
     Z: np.ndarray, direction: np.ndarray, lift: float, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A positive W, and a square matrix R with W R = Z, given that Z @ direction is positive.
+    """Return a positive W and a square R with W R = Z, for a direction with Z @ direction > 0.
 
     In an orthonormal basis that begins with the direction, Z is [u, V]; W is [u, V + u lᵀ].
     """
     basis = np.linalg.qr(np.column_stack([direction, np.eye(len(direction))]))[0]
     basis[:, 0] = direction
     u, others = Z @ direction.astype(Z.dtype), Z @ basis[:, 1:].astype(Z.dtype)
-    inside = u > 0  # elsewhere the row of Z is zero
+    inside = u > 0  # the other rows of Z are zero
     lifts = np.max(-others[inside] / u[inside, None], axis=0, initial=0.0)
     lifts = lifts + lift * _rms(others, weights) / _rms(u[:, None], weights)
     R = np.vstack([direction - basis[:, 1:] @ lifts, basis[:, 1:].T])
@@ -90,14 +95,14 @@ def _rms(A: np.ndarray, weights: np.ndarray) -> Any:
 
 
 def signs(Z: np.ndarray) -> np.ndarray:
-    """What makes the largest entry of every column positive: the sign of V is free."""
+    """Return a sign per column that makes its largest entry positive, since V has no sign."""
     largest = np.argmax(np.abs(Z), axis=0)
     heads: np.ndarray = np.take_along_axis(Z, largest[None, :], axis=0)[0]
     return np.where(heads < 0, -1, 1).astype(Z.dtype)
 
 
 def positive_direction(Z: np.ndarray) -> np.ndarray | None:
-    """A unit vector y with Z y > 0 in every row of Z that is not zero, if there is one.
+    """Find a unit vector y with Z y > 0 in every row of Z that is not zero.
 
     Parameters
     ----------
@@ -106,12 +111,13 @@ def positive_direction(Z: np.ndarray) -> np.ndarray | None:
     Returns
     -------
     y : ndarray of shape (k,) or None
+        None if there is no such vector, or if its margin is too narrow.
 
     Notes
     -----
-    A linear program for y and the widest margin t with z_i y ≥ t ‖z_i‖, over few rows first; the
-    rows that its solution leaves behind are taken in, until none is, so that it does not matter
-    how often a row is there.
+    A linear program finds y and the widest margin t with z_i y ≥ t ‖z_i‖. It begins with few rows,
+    and adds the rows that violate the margin, until none does. The result does not depend on how
+    often a row occurs.
     """
     length = np.linalg.norm(Z, axis=1)
     Z = Z[length > 0] / length[length > 0, None]
@@ -137,18 +143,20 @@ def _widest_margin(Z: np.ndarray) -> tuple[np.ndarray, float]:
     program = linprog(
         np.append(np.zeros(k), -1.0), constraints, np.zeros(len(Z)), bounds=[(-1, 1)] * (k + 1)
     )
-    if not program.success:  # numerically, then: the program itself is feasible and bounded
+    if not program.success:  # a numerical failure: the program is feasible and bounded
         return np.zeros(k), 0.0
     return program.x[:k], float(program.x[k])
 
 
 def right_singular_vectors(rows: Any, k: int) -> np.ndarray:
-    """The k leading right singular vectors of X, less those of singular value zero.
+    """Compute the k leading right singular vectors of X, without those of singular value zero.
 
     Parameters
     ----------
     rows : Rows of shape (n, p)
+        The rows of X.
     k : int
+        The number of vectors.
 
     Returns
     -------
@@ -157,8 +165,8 @@ def right_singular_vectors(rows: Any, k: int) -> np.ndarray:
 
     Notes
     -----
-    From the smaller Gram matrix, or by Lanczos iterations where that is large, and then one step
-    of subspace iteration, since a Gram matrix holds half of the digits only.
+    The vectors come from the smaller Gram matrix, or from Lanczos iterations if that is large. One
+    step of subspace iteration follows, since a Gram matrix has only half of the digits.
     """
     n, p = rows.shape
     k = min(k, n, p)
@@ -178,7 +186,7 @@ def right_singular_vectors(rows: Any, k: int) -> np.ndarray:
 
 
 def _by_lanczos(rows: Any, k: int) -> np.ndarray:
-    """Vectors that span about those of the k largest singular values; none where X = 0."""
+    """Approximate the singular vectors of the k largest singular values; zeros if X = 0."""
     operator, (n, p) = _operator(rows), rows.shape
     first = np.random.default_rng(0).standard_normal(min(n, p))  # orthogonal to nothing
     there, back = (operator, operator.adjoint()) if p <= n else (operator.adjoint(), operator)
@@ -189,7 +197,7 @@ def _by_lanczos(rows: Any, k: int) -> np.ndarray:
 
 
 def projected(rows: Any, V: np.ndarray) -> RowWise:
-    """X V, row-wise, in working precision."""
+    """Return X V block by block, in working precision."""
     ops = rows.backend
     basis = ops.asarray(V, rows.dtype)
     parts: RowWise = rows.map_sum(lambda X: (ops.matmul(X, basis), ()))[0]
@@ -203,7 +211,7 @@ def _leading(gram: np.ndarray, k: int) -> np.ndarray:
 
 
 def total(rows: Any, function: Callable[..., Array], *row_wise: RowWise) -> np.ndarray:
-    """The sum over blocks of function(ops, block, *parts), the block in float64, on the host."""
+    """Return the sum over blocks of function(ops, block, *parts) on the host; blocks in float64."""
     ops = rows.backend
     _, (total,) = rows.map_sum(
         lambda X, *parts: (None, (function(ops, ops.asarray(X, ops.widest), *parts),)), *row_wise
@@ -216,17 +224,17 @@ def _gram(ops: Any, X: Array) -> Array:
 
 
 def cross(ops: Any, X: Array, U: Array) -> Array:
-    """Uᵀ X, in the widest dtype."""
+    """Return Uᵀ X in the widest dtype."""
     return ops.matmul(ops.asarray(U, ops.widest).T, X)
 
 
 def _reflected(V: np.ndarray, ops: Any, X: Array) -> Array:
-    """Vᵀ Xᵀ X."""
+    """Return Vᵀ Xᵀ X."""
     return ops.matmul(ops.matmul(X, ops.asarray(V, ops.widest)).T, X)
 
 
 def gram_of_rows(rows: Any) -> np.ndarray:
-    """X Xᵀ, block against block; half of them, since it is symmetric."""
+    """Return X Xᵀ, from products of blocks; half of them, since it is symmetric."""
     ops, gram = rows.backend, np.empty((len(rows), len(rows)))
     numbers = rows.split(np.arange(len(rows))[:, None])
 
@@ -244,7 +252,7 @@ def gram_of_rows(rows: Any) -> np.ndarray:
 
 
 def _operator(rows: Any) -> LinearOperator:
-    """X as SciPy's Lanczos iterations want it: products with vectors."""
+    """Return X as a SciPy LinearOperator, for Lanczos iterations."""
     ops = rows.backend
 
     def product(v: np.ndarray) -> np.ndarray:

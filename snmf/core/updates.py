@@ -1,16 +1,19 @@
 """The updates of semi-nonnegative matrix factorization, ``X ≈ W H`` with ``W ≥ 0``.
 
-The objective is ``F(W, H) = ½‖X − W H‖² + λ Σ W``; with λ > 0 every row of H lies in the unit
-ball, since W → cW, H → H/c would otherwise take the penalty to nothing.
+The W-steps are `multiplicative`, `hals` and `kept`. The H-steps are `least_squares` and
+`least_squares_in_ball`.
+
+The objective is ``F(W, H) = ½‖X − W H‖² + λ Σ W``.  With λ > 0 every row of H has norm at most 1.
+Without this limit, W → cW, H → H/c would make the penalty as small as you like.
 
 ``W`` (n, k) is the G of Ding, Li & Jordan, "Convex and Semi-Nonnegative Matrix Factorizations",
-IEEE TPAMI 32(1), 2010, and ``H`` (k, p) their Fᵀ.  M⁺ = (|M| + M)/2 and M⁻ = (|M| − M)/2.
+IEEE TPAMI 32(1), 2010, and ``H`` (k, p) is their Fᵀ.  M⁺ = (|M| + M)/2 and M⁻ = (|M| − M)/2.
 
-Given H the rows of W are independent, so that a block of rows X (b, p) is enough for a W-step;
-all that the next H needs are the sums over blocks of ``S = Wᵀ X`` (k, p) and ``T = Wᵀ W`` (k, k).
+For a given H the rows of W are independent, so a W-step needs one block of rows X (b, p) at a
+time.  An H-step needs only the sums over blocks of ``S = Wᵀ X`` (k, p) and ``T = Wᵀ W`` (k, k).
 
-``ops`` does the arithmetic: a `snmf.backends.Backend`, which supplies matmul, pinv, the positive
-and the negative part, and under ``xp`` the array-API namespace.
+``ops`` does the arithmetic. It is a `snmf.backends.Backend`, with matmul, pinv, the positive and
+the negative part, and the array-API namespace ``xp``.
 """
 
 import math
@@ -30,7 +33,7 @@ def pass_over_block(
     repeats: int,
     weights: Array | None = None,
 ) -> tuple[Array, tuple[Array, Array, Array]]:
-    """One iteration's work on one block of rows: its W-step, then S, T and Σ W."""
+    """Make the W-step for one block of rows; return W, and its S, T and Σ W."""
     A = ops.matmul(X, H.T)
     W = getattr(ops, solver)(A, B, W, l1, repeats)
     return W, sums_of_block(ops, X, W, weights)
@@ -39,17 +42,17 @@ def pass_over_block(
 def sums_of_block(
     ops: Any, X: Array, W: Array, weights: Array | None = None
 ) -> tuple[Array, Array, Array]:
-    """``S = Wᵀ D X``, ``T = Wᵀ D W`` and ``Σ D W`` of one block of rows.
+    """Return ``S = Wᵀ D X``, ``T = Wᵀ D W`` and ``Σ D W`` of one block of rows.
 
-    The diagonal D holds the weights of the rows, (b, 1), with which all of F is summed; None is
-    the identity. The W-step, row by row, knows nothing of them.
+    The diagonal D holds the sample weights, (b, 1), of the sum F; None is the identity. A W-step
+    does not use them, since they do not change the minimiser of a row.
     """
     DW = W if weights is None else W * weights
     return ops.matmul(DW.T, X), ops.matmul(DW.T, W), ops.xp.sum(DW)
 
 
 def multiplicative(ops: Any, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Array:
-    """W-step of Ding, Li & Jordan, with A = X Hᵀ and B = H Hᵀ.
+    """Make the W-step of Ding, Li & Jordan, with A = X Hᵀ and B = H Hᵀ; return the new W.
 
     W ← W ∘ √( (A⁺ + W B⁻) / (A⁻ + W B⁺ + λ) )
     """
@@ -57,13 +60,14 @@ def multiplicative(ops: Any, A: Array, B: Array, W: Array, l1: float, repeats: i
     B_plus, B_minus = ops.positive_part(B), ops.negative_part(B)
     for _ in range(repeats):
         attract = A_plus + ops.matmul(W, B_minus)
-        repel = A_minus + ops.matmul(W, B_plus) + (l1 + ops.tiny(W.dtype))  # 0 (x/0) is 0
+        # without `tiny`, a zero weight could become 0 × x/0, which is NaN
+        repel = A_minus + ops.matmul(W, B_plus) + (l1 + ops.tiny(W.dtype))
         W = W * ops.xp.sqrt(attract / repel)
     return W
 
 
 def hals(ops: Any, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Array:
-    """W-step by coordinate descent (HALS): each column at its minimum, given the others.
+    """Make a W-step by coordinate descent (HALS): minimise each column, given the others.
 
     for j = 1…k:  w_j ← max(0, w_j + (a_j − W b_j − λ) / B_jj)
     """
@@ -77,15 +81,16 @@ def hals(ops: Any, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Arr
 
 
 def kept(ops: Any, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Array:
-    """W-step of a fit whose W is given: none."""
+    """Return W unchanged: the W-step of a fit with a fixed W."""
     return W
 
 
 def least_squares(ops: Any, S: Array, T: Array, H: Array, rtol: float) -> Array:
-    """H-step without penalty: H ← H + T⁺ (S − T H), where T⁺ cuts off singular values below rtol.
+    """Make the H-step without penalty: H ← H + T⁺ (S − T H); return the new H.
 
-    That is done at unit diagonal of T: no component is lost for being small.  What W does not tell
-    of H stays as it was, so that this is of all minimisers the nearest, in Σ_j ‖w_j‖² ‖δh_j‖².
+    T⁺ cuts off singular values below rtol. T is scaled to unit diagonal first, so that no component
+    is lost because it is small.  Of all minimisers this is the nearest to H, in the distance
+    Σ_j ‖w_j‖² ‖δh_j‖²: parts of H that W does not determine do not change.
     """
     norm = ops.xp.sqrt(ops.xp.linalg.diagonal(T))
     unit = ops.xp.where(norm > 0, 1 / ops.xp.where(norm > 0, norm, 1.0), 0.0)
@@ -96,7 +101,7 @@ def least_squares(ops: Any, S: Array, T: Array, H: Array, rtol: float) -> Array:
 def least_squares_in_ball(
     ops: Any, S: Array, T: Array, H: Array, sweeps: int, first: int = 0
 ) -> Array:
-    """H-step with a penalty: rows in the unit ball, each at its minimum given the others.
+    """Make the H-step with a penalty: minimise each row in the unit ball, given the others.
 
     for j = first…k:  h_j ← ball(h_j + (S_j − T_j H) / T_jj),  ball(v) = v / max(1, ‖v‖)
     """
@@ -111,6 +116,6 @@ def least_squares_in_ball(
 
 
 def squared_error(ops: Any, square: float, S: Array, T: Array, H: Array) -> float:
-    """‖X − W H‖² = ‖X‖² − 2⟨S, H⟩ + ⟨T, H Hᵀ⟩: no residual matrix is formed."""
+    """Return ‖X − W H‖² = ‖X‖² − 2⟨S, H⟩ + ⟨T, H Hᵀ⟩, without forming the residual."""
     cross, model = ops.xp.sum(S * H), ops.xp.sum(T * ops.matmul(H, H.T))
     return max(0.0, square - 2 * float(cross) + float(model))

@@ -1,6 +1,7 @@
-"""Pictures of a fitted model, as scikit-learn's displays: ``from_estimator``, then ``plot``.
+"""Plots of a fitted model, as display classes like those of scikit-learn.
 
-They read fitted attributes only, and import matplotlib when they plot.
+Call ``from_estimator`` to draw a fitted estimator, or make a display from arrays and call ``plot``.
+matplotlib is imported on the first plot.
 """
 
 from snmf.plots.bound import svd_bound

@@ -1,4 +1,4 @@
-"""What no factorization of a rank can pass."""
+"""The function `svd_bound`: the lowest error of any factorization of a given rank."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ BLOCK_ROWS = 4096
 
 
 def svd_bound(X: Array, k: int) -> float:
-    """The least ‖X − X_k‖² / ‖X‖² of any X_k of rank k: from the singular values of X.
+    """Return the lowest ‖X − X_k‖² / ‖X‖² of any X_k of rank k, from the singular values of X.
 
     Parameters
     ----------
     X : array or sparse matrix of shape (n_samples, n_features)
-        Its rows are read in blocks, where there are more of them than columns.
+        The data. If there are more rows than columns, the rows are read in blocks.
     k : int
+        The rank.
 
     Returns
     -------
     bound : float
-        0 for X = 0.
+        The bound; 0 for X = 0.
     """
     n, p = X.shape
     if k >= min(n, p):
@@ -49,7 +50,7 @@ def svd_bound(X: Array, k: int) -> float:
 
 
 def _block(X: Array, rows: slice) -> Array:
-    """Those rows in float64: NumPy, or SciPy sparse."""
+    """Return some rows in float64, as NumPy or SciPy sparse arrays."""
     block = X[rows]
     return (block if issparse(block) else on_host(block)).astype("float64")
 

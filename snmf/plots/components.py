@@ -1,4 +1,4 @@
-"""The rows of H: as a heat map, or as pictures."""
+"""The class `ComponentsDisplay`: the rows of H as a heat map, or as images."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from snmf.plots.given import matrix
 Array = Any
 Axes = Any
 
-MOST_NAMES = 60  # features whose names can be read side by side
+MOST_NAMES = 60  # the most feature names that fit on the axis
 
 
 class ComponentsDisplay:
-    """The components: a heat map, or images, red where a part adds and blue where it takes away.
+    """The components as a heat map or as images; red is positive, blue is negative.
 
     Parameters
     ----------
     components : array of shape (n_components, n_features)
-        H.
+        The components H.
     feature_names : sequence of str of shape (n_features,), default=None
-        What the columns are called. Where they are too many to be read, those that weigh most in
-        each component are shown, component by component.
+        The names of the features. If they are more than 60, the plot shows the features with the
+        largest entries of each component, component by component.
     image_shape : tuple of two int, default=None
-        Draw every component as an image of so many rows and columns.
+        Draws every component as an image of this height and width.
 
     Attributes
     ----------
@@ -86,11 +86,11 @@ class ComponentsDisplay:
         Parameters
         ----------
         estimator : SNMF
-            Fitted.
+            The fitted estimator.
         feature_names : sequence of str of shape (n_features,), default=None
-            None is ``feature_names_in_``, where the estimator has it.
+            The names of the features. None takes ``feature_names_in_``, if the estimator has it.
         image_shape : tuple of two int, default=None
-            Draw every component as an image of so many rows and columns.
+            Draws every component as an image of this height and width.
         ax : matplotlib Axes, default=None
             Where to plot. None makes a figure.
 
@@ -103,7 +103,7 @@ class ComponentsDisplay:
         sklearn.exceptions.NotFittedError
             If the estimator is not fitted.
         ValueError
-            If the names or the shape are not for that number of features.
+            If feature_names or image_shape do not go with the number of features.
         """
         check_is_fitted(estimator, "components_")
         if feature_names is None:
@@ -112,14 +112,14 @@ class ComponentsDisplay:
         return display.plot(ax)
 
     def plot(self, ax: Axes = None, **options: Any) -> Self:
-        """Draw it.
+        """Draw the components.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
             Where to plot. None makes a figure.
         **options
-            For `matplotlib.axes.Axes.imshow`.
+            Arguments for `matplotlib.axes.Axes.imshow`.
 
         Returns
         -------
@@ -190,7 +190,7 @@ def _frame(corner: tuple[float, float], width: int, height: int) -> Any:
 
 
 def _strongest(H: np.ndarray, most: int) -> np.ndarray:
-    """All features if they are at most so many, or those of largest |h|, by component."""
+    """Return the indices of at most `most` features: those with the largest |h|, by component."""
     if H.shape[1] <= most:
         return np.arange(H.shape[1])
     each, rest = divmod(most, len(H))

@@ -1,4 +1,4 @@
-"""The objective, iteration by iteration."""
+"""The class `ConvergenceDisplay`: the objective against the iterations."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ ROUNDING = 1e-12
 
 
 class ConvergenceDisplay:
-    """The objective over the iterations, and the bound that none of that rank can pass.
+    """The objective against the iterations, and the lowest value that rank k allows.
 
     Parameters
     ----------
     loss_curve : array of shape (n_iter + 1,)
-        The objective over ½‖X‖², before the first and after every iteration.
+        The objective divided by ½‖X‖², before the first and after every iteration.
     bound : float, default=None
-        The least value of any factorization of that rank: Σ_{i>k} σ_i² / Σ σ_i².
+        The lowest value of any factorization of rank k: Σ_{i>k} σ_i² / Σ σ_i². None draws no
+        bound.
     name : str, default=None
-        What the legend calls the curve.
+        The name of the curve in the legend.
 
     Attributes
     ----------
@@ -63,11 +64,11 @@ class ConvergenceDisplay:
         Parameters
         ----------
         estimator : SNMF
-            Fitted.
+            The fitted estimator.
         X : array-like or sparse matrix of shape (n_samples, n_features), default=None
-            The data of the fit, for the SVD bound: one pass over its rows.
+            The data of the fit. With X the plot shows the SVD bound, which costs a pass over X.
         name : str, default=None
-            What the legend calls the curve. None is the name of the class.
+            The name of the curve in the legend. None is the name of the class.
         ax : matplotlib Axes, default=None
             Where to plot. None makes a figure.
 
@@ -80,7 +81,7 @@ class ConvergenceDisplay:
         sklearn.exceptions.NotFittedError
             If the estimator is not fitted.
         ValueError
-            If X has not the shape of the data of the fit.
+            If X does not have the columns of the data of the fit.
         """
         check_is_fitted(estimator, "loss_curve_")
         bound = None if X is None else svd_bound(data_of_fit(X, estimator), estimator.n_components_)
@@ -88,14 +89,14 @@ class ConvergenceDisplay:
         return cls(estimator.loss_curve_, bound=bound, name=name).plot(ax)
 
     def plot(self, ax: Axes = None, **options: Any) -> Self:
-        """Draw it.
+        """Draw the objective.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
             Where to plot. None makes a figure.
         **options
-            For `matplotlib.axes.Axes.plot`.
+            Arguments for `matplotlib.axes.Axes.plot`.
 
         Returns
         -------
@@ -125,10 +126,10 @@ class ConvergenceDisplay:
 
 
 def _zoom_towards(ax: Axes, bound: float, loss: np.ndarray) -> None:
-    """A logarithmic axis for what is above the bound, with the bound itself at a finite place."""
+    """Make the y axis logarithmic in the distance to the bound, and keep the bound visible."""
     above = loss - bound
     top = float(above.max())
-    if not top > ROUNDING:  # the bound from the start
+    if not top > ROUNDING:  # the curve is at the bound from the start
         return
     unit = max(float(above.min()), 1e-6 * top, ROUNDING) / 2
     ax.set_yscale(

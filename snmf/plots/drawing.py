@@ -1,4 +1,4 @@
-"""Axes, ticks and colours."""
+"""Axes, ticks and colours, for all displays."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 
 Axes = Any
 
-SEEN = 99.8  # percent of the entries that the colours tell apart
+SEEN = 99.8  # percent of the entries within the range of the colours
 
 
 def axes_of(ax: Axes, size: tuple[float, float]) -> Axes:
-    """These axes, or those of a new figure of that size."""
+    """Return `ax`, or the axes of a new figure; raise ImportError if matplotlib is missing."""
     if ax is not None:
         return ax
     try:
@@ -23,7 +23,7 @@ def axes_of(ax: Axes, size: tuple[float, float]) -> Axes:
 
 
 def count_ticks(axis: Any, n: int) -> None:
-    """Ticks at whole numbers: all of a few, some of many."""
+    """Set ticks at whole numbers: at all of them up to 20, else at some."""
     if n <= 20:
         axis.set_ticks(range(n))
     else:
@@ -33,7 +33,7 @@ def count_ticks(axis: Any, n: int) -> None:
 
 
 def end_of_colours(values: np.ndarray) -> tuple[float, bool]:
-    """The value at the end of the colours, and whether a few outliers are beyond."""
+    """Return the value at the end of the colours, and whether some outliers are larger."""
     largest = float(values.max(initial=0.0))
     most = float(np.percentile(values, SEEN)) if values.size else 0.0
     if 0 < most < largest / 1.5:
@@ -42,5 +42,5 @@ def end_of_colours(values: np.ndarray) -> tuple[float, bool]:
 
 
 def shortened(name: str) -> str:
-    """A name of at most 24 characters."""
+    """Return a name cut to at most 24 characters."""
     return name if len(name) <= 24 else f"{name[:23]}…"

@@ -1,4 +1,4 @@
-"""Arrays of any library, checked, as NumPy arrays."""
+"""Checks of the arrays that displays get, from any library; they become NumPy arrays."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Array = Any
 
 
 def on_host(A: Array) -> np.ndarray:
-    """A of any library as a NumPy array."""
+    """Return an array of any library as a NumPy array."""
     if hasattr(A, "get") and hasattr(A, "device"):  # CuPy
         A = A.get()
     elif hasattr(A, "cpu"):  # PyTorch
@@ -20,12 +20,12 @@ def on_host(A: Array) -> np.ndarray:
 
 
 def matrix(A: Array, name: str) -> np.ndarray:
-    """A, if it is a matrix of finite numbers; raises ValueError otherwise."""
+    """Return A as a NumPy array; raise ValueError if it is no matrix of finite numbers."""
     return _checked(A, name, 2)
 
 
 def vector(A: Array, name: str) -> np.ndarray:
-    """A, if it is a vector of finite numbers; raises ValueError otherwise."""
+    """Return A as a NumPy array; raise ValueError if it is no vector of finite numbers."""
     return _checked(A, name, 1)
 
 
@@ -41,7 +41,7 @@ def _checked(values: Array, name: str, ndim: int) -> np.ndarray:
 
 
 def data_of_fit(X: Array, estimator: Any) -> Array:
-    """X, if it has the columns of the data of the fit; sparse ones as CSR."""
+    """Return X, a sparse one as CSR; raise ValueError if it lacks the columns of the fit."""
     if issparse(X):
         X = X.tocsr()
     elif not hasattr(X, "shape"):

@@ -1,4 +1,4 @@
-"""The held-out error against the number of components."""
+"""The class `SelectionDisplay`: the held-out error against the number of components."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ Axes = Any
 
 
 class SelectionDisplay:
-    """Held-out error against the number of components, with its spread.
+    """The held-out error against the number of components, with its spread.
 
     Parameters
     ----------
     k : array-like of int of shape (n_k,)
-        The numbers of components tried.
+        The numbers of components.
     errors : array-like of shape (n_k, n_repeats)
-        The held-out error of every repeat; shape (n_k,) is one repeat.
+        The held-out error of every repeat. Shape (n_k,) is one repeat.
     stability : array-like of shape (n_k,), default=None
-        How much the components of the repeats agree: a second axis.
+        The stability over restarts, drawn on a second axis.
     chosen : int, default=None
-        The k that was chosen, which is marked.
+        The chosen number of components, marked by a line.
     error_name : str, default="held-out error"
-        The label of the axis.
+        The label of the error axis.
 
     Attributes
     ----------
@@ -76,14 +76,14 @@ class SelectionDisplay:
         self.error_name = error_name
 
     def plot(self, ax: Axes = None, **options: Any) -> Self:
-        """Draw it.
+        """Draw the errors.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
             Where to plot. None makes a figure.
         **options
-            For `matplotlib.axes.Axes.plot`, for the means.
+            Arguments for `matplotlib.axes.Axes.plot`, which draws the means.
 
         Returns
         -------

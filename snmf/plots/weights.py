@@ -1,4 +1,4 @@
-"""The columns of W: as a map of rows, or by label."""
+"""The class `WeightsDisplay`: W as a map with a line for every row of X."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from snmf.plots.given import matrix
 Array = Any
 Axes = Any
 
-MOST_ROWS = 1000  # of a map: more than a screen has lines for
+MOST_ROWS = 1000  # a screen has no more lines than this
 
 
 class WeightsDisplay:
-    """The weights as a map of membership: a row for every sample, sorted.
+    """The weights as a map with a line for every row of X, sorted.
 
-    Rows are sorted by the component that weighs most in them, then by that weight; with labels, by
-    label first.
+    The rows are sorted by the component with the largest weight, then by this weight. With labels,
+    they are sorted by label first.
 
     Parameters
     ----------
     weights : array of shape (n_samples, n_components)
-        W.
+        The weights W.
     labels : sequence of shape (n_samples,), default=None
-        What the rows are known to be: groups of rows, named on the axis.
+        The class of every row. The axis shows the classes as groups of rows.
     max_rows : int, default=1000
-        Of more rows every so-manieth is drawn, in the order of the map.
+        Limits the number of rows drawn. Of more rows, evenly spaced ones are drawn.
 
     Attributes
     ----------
@@ -73,18 +73,18 @@ class WeightsDisplay:
         max_rows: int = MOST_ROWS,
         ax: Axes = None,
     ) -> Self:
-        """Plot the weights that a fitted estimator gives to data.
+        """Plot the weights of data, ``estimator.transform(X)``.
 
         Parameters
         ----------
         estimator : SNMF
-            Fitted.
+            The fitted estimator.
         X : array-like or sparse matrix of shape (n_samples, n_features)
-            Its weights are ``estimator.transform(X)``.
+            The data.
         labels : sequence of shape (n_samples,), default=None
-            What the rows are known to be.
+            The class of every row.
         max_rows : int, default=1000
-            Of more rows every so-manieth is drawn.
+            Limits the number of rows drawn. Of more rows, evenly spaced ones are drawn.
         ax : matplotlib Axes, default=None
             Where to plot. None makes a figure.
 
@@ -97,20 +97,20 @@ class WeightsDisplay:
         sklearn.exceptions.NotFittedError
             If the estimator is not fitted.
         ValueError
-            If X or the labels have not the shape that they must have.
+            If X or labels have the wrong shape.
         """
         check_is_fitted(estimator, "components_")
         return cls(estimator.transform(X), labels=labels, max_rows=max_rows).plot(ax)
 
     def plot(self, ax: Axes = None, **options: Any) -> Self:
-        """Draw it.
+        """Draw the weights.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
             Where to plot. None makes a figure.
         **options
-            For `matplotlib.axes.Axes.imshow`.
+            Arguments for `matplotlib.axes.Axes.imshow`.
 
         Returns
         -------

@@ -1,1 +1,1 @@
-"""Where rows and results lie: in memory, on disk, in blocks, and on which threads."""
+"""Storage: rows in blocks (in memory, on disk, on Dask), output files, and threads."""

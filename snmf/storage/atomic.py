@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writes: a file or folder appears complete, or not at all."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: str | os.PathLike[str], part: str | None = None) -> Iterator[Path]:
-    """Give a path to write a file or a folder to, which takes the place of `path` if all went well.
+    """Yield a temporary path to write to; at the end, it replaces `path` in one step.
 
     Parameters
     ----------
     path : path-like
-        What is there is replaced at the end: a file by a file, a folder by a folder.
+        The file or folder to replace: a file by a file, a folder by a folder.
     part : str, default=None
-        The name to write under, beside it; what a process that was killed left there is written
-        over. None is a name of its own each time.
+        The name of the temporary file, in the same folder. A file of that name, left by a killed
+        process, is overwritten. None makes a new name each time.
 
     Raises
     ------
     OSError
-        If it cannot be written; it names `path`, and what was there is as it was.
+        If it cannot be written. The error names `path`, which is then unchanged.
     """
     final = check_replaceable(path)
     new = final.with_name(part or f".snmf-{secrets.token_hex(6)}.part")
@@ -47,7 +47,7 @@ def replacing(path: str | os.PathLike[str], part: str | None = None) -> Iterator
 
 
 def check_replaceable(path: str | os.PathLike[str]) -> Path:
-    """Where `path` leads to; an OSError if it is plain already that it could not be written."""
+    """Return `path` with links resolved; raise OSError if it certainly cannot be written."""
     final = Path(os.path.realpath(path))
     if not final.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(final.parent))

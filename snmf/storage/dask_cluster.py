@@ -1,4 +1,4 @@
-"""Dask's scheduler: what it computes, and which worker holds what."""
+"""Calls to Dask's scheduler: compute tasks, and assign chunks to workers."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from dask.base import get_scheduler
 
 Delayed = Any
 
-PATIENCE = 300  # seconds without a result, after which the cluster is asked for its workers
+PATIENCE = 300  # seconds without a result, after which `results` checks that there is a worker
 
 
 def literal(value: Any) -> Delayed:
-    """The value as a task of its own: it is sent once, and again by Dask where it is lost."""
+    """Return the value as a task, so that Dask sends it once, and again only if it is lost."""
     return delayed(value, pure=False, traverse=False)
 
 
 def client_in_use() -> Any:
-    """The client of dask.distributed that tasks go to, or None."""
+    """Return the client of dask.distributed in use, or None."""
     client = getattr(get_scheduler(), "__self__", None)
     return client if hasattr(client, "who_has") else None
 
 
 def results(tasks: Iterable[Delayed]) -> list[Any]:
-    """What the tasks return, here.
+    """Compute the tasks, and return their results in this process.
 
     Raises
     ------
@@ -40,7 +40,8 @@ def results(tasks: Iterable[Delayed]) -> list[Any]:
     while not _done(futures):
         if not client.ncores():
             raise RuntimeError(
-                f"The cluster {client.scheduler.address} has had no worker for {PATIENCE} seconds"
+                f"The cluster {client.scheduler.address} has had no worker for {PATIENCE} seconds. "
+                "Start a worker, and call again."
             )
     return list(client.gather(futures))
 
@@ -56,10 +57,10 @@ def _done(futures: list[Any]) -> bool:
 
 
 def shared_out(held: list[Delayed]) -> list[tuple[str, bool]]:
-    """For each of them a worker, and whether it comes from another one.
+    """Assign every task to a worker; return (worker, whether the result moves there) for each.
 
-    It is the one that holds it, but for workers that hold less than their share, as those that
-    have joined: they get it from those that hold most.
+    A result stays with the worker that holds it. A worker that holds less than its share, such as
+    a new one, gets results from those that hold most.
     """
     from distributed import futures_of
 

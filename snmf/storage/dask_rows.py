@@ -1,9 +1,11 @@
-"""Rows on a Dask cluster: the chunks of X where they lie, W beside them, and the sums that travel.
+"""Rows on a Dask cluster: `ChunkedRows` has the methods of `snmf.storage.rows.Rows`.
 
-When a worker dies, Dask makes anew what was lost, from the tasks that made it, and W is made by as
-many as there were passes.  So that they can be forgotten, every `CUT` passes a task looks for its
-part of W in the memory of its process in place of asking Dask for it.  What is lost after that is
-replayed, in one task, from the start through the functions of all passes since.
+The chunks of X and the parts of W stay on the workers, and only sums travel.
+
+When a worker dies, Dask repeats the tasks that made the lost results. The tasks of W are as many as
+the passes so far, and Dask must keep them all.  To let Dask forget them, every `CUT` passes a task
+finds its part of W in the memory of its process, and not through Dask.  A part that is lost after
+this is computed again in one task, which repeats all passes since the start.
 """
 
 from __future__ import annotations
@@ -40,12 +42,12 @@ from snmf.storage.threads import BLAS
 Array = Any
 Delayed = Any
 
-CUT = 16  # passes after which the tasks that made W are forgotten
-TOGETHER = 32  # chunks whose row-wise parts come to this process at a time
+CUT = 16  # passes after which Dask forgets the tasks that made W
+TOGETHER = 32  # chunks whose parts come to this process at a time
 
 
 class Link(NamedTuple):
-    """A pass, and what it was given beside the row-wise parts that it continues."""
+    """A pass, and its arguments after the first: the parts other than W."""
 
     step: Pass
     beside: tuple[Parts, ...]
@@ -53,20 +55,20 @@ class Link(NamedTuple):
 
 @dataclass(frozen=True)
 class Parts:
-    """What is row-wise, a `Held` for every chunk, and what it came from.
+    """The parts of W (or another array with one row per row of X), and how they were made.
 
     Attributes
     ----------
     held : list of Delayed
-        On the workers.
+        The results of the last pass, a `Held` per chunk.
     names : list of str
-        Theirs.
+        The names of these results.
     start : list of Delayed
-        The beginning of the chain, held as long as it is.
+        The results before the first pass, kept to repeat the passes.
     links : list of Link
-        The chain since, pass by pass.
+        The passes since the start.
     uncut : int
-        How many of its passes Dask has not forgotten.
+        The number of these passes whose tasks Dask still keeps.
     """
 
     held: list[Delayed]
@@ -76,11 +78,11 @@ class Parts:
     uncut: int = 0
 
     def __reduce__(self) -> Any:
-        return type(None), ()  # a function that is sent may know of them, and has no use for them
+        return type(None), ()  # functions that are sent to workers may refer to parts, unused
 
 
 class Outline(NamedTuple):
-    """What of `ChunkedRows` goes with a function that is sent."""
+    """A small stand-in for `ChunkedRows` in functions that are sent to workers."""
 
     backend: Any
     shape: tuple[int, int]
@@ -88,18 +90,18 @@ class Outline(NamedTuple):
 
 
 class ChunkedRows:
-    """The rows of a Dask array: what `storage.rows.Rows` is for an array, with the same methods.
+    """The rows of a Dask array, with the methods of `snmf.storage.rows.Rows`.
 
     Parameters
     ----------
     X : dask.array.Array of shape (n_samples, n_features)
-        Of known chunk sizes, and one chunk wide.
+        The data, with known chunk sizes, and one chunk wide.
     site : Site
-        What is done with a chunk.
+        How a worker makes rows of a chunk.
     chunks : list of Delayed, default=None
-        Those of X that have rows, as they are given to tasks.
+        The chunks that have rows, as arguments for tasks. None takes them from X.
     members : ndarray of int, default=None
-        Which rows of another array these were.
+        The indices of these rows in another array, from which they were selected.
     """
 
     def __init__(
@@ -129,20 +131,20 @@ class ChunkedRows:
 
     @contextmanager
     def threads(self, n_jobs: int | None) -> Iterator[ChunkedRows]:
-        """These rows, with n_jobs threads in every task, and BLAS in this process held to one."""
+        """Yield these rows, with n_jobs threads per task, and BLAS here held to one thread."""
         with BLAS:
             yield self._at(n_jobs=threads_of_task(n_jobs))
 
     def scaled(self, exponent: int) -> ChunkedRows:
-        """The same rows multiplied by 2 ** -exponent."""
+        """Return the same rows multiplied by 2 ** -exponent."""
         return self._at(exponent=exponent)
 
     def filled(self, fill: np.ndarray | None) -> ChunkedRows:
-        """The same rows, with one number a column in place of NaN."""
+        """Return the same rows, with NaN replaced by one number per column."""
         return self._at(fill=fill)
 
     def times(self, factors: np.ndarray | None) -> ChunkedRows:
-        """The same rows, each times its factor."""
+        """Return the same rows, each multiplied by its factor."""
         if factors is None:
             return self
         chunks = [
@@ -152,7 +154,7 @@ class ChunkedRows:
         return ChunkedRows(self.X, self.site, chunks, self.members)
 
     def only(self, members: np.ndarray) -> ChunkedRows:
-        """Some of these rows, in their order, taken from every chunk where it lies."""
+        """Return some of these rows, in their order; each worker selects from its chunks."""
         chosen = np.zeros((len(self), 1), dtype=bool)
         chosen[members] = True
         sizes = self.X.chunks[0]
@@ -168,14 +170,14 @@ class ChunkedRows:
         return ChunkedRows(X, self.site, members=self.places(members))
 
     def places(self, indices: np.ndarray) -> np.ndarray:
-        """Where these rows are in the array that they were chosen from."""
+        """Return the indices of these rows in the array that they were selected from."""
         return indices if self.members is None else self.members[indices]
 
     def _at(self, **changes: Any) -> ChunkedRows:
         return ChunkedRows(self.X, replace(self.site, **changes), self._chunks, self.members)
 
     def over(self, A: np.ndarray) -> Rows:
-        """The rows of an array of the host, in this process."""
+        """Return the rows of a host array, in this process."""
         return Rows(self.backend.asarray(A, self.dtype), self.backend)
 
     def map_sum(
@@ -196,10 +198,10 @@ class ChunkedRows:
     def _made(
         self, step: Pass, names: list[str], row_wise: tuple[Parts, ...]
     ) -> tuple[list[Delayed], list[Any], bool]:
-        """What a pass leaves on the workers, its sums, and whether its past can be forgotten.
+        """Make a pass; return its results, its sums, and whether Dask can forget the past.
 
-        What is lost is asked for in another way: parts that were not found in place from Dask,
-        and parts that Dask does not find either by a replay.
+        If inputs are lost, the next way is tried: first in the memory of the worker, then through
+        Dask, then by repeating all passes.
         """
         held: list[Delayed] = [None] * len(names)
         sums: list[Any] = [None] * len(names)
@@ -221,7 +223,7 @@ class ChunkedRows:
     def _in_place(
         self, step: Pass, names: list[str], row_wise: tuple[Parts, ...], some: list[int]
     ) -> list[Delayed]:
-        (work,) = dask.persist(literal(step))  # not to be bound to one of the workers
+        (work,) = dask.persist(literal(step))  # else Dask would tie it to one worker
         (before, *others), tasks = row_wise, []
         for i, (worker, moves) in zip(some, shared_out(before.held), strict=True):
             beside = [parts.held[i] for parts in others]
@@ -273,21 +275,21 @@ class ChunkedRows:
         return Parts(held, names, held, [])
 
     def each(self, function: Callable[..., Any], *row_wise: Parts) -> Parts:
-        """Map a function over row-wise parts alone."""
+        """Map a function over the parts, without the rows of X; return the new parts."""
         return self.map_sum(lambda X, *parts: (function(*parts), ()), *row_wise)[0]
 
     def split(self, A: np.ndarray) -> Parts:
-        """A host array with a row for every row of X, as row-wise parts."""
+        """Split a host array with one row per row of X into parts."""
         return self.made(lambda rows: A[rows, :])
 
     def made(self, of_rows: Callable[[slice], np.ndarray]) -> Parts:
-        """Host arrays, made chunk by chunk in the order of the rows, as row-wise parts."""
+        """Make every part from the host array `of_rows(rows)`, in the order of the rows."""
         return self._started(self.site.split, [(of_rows(place),) for place in self.slices])
 
     def uniform(self, rng: np.random.RandomState, columns: int, low: float) -> Parts:
-        """Columns drawn from the uniform distribution between low and low + 1, row-wise.
+        """Draw parts with this many columns, uniform between low and low + 1.
 
-        Every chunk draws its own, as `rng` would have done.
+        The workers draw the same numbers as `rng` would in this process.
         """
         given = []
         for place in self.slices:
@@ -296,14 +298,14 @@ class ChunkedRows:
         return self._started(self.site.uniform, given)
 
     def to_host(self, parts: Parts) -> Iterator[Any]:
-        """What a function returned for the blocks, one after the other, as arrays of the host."""
+        """Yield the parts of the blocks one after the other, as arrays of the host."""
         tasks = list(map(delayed(self.site.to_host), self._chunks, parts.held))
         for start in range(0, len(tasks), TOGETHER):
             for of_chunk in results(tasks[start : start + TOGETHER]):
                 yield from of_chunk
 
     def join(self, parts: Parts) -> Any:
-        """Row-wise parts as one Dask array, in the library and with the chunks of X."""
+        """Join the parts into one Dask array, in the library and with the chunks of X."""
         name, left = f"snmf-{uuid4().hex}", iter(zip(self._chunks, parts.held, strict=True))
         arrays = dask.persist(*(
             delayed(self.site.join)(*next(left), dask_key_name=(name, i, 0))
@@ -317,11 +319,11 @@ class ChunkedRows:
         return da.Array(graph, name, (self.X.chunks[0], (width,)), meta=empty)
 
     def block(self, place: slice) -> Array:
-        """Those rows: scaled, in working precision, in this process."""
+        """Return a block of rows in this process, scaled and filled, in working precision."""
         return self.backend.asarray(self.take(np.arange(place.start, place.stop)), self.dtype)
 
     def take(self, indices: np.ndarray) -> Any:
-        """Some rows, in their order, prepared likewise, on the host."""
+        """Return some rows in their order, scaled and filled, on the host."""
         starts = [place.start for place in self.slices]
         each = np.split(indices, np.searchsorted(indices, starts[1:]))
         chosen = [

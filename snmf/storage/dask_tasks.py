@@ -1,8 +1,8 @@
-"""What a worker does with a chunk of X: it maps functions over its blocks, as on one machine.
+"""The tasks of a Dask worker: they map a function over the blocks of a chunk of X.
 
-A pass is one task for every chunk.  It is given the chunk, its part of W, and the function of the
-pass with H in it; the new part of W stays with the worker, and what is added up over the rows comes
-back.
+A pass is one task per chunk.  The task gets the chunk, its part of W, and the function of the pass,
+which contains H.  The new part of W stays on the worker, and the sums over the rows return to the
+caller.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ Array = Any
 
 
 class Held:
-    """What a pass leaves with a worker.
+    """The result of a pass over a chunk, which stays on the worker.
 
     Parameters
     ----------
     name : str
-        By which it is found in the process that made it.
+        The key under which later tasks find it in the process that made it.
     parts : sequence of arrays or None
-        Block by block; None if what they were to be made of is lost.
+        The parts, block by block. None if their inputs are lost.
     sums : list of ndarrays or None
-        What comes back.
+        The sums, which return to the caller. None if the inputs are lost.
     """
 
     def __init__(self, name: str, parts: RowWise | None, sums: list[Any] | None) -> None:
@@ -39,11 +39,11 @@ class Held:
         if parts is not None:
             _found[name] = self
 
-    def __sizeof__(self) -> int:  # Dask asks, where it weighs what lies where
+    def __sizeof__(self) -> int:  # Dask uses this to balance memory
         return 1000 + sum(getattr(part, "nbytes", 0) for part in self.parts or [])
 
 
-_found: WeakValueDictionary[str, Held] = WeakValueDictionary()  # what Dask holds in this process
+_found: WeakValueDictionary[str, Held] = WeakValueDictionary()  # the results in this process
 LOST = Held("", None, None)
 
 
@@ -56,20 +56,20 @@ class Factored(NamedTuple):
 
 @dataclass(frozen=True)
 class Site:
-    """What is done with a chunk on a worker, by `snmf.storage.rows.Rows`.
+    """How a worker makes `snmf.storage.rows.Rows` of a chunk, and the tasks on these rows.
 
     Parameters
     ----------
     source : Backend
-        The owner of the chunk.
+        The backend that the chunk is an array of.
     backend : Backend
         Does the arithmetic.
     exponent : int, default=0
-        Rows come multiplied by 2 ** -exponent.
+        Multiplies the rows by 2 ** -exponent.
     fill : ndarray of shape (n_features,), default=None
-        What stands for NaN, column by column.
+        Replaces NaN in every column by this value.
     n_jobs : int, default=1
-        Threads in the task.
+        The number of threads in a task.
     """
 
     source: Any
@@ -80,10 +80,10 @@ class Site:
 
     @contextmanager
     def rows(self, chunk: Array) -> Iterator[Rows]:
-        """The rows of a chunk, in blocks."""
+        """Yield the rows of a chunk, in blocks."""
         chunk, factors = chunk if isinstance(chunk, Factored) else (chunk, None)
         if isinstance(chunk, np.memmap):
-            chunk = np.asarray(chunk)  # one chunk of the file: what is made of it stays in memory
+            chunk = np.asarray(chunk)  # small enough that its part of W can stay in memory
         with self.backend.active():
             rows = self.source.rows(self.source.check(chunk), self.backend)
             rows = rows.scaled(self.exponent).filled(self.fill).times(factors)
@@ -113,7 +113,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Pass:
-    """What is done with every chunk: `function`, mapped over its blocks as by `Rows.map_sum`."""
+    """A pass: it maps `function` over the blocks of a chunk, as `Rows.map_sum` does."""
 
     site: Site
     function: Callable[..., tuple[Any, Any]]
@@ -129,27 +129,27 @@ class Pass:
 
 
 def passed(step: Pass, name: str, chunk: Array, *row_wise: Held) -> Held:
-    """A pass over a chunk, as a task."""
+    """Make a pass over a chunk, as a task."""
     return step(name, chunk, *row_wise)
 
 
 def passed_in_place(step: Pass, name: str, chunk: Array, before: str, *beside: Held) -> Held:
-    """Likewise; what was left before is looked for in this process."""
+    """Make a pass over a chunk; find the result `before` in this process, not through Dask."""
     return step(name, chunk, _found.get(before, LOST), *beside)
 
 
 def replayed(steps: list[Pass], name: str, chunk: Array, held: Held, *beside: list[Held]) -> Held:
-    """Many passes over a chunk, in one task."""
+    """Make several passes over a chunk in one task."""
     for step, others in zip(steps, beside, strict=True):
         held = step(name, chunk, held, *others)
     return held
 
 
 def sums_of(held: Held) -> list[Any] | None:
-    """What of it comes back."""
+    """Return the sums of a result, as a task."""
     return held.sums
 
 
 def threads_of_task(n_jobs: int | None) -> int:
-    """None is one: Dask runs as many tasks side by side as there are threads."""
+    """Return the number of threads in a task: None is 1, since Dask runs a task per thread."""
     return 1 if n_jobs is None else n_jobs

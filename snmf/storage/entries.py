@@ -1,4 +1,8 @@
-"""What the entries of X may be: real numbers, whatever they come as."""
+"""Checks and conversions of X: it must be a matrix of real numbers.
+
+`matrix` accepts what scikit-learn accepts. `numbers` converts objects, such as decimals.
+`check_places` and `canonical` are for sparse matrices.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +18,17 @@ Array = Any
 
 
 def is_real(dtype: np.dtype[Any]) -> bool:
-    """Whether it is of real numbers: one of NumPy's, or of those that extend it, as bfloat16."""
+    """Whether the dtype holds real numbers: a NumPy dtype, or an extension such as bfloat16."""
     return dtype.kind in "biuf" or bool(np.can_cast(dtype, "float64"))
 
 
 def refuse_others(X: Array, what: str = "X") -> Array:
-    """X, if it holds real numbers.
+    """Return X unchanged, if it holds real numbers.
 
     Raises
     ------
     ValueError
-        If not.
+        If its dtype is not real.
     """
     if not is_real(X.dtype):
         raise ValueError(
@@ -34,12 +38,12 @@ def refuse_others(X: Array, what: str = "X") -> Array:
 
 
 def matrix(X: Any) -> Array:
-    """X as scikit-learn takes it: a NumPy array, or CSR in canonical form, of real numbers.
+    """Convert X, as scikit-learn does, to a NumPy array or a CSR matrix in canonical form.
 
     Raises
     ------
     TypeError, ValueError
-        If it is not one.
+        If X is no matrix of real numbers.
     """
     if np.ma.is_masked(X):
         raise ValueError("X must not be masked: fill or drop its masked entries")
@@ -52,7 +56,7 @@ def matrix(X: Any) -> Array:
 
 
 def check_not_empty(shape: tuple[int, ...]) -> None:
-    """Raise ValueError, in scikit-learn's words, where there are no rows or no columns."""
+    """Raise ValueError, as scikit-learn does, if there are no rows or no columns."""
     for count, name in zip(shape, ("sample", "feature"), strict=True):
         if not count:
             raise ValueError(
@@ -62,28 +66,28 @@ def check_not_empty(shape: tuple[int, ...]) -> None:
 
 
 def numbers(X: np.ndarray, first: int = 0) -> np.ndarray:
-    """Objects, as decimals or what a DataFrame of several dtypes holds, as the numbers they are.
+    """Convert objects to float64, such as decimals, or a DataFrame of several dtypes.
 
-    None, and what pandas counts as missing, as pandas.NA, is NaN.
+    None becomes NaN, and so do the missing values of pandas, such as pandas.NA.
 
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_features)
-        Of dtype object.
+        An array of dtype object.
     first : int, default=0
-        The number of its first row.
+        The number of its first row, for messages.
 
     Raises
     ------
     TypeError, ValueError
-        If an entry is no number; it is named.
+        If an entry is no number. The message names the entry.
     """
     try:
-        if pandas := sys.modules.get("pandas"):  # what else made its NA
+        if pandas := sys.modules.get("pandas"):  # pandas.NA exists only if pandas is imported
             X = np.where(pandas.isna(X), np.nan, X)
         return X.astype("float64")
     except (TypeError, ValueError, ArithmeticError) as error:
-        signaling = isinstance(error, InvalidOperation)  # of isna, which left what is missing
+        signaling = isinstance(error, InvalidOperation)  # isna failed on a signaling NaN
         for (row, column), value in np.ndenumerate(X):
             if not signaling or (isinstance(value, Decimal) and value.is_snan()):
                 _refuse_no_number(value, first + row, column)
@@ -101,10 +105,10 @@ def _refuse_no_number(value: Any, row: int, column: int) -> None:
 
 
 def check_places(A: Any) -> None:
-    """Make sure that a SciPy sparse matrix stores no entry outside of itself, and change nothing.
+    """Check that all indices of a SciPy sparse matrix are inside of its shape; change nothing.
 
-    SciPy's loops do not look: what a damaged file gives would end the process in a conversion or a
-    product. Its own check rewrites the arrays, and skips a matrix whose last pointer is 0.
+    SciPy's loops do not check this, so a matrix from a damaged file could crash the process. The
+    check in SciPy rewrites the arrays, and skips a matrix whose last pointer is 0.
 
     Raises
     ------
@@ -122,7 +126,7 @@ def check_places(A: Any) -> None:
         if not in_order or pointers[0] != 0 or pointers[-1] > stored:
             raise ValueError(
                 f"the pointers of a sparse matrix of shape {A.shape} must rise from 0 to at most "
-                f"its {stored} stored entries; these do not"
+                f"its {stored} stored entries; these do not. Make the matrix anew."
             )
         places, lengths = [A.indices[: pointers[-1]]], (columns,)
     else:
@@ -136,9 +140,10 @@ def check_places(A: Any) -> None:
 
 
 def canonical(A: Any) -> Any:
-    """A sparse matrix as CSR, sorted and without duplicates: its methods would make it so in place.
+    """Return a sparse matrix as CSR, with sorted indices and without duplicates.
 
-    Asked of all of it, once, and not of slices: it waits for a device, and they share its arrays.
+    The caller's matrix is not changed; its own methods would sort it in place. Call this for the
+    whole matrix and not for slices: the check waits for a device, and slices share its arrays.
     """
     A = A.tocsr()
     if not A.has_canonical_format:
@@ -148,7 +153,7 @@ def canonical(A: Any) -> Any:
 
 
 def _with_products(X: Any) -> Any:
-    """A sparse matrix in a dtype that SciPy computes with."""
+    """Return a sparse matrix in a dtype that SciPy can compute with."""
     half = X.dtype.kind == "f" and X.dtype.itemsize == 2
     return X.astype("float32" if half else X.dtype.newbyteorder("="), copy=False)
 

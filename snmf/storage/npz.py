@@ -1,4 +1,8 @@
-"""Arrays of an ``.npz`` that anyone may have made: nothing is allocated before it is checked."""
+"""Safe reading of an ``.npz`` file: sizes are checked before memory is allocated.
+
+`Arrays` reads the file. `DAMAGE` lists the exceptions of a damaged file, and `RefusedError` is
+raised for a file that is refused for another reason.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +19,16 @@ import numpy as np
 
 DAMAGE = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, EOFError,
           RuntimeError, zipfile.BadZipFile, zlib.error)  # fmt: skip
-INFLATION = 100  # times its size a file may be in memory: a deflated zero takes a thousandth,
-SLACK = 2**24  # and small files may hold what is all zero
+INFLATION = 100  # arrays may be so many times larger than their file, since zeros compress well
+SLACK = 2**24  # bytes; small files may hold arrays of zeros, which compress to a thousandth
 
 
 class RefusedError(ValueError):
-    """A file is refused, and the message says why: it is not to be called damaged as well."""
+    """A file is refused for the reason in the message; callers do not report it as damaged."""
 
 
 class Claim(NamedTuple):
-    """What the header of an array says."""
+    """The shape, order and dtype in the header of an array."""
 
     shape: tuple[int, ...]
     by_columns: bool
@@ -32,24 +36,26 @@ class Claim(NamedTuple):
 
 
 class Arrays:
-    """The arrays of an .npz by name; each has its checksum looked at when it is read.
+    """The arrays of an .npz by name; reading an array checks its checksum.
 
     Parameters
     ----------
     path : path-like
+        The file.
     inflation : float, default=INFLATION
-        How many times as large as the file all arrays together may be.
+        Limits the size of all arrays together, in multiples of the size of the file.
 
     Attributes
     ----------
     names : list of str
+        The names of the arrays.
 
     Raises
     ------
     ValueError, zipfile.BadZipFile and others of DAMAGE
-        If it is no .npz, or one whose parts contradict each other: here, or when one is asked for.
+        If the file is no .npz, or is damaged. Reading an array may raise them too.
     OSError
-        If it cannot be read.
+        If the file cannot be read.
     """
 
     def __init__(self, path: str | os.PathLike[str], inflation: float = INFLATION) -> None:
@@ -66,7 +72,7 @@ class Arrays:
             raise ValueError("it has two arrays of one name")
 
     def claim(self, name: str) -> Claim:
-        """The shape and the dtype that an array says it has, and has the bytes for."""
+        """Return the shape and dtype in the header of an array, checked against its size."""
         with self.opened(name) as (_, claim):
             return claim
 
@@ -80,7 +86,7 @@ class Arrays:
 
     @contextmanager
     def opened(self, name: str) -> Iterator[tuple[IO[bytes], Claim]]:
-        """An array's bytes, behind its header, and what they are."""
+        """Yield the stream of an array, placed behind its header, and its `Claim`."""
         with ExitStack() as stack:
             try:
                 archive = stack.enter_context(zipfile.ZipFile(self.path))
@@ -91,25 +97,25 @@ class Arrays:
             yield stream, _claim(name, stream, entry.file_size)
 
     def check_sums(self) -> None:
-        """Read all of it.
+        """Read the whole file, and check every checksum.
 
         Raises
         ------
         ValueError
-            If an array is not what was written.
+            If a checksum does not match.
         """
         with zipfile.ZipFile(self.path) as archive:
             if broken := archive.testzip():
-                raise ValueError(f"its {broken} is not what was written")
+                raise ValueError(f"the checksum of its {broken} is wrong")
 
 
 def _beyond(error: OSError) -> ValueError:
-    """What a seek to where nothing is means."""
+    """Return the error for a failed seek or read: the file is too short."""
     return ValueError(f"it is cut short: {error}")
 
 
 def is_npz_with(path: str | os.PathLike[str], name: str) -> bool:
-    """Whether that is the name of an .npz which holds an array of that name."""
+    """Whether the path is an .npz that has an array of this name."""
     try:
         with zipfile.ZipFile(path) as archive:
             return f"{name}.npy" in archive.namelist()
@@ -119,10 +125,12 @@ def is_npz_with(path: str | os.PathLike[str], name: str) -> bool:
 
 def _check_sizes(entries: Sequence[zipfile.ZipInfo], size: int, inflation: float) -> None:
     if sum(entry.compress_size for entry in entries) > size:
-        raise ValueError("its parts lie over one another")
+        raise ValueError("its parts overlap")
     whole = sum(entry.file_size for entry in entries)
     if whole > inflation * size + SLACK:
-        raise ValueError(f"its arrays are compressed from {whole} bytes to {size}, beyond belief")
+        raise ValueError(
+            f"its arrays are compressed from {whole} bytes to {size}, more than snmf accepts"
+        )
 
 
 def _claim(name: str, stream: IO[bytes], size: int) -> Claim:
@@ -131,7 +139,7 @@ def _claim(name: str, stream: IO[bytes], size: int) -> Claim:
         read = {(1, 0): np.lib.format.read_array_header_1_0,
                 (2, 0): np.lib.format.read_array_header_2_0}  # fmt: skip
         shape, by_columns, dtype = read[version](stream)
-    except Exception as error:  # a parser of Python's is asked
+    except Exception as error:  # NumPy uses Python's parser, which raises many kinds
         raise ValueError(f"the header of {name} cannot be read: {error}") from error
     if dtype.hasobject:
         raise ValueError(f"{name} holds Python objects, which allow_pickle=False refuses")
@@ -139,6 +147,6 @@ def _claim(name: str, stream: IO[bytes], size: int) -> Claim:
     if claimed != there or any(length < 0 for length in shape):
         raise ValueError(
             f"{name} says that it is of shape {shape} and dtype {dtype}, of {claimed} bytes; "
-            f"it has {there}"
+            f"it has {there} bytes"
         )
     return Claim(shape, by_columns, dtype)

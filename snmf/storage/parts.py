@@ -1,4 +1,8 @@
-"""Files that hold what has a row for every row of X, written part by part."""
+"""Files for W and other arrays with one row per row of X, written block by block.
+
+`scratch` makes a temporary file, `write_npy` a .npy file, and `check_output` checks the parameter
+`out` before the fit. `Filed` reads the parts back.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +24,16 @@ Output = str | os.PathLike[str] | Literal[False] | None
 
 
 class Filed(Sequence[Array]):
-    """Row-wise parts in a file, each of which comes as an array of the backend.
+    """A sequence of parts that lie in a file; each is read as an array of the backend.
 
     Parameters
     ----------
     A : ndarray of shape (n, k)
-        The file, mapped.
+        The memory-mapped file.
     slices : list of slices
         The rows of every part.
     backend : snmf.backends.Backend
+        The backend that the parts are arrays of.
     """
 
     def __init__(self, A: np.ndarray, slices: list[slice], backend: Any) -> None:
@@ -44,12 +49,14 @@ class Filed(Sequence[Array]):
 def scratch(
     parts: Iterable[np.ndarray], slices: list[slice], shape: tuple[int, int], dtype: str
 ) -> np.ndarray:
-    """Row-wise parts in a file without a name, which is gone with the array.
+    """Write parts to an unnamed temporary file, and return it as a memory-mapped array.
+
+    The file is deleted with the array.
 
     Raises
     ------
     OSError
-        If there is no room for it.
+        If the disk is full.
     """
     folder = tempfile.gettempdir()
     hint = f"in {folder}; set TMPDIR to a folder with more room"
@@ -65,12 +72,12 @@ def write_npy(
     shape: tuple[int, int],
     dtype: str,
 ) -> np.memmap:
-    """Row-wise parts as a .npy file, which is there when it is whole.
+    """Write parts to a .npy file, and return it memory-mapped; it appears when it is complete.
 
     Raises
     ------
     OSError
-        If there is no room for it.
+        If the disk is full, or the path cannot be written.
     """
     header = {
         "descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
@@ -96,22 +103,33 @@ def _write(
 
 
 def check_output(out: Any, X: Any, shape: tuple[int, int], dtype: str) -> None:
-    """Refuse a path that W cannot be written to, before the fit.
+    """Check before the fit that W can be written to `out`.
 
     Parameters
     ----------
     out : object
-        What the caller gave: a path, or None or False, where nothing is written.
+        The argument of the caller: a path, or None or False to write nothing.
     X : object
-        The data, whose own file is not to be replaced.
+        The data. `out` must not be their file.
     shape : tuple
+        The shape of W.
     dtype : str
-        Of W.
+        The dtype of W.
+
+    Raises
+    ------
+    ValueError
+        If `out` is no .npy path, or is the file of X, or X is a Dask array.
+    OSError
+        If the folder does not exist, cannot be written to, or has too little free space.
     """
     if out is None or out is False:
         return
     if hasattr(X, "__dask_graph__"):
-        raise ValueError("out is for one array; W of a Dask array is one too: use its to_zarr")
+        raise ValueError(
+            "out must be None for a Dask array X, whose W is a Dask array too. Write that by its "
+            "to_zarr."
+        )
     if not isinstance(out, str | os.PathLike) or Path(out).suffix != ".npy":
         raise ValueError(f"out must be the path of a .npy file to write; got {out!r}")
     path = check_replaceable(out)
@@ -126,7 +144,7 @@ def check_output(out: Any, X: Any, shape: tuple[int, int], dtype: str) -> None:
 
 
 def _file_below(X: Any) -> Any:
-    """The file that X lies in, if it is known; None if not: of a `Store`, of views of a map."""
+    """Return the file of X if X is a `Store`, a memory map or a view of one; else None."""
     file = getattr(X, "file", None)
     X = getattr(X, "data", None) if hasattr(X, "nnz") else X
     while file is None and isinstance(X, np.ndarray):

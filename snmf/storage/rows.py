@@ -1,6 +1,10 @@
-"""Where the rows of X lie: here in one array, taken in blocks, and the sum over them.
+"""The rows of X in blocks: `Rows` maps functions over the blocks, and sums their results.
 
-What has a row for every row of X ("row-wise", as W) is a sequence of one part for every block.
+An array with one row per row of X, such as W, is a sequence of parts here, with one part per block
+(`RowWise`).
+
+`measure` checks X and finds its scale (`Scale`). `taking_part` selects the rows with a sample
+weight above zero.
 """
 
 from __future__ import annotations
@@ -23,9 +27,9 @@ Array = Any
 RowWise = Sequence[Any]
 
 NARROW = ("float32", "float16", "bfloat16")
-BLOCK_BYTES = 3 * 2**20  # stays in a cache between X Hᵀ and Wᵀ X; threads wait less for Python
-DEVICE_BYTES = 2**28  # enough work for a device between two looks at it
-BLOCK_ROWS = (64, 4096)  # or p, where that is more: S has p columns for every block
+BLOCK_BYTES = 3 * 2**20  # fits in a cache between X Hᵀ and Wᵀ X; smaller ones make threads wait
+DEVICE_BYTES = 2**28  # enough work for a device at a time
+BLOCK_ROWS = (64, 4096)  # the fewest and most rows; the most is p if p is larger, as S costs k p
 COMFORTABLE = {"float32": 2.0**20, "float64": 2.0**200}  # norms within 1/c … c need no scaling
 
 
@@ -39,15 +43,15 @@ class Rows:
     backend : snmf.backends.Backend
         Does the arithmetic.
     exponent : int, default=0
-        Blocks come multiplied by 2 ** -exponent.
+        Multiplies every block by 2 ** -exponent.
     factors : ndarray of shape (n_samples,), default=None
-        And every row by its factor.
+        Multiplies every row by its factor.
     fill : ndarray of shape (n_features,), default=None
-        What stands in blocks for NaN, column by column.
+        Replaces NaN in every column by this value.
     run : callable, default=map
-        How a function is mapped over the blocks.
+        Maps a function over the blocks, as `map` does.
     members : ndarray of int, default=None
-        Which rows of X these are, in ascending order. None is all.
+        Selects rows of X, in ascending order. None is all.
     """
 
     def __init__(
@@ -74,9 +78,9 @@ class Rows:
 
     @contextmanager
     def threads(self, n_jobs: int | None) -> Iterator[Rows]:
-        """These rows, with blocks on n_jobs threads, and BLAS held to one thread in each.
+        """Yield these rows, with blocks on n_jobs threads, each with one thread of BLAS.
 
-        None is as many as a product would take. How X is cut into blocks does not depend on it.
+        None takes as many threads as a matrix product would. The blocks do not depend on n_jobs.
         """
         count = min(self._threads(n_jobs), len(self.slices))
         with ExitStack() as stack:
@@ -96,39 +100,39 @@ class Rows:
         return int(self.backend.threads_of_products())
 
     def scaled(self, exponent: int) -> Rows:
-        """The same rows multiplied by 2 ** -exponent, block by block."""
+        """Return the same rows multiplied by 2 ** -exponent, block by block."""
         return self._with(exponent=exponent)
 
     def times(self, factors: np.ndarray | None) -> Rows:
-        """The same rows, each times its factor, block by block."""
+        """Return the same rows, each multiplied by its factor, block by block."""
         return self._with(factors=factors)
 
     def filled(self, fill: np.ndarray | None) -> Rows:
-        """The same rows, with one number a column in place of NaN, block by block."""
+        """Return the same rows, with NaN replaced by one number per column, block by block."""
         return self._with(fill=fill)
 
     def only(self, members: np.ndarray) -> Rows:
-        """Some of these rows, in their order, taken block by block."""
+        """Return some of these rows, in their order; they are copied block by block."""
         return self._with(members=self.places(members))
 
     def places(self, indices: np.ndarray) -> np.ndarray:
-        """Where in X these rows are."""
+        """Return the indices in X of these rows."""
         return indices if self.members is None else self.members[indices]
 
     def over(self, A: np.ndarray) -> Rows:
-        """The rows of an array of the host, in the precision and on the threads of these."""
+        """Return the rows of a host array, with the precision and the threads of these rows."""
         return Rows(self.backend.asarray(A, self.dtype), self.backend, run=self._run)
 
     def part(self, rows: slice) -> Rows:
-        """Rows side by side, as rows of their own; neither scaled nor filled."""
+        """Return some adjacent rows as new `Rows`, neither scaled nor filled."""
         return self.over(self._raw(rows))
 
     def some(self, indices: np.ndarray) -> Rows:
-        """Likewise any others."""
+        """Return the rows with these indices as new `Rows`, neither scaled nor filled."""
         return self.over(self.backend.take(self.X, self.places(indices)))
 
     def shuffled(self, size: int, rng: np.random.RandomState) -> Iterator[tuple[Rows, Any]]:
-        """All of them, so many at a time, each time others, and which they are."""
+        """Yield `size` rows at a time in random order, each time with their indices."""
         order = rng.permutation(len(self))
         places = (np.sort(order[at]) for at in cut(0, len(self), size))
         return ((self.some(place), place) for place in places)
@@ -148,16 +152,17 @@ class Rows:
         Parameters
         ----------
         function : callable
-            ``function(block, *parts) → (part, terms)``: a row-wise part, and a tuple of arrays.
+            ``function(block, *parts) → (part, terms)``. The part has a row per row of the block;
+            the terms are a tuple of arrays.
         *row_wise : sequence of arrays
-            Handed to the function part by part.
+            Further arguments of the function, one part per block.
 
         Returns
         -------
         row_wise : sequence of arrays
-            The parts.
+            The returned parts.
         sums : list of arrays
-            The terms added up over the blocks, in their order, in float64.
+            The sums of the terms over the blocks, in the order of the blocks, in float64.
         """
         sums: list[Any] = []
 
@@ -176,19 +181,19 @@ class Rows:
             return self.kept(computed), sums
 
     def each(self, function: Callable[..., Any], *row_wise: RowWise) -> RowWise:
-        """Map a function over row-wise parts alone: X is not looked at."""
+        """Map a function over the parts, without reading X; return the new parts."""
         return self.kept(map(function, *row_wise))
 
     def kept(self, parts: Iterable[Any]) -> RowWise:
-        """Parts, as they come, put where what is row-wise lies."""
+        """Store parts as they arrive: in memory here, in a file for `StoredRows`."""
         return Joined.of(parts, len(self))
 
     def _blocks(self) -> Generator[Callable[[], Array], None, None]:
-        """The blocks in their order, each as a function that is called where it is used."""
+        """Yield for every block a function that returns it, so that threads make the blocks."""
         yield from (partial(self.block, rows) for rows in self.slices)
 
     def block(self, rows: slice) -> Array:
-        """Those rows: scaled, in working precision."""
+        """Return a block of rows, scaled and filled, in working precision."""
         return self._times_factors(self._prepared(self._raw(rows)), rows)
 
     def _raw(self, rows: slice) -> Array:
@@ -196,12 +201,12 @@ class Rows:
             return self.backend.slice(self.X, rows)
         chosen = self.members[rows]
         span = slice(int(chosen[0]), int(chosen[-1]) + 1)
-        if span.stop - span.start == len(chosen):  # they lie side by side: no copy
+        if span.stop - span.start == len(chosen):  # adjacent rows need no copy
             return self.backend.slice(self.X, span)
         return self.backend.take(self.X, chosen)
 
     def take(self, indices: np.ndarray) -> Any:
-        """Some rows, prepared likewise, on the host (NumPy, or SciPy sparse)."""
+        """Return some rows, scaled and filled, on the host (NumPy, or SciPy sparse)."""
         block = self.backend.take(self.X, self.places(indices))
         return self.backend.to_host(self._prepared(block))
 
@@ -221,43 +226,43 @@ class Rows:
         return self.backend.scale_rows(block, self.backend.asarray(self.factors[rows], self.dtype))
 
     def split(self, A: np.ndarray) -> RowWise:
-        """A host array with a row for every row of X, as row-wise parts."""
+        """Split a host array with one row per row of X into parts."""
         return self.made(lambda rows: A[rows, :])
 
     def made(self, of_rows: Callable[[slice], np.ndarray]) -> RowWise:
-        """Host arrays, made part by part in the order of the rows, as row-wise parts."""
+        """Make every part from the host array `of_rows(rows)`, in the order of the rows."""
         return self.kept(self.backend.asarray(of_rows(rows), self.dtype) for rows in self.slices)
 
     def uniform(self, rng: np.random.RandomState, columns: int, low: float) -> RowWise:
-        """Columns drawn from the uniform distribution between low and low + 1, row-wise."""
+        """Draw parts with this many columns, uniform between low and low + 1."""
         return self.made(lambda some: rng.random_sample((some.stop - some.start, columns)) + low)
 
     def to_host(self, parts: RowWise) -> Iterator[Any]:
-        """What a function returned for the blocks, one after the other, as arrays of the host."""
+        """Yield the parts one after the other, as arrays of the host."""
         for part in parts:
             ours = not isinstance(part, (np.ndarray, np.generic))
             yield self.backend.to_host(part) if ours else part
 
     def join(self, parts: RowWise) -> Array:
-        """Row-wise parts as one array."""
+        """Join the parts into one array."""
         whole = getattr(parts, "whole", None)
         return self.backend.xp.concat(list(parts), axis=0) if whole is None else whole
 
 
 class Joined(list[Any]):
-    """Row-wise parts: matrices of the host as views of one, where many would leave holes in memory.
+    """A list of parts; matrices of the host are views of one array, not to fragment memory.
 
     Attributes
     ----------
     whole : ndarray of shape (n, k) or None
-        What they are views of.
+        The array that the parts are views of.
     """
 
     whole: np.ndarray | None = None
 
     @classmethod
     def of(cls, parts: Iterable[Any], n: int) -> Joined:
-        """The parts of n rows."""
+        """Return the parts, of n rows in all, as `Joined`."""
         joined, start = cls(), 0
         for part in parts:
             if isinstance(part, np.ndarray) and part.ndim == 2:
@@ -271,20 +276,20 @@ class Joined(list[Any]):
 
 
 def times_power_of_two(A: Array, power: int) -> Array:
-    """A times 2 ** power, in two steps, since 2 ** 1074 is not a float."""
+    """Return A times 2 ** power, in two steps, since 2 ** 1074 is not a float."""
     half = power // 2
     return A * 2.0**half * 2.0 ** (power - half)
 
 
 def cut(start: int, stop: int, step: int) -> list[slice]:
-    """That range in slices of step, of which the last may be shorter."""
+    """Cut a range into slices of length `step`; the last may be shorter."""
     return [slice(at, min(at + step, stop)) for at in range(start, stop, step)]
 
 
 def ahead(
     pool: Executor, depth: int, function: Callable[..., Any], *iterables: Iterable[Any]
 ) -> Iterator[Any]:
-    """Like map, on a pool, where at most `depth` calls are made before they are asked for."""
+    """Map a function on a pool; at most `depth` calls run ahead of the results."""
     waiting: deque[Future[Any]] = deque()
     try:
         for items in zip(*iterables, strict=True):
@@ -299,13 +304,13 @@ def ahead(
 
 
 def working_dtype(dtype: Any) -> str:
-    """float32 for float32 and what is narrower, float64 for everything else."""
-    name = getattr(dtype, "name", str(dtype))  # of the host's byte order, where that is a choice
+    """Return "float32" for float32 and narrower floats, and "float64" for all else."""
+    name = getattr(dtype, "name", str(dtype))  # the name does not contain the byte order
     return "float32" if name.split(".")[-1] in NARROW else "float64"
 
 
 def block_rows(shape: tuple[int, int], stored: int, itemsize: int, on_host: bool = True) -> int:
-    """How many rows of an array of that shape, with that many stored entries, make a block."""
+    """Return the number of rows in a block, for an array with so many stored entries."""
     fewest, most = BLOCK_ROWS
     size = BLOCK_BYTES if on_host else DEVICE_BYTES
     fitting = size * shape[0] // max(1, stored * itemsize)
@@ -313,17 +318,16 @@ def block_rows(shape: tuple[int, int], stored: int, itemsize: int, on_host: bool
 
 
 class Scale(NamedTuple):
-    """What a first look at X tells.
+    """The scale of X, as `measure` finds it.
 
     Attributes
     ----------
     exponent : int
-        Blocks are best multiplied by 2 ** -exponent; 0 unless the squares of X would overflow
-        or vanish.
+        The fit multiplies X by 2 ** -exponent. 0 unless the squares of X would overflow or vanish.
     square : float
-        ‖X‖² of the rows so scaled.
+        ‖X‖² after this scaling.
     longest : float
-        The largest ‖x‖ of the rows so scaled.
+        The largest ‖x‖ of a row, after this scaling.
     """
 
     exponent: int
@@ -337,9 +341,9 @@ class NotFiniteError(ValueError):
     Parameters
     ----------
     row, column : int
-        Where it is.
+        The place of the entry, from 0.
     value : float
-        What it is.
+        The entry.
     """
 
     def __init__(self, row: int, column: int, value: float) -> None:
@@ -357,28 +361,30 @@ class NotFiniteError(ValueError):
 def taking_part(
     rows: Rows, weights: np.ndarray | None, missing: bool
 ) -> tuple[Rows, np.ndarray | None, np.ndarray | None]:
-    """The rows that a fit, or a score, sums over: those of a weight above zero.
+    """Select the rows with a sample weight above zero, which a fit or a score sums over.
 
     Parameters
     ----------
     rows : Rows of shape (n, p)
+        All rows.
     weights : ndarray of shape (n, 1) or None
-        None is 1 for each.
+        The sample weights. None is 1 for each.
     missing : bool
-        Whether NaN is an entry that is not observed.
+        Whether NaN is a missing value.
 
     Returns
     -------
     rows : Rows of shape (m, p)
-        Whatever looks at them knows nothing of the others.
+        The selected rows.
     weights : ndarray of shape (m, 1) or None
+        Their sample weights.
     members : ndarray of shape (m,) or None
-        Which rows they are. None is all.
+        Their indices. None is all.
 
     Raises
     ------
     ValueError
-        If an entry of another row is NaN or infinite: such a row has weights W all the same.
+        If a row that is not selected has NaN or infinity, since it gets a row of W too.
     """
     if weights is None or np.all(weights):
         return rows, weights, None
@@ -392,28 +398,36 @@ def taking_part(
 
 
 def measure(rows: Rows, weights: RowWise | None = None, missing: bool = False) -> Scale:
-    """Look at every entry once, and again where the squares leave the range of the dtype.
+    """Check that X is finite, and find its scale.
+
+    This reads X once, and again if the squares overflow or vanish.
 
     Parameters
     ----------
     rows : Rows
+        The rows of X.
     weights : sequence of arrays of shape (b, 1), default=None
-        Row-wise, the weights, all above zero, with which the squares are summed. None is 1 for
+        The sample weights for the sum of squares, block by block, all above zero. None is 1 for
         each.
     missing : bool, default=False
-        Whether NaN is an entry that is not observed, and counts as zero.
+        Whether NaN is a missing value, which counts as zero.
+
+    Returns
+    -------
+    Scale
 
     Raises
     ------
     ValueError
-        If an entry is NaN or infinite, which is named, or if ‖X‖_F is beyond the dtype.
+        If an entry is NaN or infinite (the message names it), or if ‖X‖_F exceeds the largest
+        number of the dtype.
     """
     if missing:
         rows = rows.filled(np.zeros(rows.shape[1]))
     comfortable = COMFORTABLE[rows.dtype]
     scale = Scale(0, *_squares(rows, weights))
     if 1 / comfortable < scale.longest < comfortable and math.isfinite(scale.square):
-        return scale  # a NaN is in the sum, but not in every maximum
+        return scale  # a NaN would be in the sum; some maxima ignore it
     largest = list(rows.to_host(rows.map_sum(partial(_largest, rows.backend))[0]))
     if not np.all(np.isfinite(largest)):
         raise _not_finite(rows)
@@ -424,14 +438,14 @@ def measure(rows: Rows, weights: RowWise | None = None, missing: bool = False) -
 
 
 def check_range(dtype: str, norm: float, exponent: int) -> None:
-    """Refuse X if norm × 2 ** exponent, of itself or of its weights, is beyond the dtype."""
+    """Raise ValueError if norm × 2 ** exponent exceeds the largest number of the dtype."""
     largest = float(np.finfo(dtype).max)
     if norm and not math.log2(norm) + exponent < math.log2(largest):
         raise too_large(dtype)
 
 
 def too_large(dtype: str) -> ValueError:
-    """What to say of an X whose norm, or weights, that dtype does not hold."""
+    """Return the error for an X whose norm or weights exceed the largest number of the dtype."""
     return ValueError(
         f"X is too large: its norm, or that of its weights, exceeds the largest {dtype}, "
         f"{np.finfo(dtype).max:g}. Divide X by its largest entry."
@@ -462,7 +476,7 @@ def _largest_and_square(ops: Any, X: Array) -> tuple[Array, tuple[Array]]:
 
 
 def _not_finite(rows: Rows) -> NotFiniteError:
-    """What to say of the first NaN or infinity."""
+    """Return the error that names the first NaN or infinity."""
     parts, _ = rows.map_sum(partial(_first_not_finite, rows.backend))
     start = 0
     for count, row, column, value in rows.to_host(parts):
@@ -474,7 +488,7 @@ def _not_finite(rows: Rows) -> NotFiniteError:
 
 
 def _first_not_finite(ops: Any, X: Array) -> tuple[np.ndarray, tuple[()]]:
-    """The number of rows, and the row, the column and the value of the first such entry."""
+    """Return the number of rows, and row, column and value of the first NaN or infinity."""
     entries = coo_array(ops.to_host(X))
     found = [
         (int(i), int(j), float(v))

@@ -1,7 +1,8 @@
-"""Rows that are read when they are asked for: memory maps, HDF5, Zarr, and what slices likewise.
+"""Rows that are read from disk on demand: memory maps, HDF5, Zarr, and other sliceable objects.
 
-One thread reads, a block ahead of the one that is computed with; what was used is dropped.  Slices
-are NumPy arrays, or SciPy sparse matrices, as those of a sparse matrix that AnnData left on disk.
+`Store` wraps such an object. `StoredRows` passes over its rows: one thread reads a block ahead of
+the computation, and used blocks are dropped.  A slice must be a NumPy array or a SciPy sparse
+matrix, such as a slice of a sparse matrix that AnnData keeps on disk.
 """
 
 from __future__ import annotations
@@ -26,18 +27,19 @@ from snmf.storage.rows import Rows, RowWise, ahead, cut
 
 Array = Any
 
-NEAR = 4  # rows from one to the next, up to which a read of its own takes longer
-AHEAD = 1  # reads that are made before they are asked for
-MOST_READ = 2**27  # bytes of a read that takes whole chunks, where these are larger than a block
-SCRATCH = 2**28  # bytes from which on what is row-wise, as W, lies in a temporary file
-SOME_ROWS = 32  # tell how many entries a sparse row has, where the store does not
-GATHERED = 2**18  # bytes of sparse rows that are read for some of them: each read takes its time
+NEAR = 4  # rows at most this far apart are read together, which is faster than two reads
+AHEAD = 1  # reads ahead of the computation
+MOST_READ = 2**27  # the most bytes in a read of whole chunks that are larger than a block
+SCRATCH = 2**28  # from this many bytes on, W and the like lie in a temporary file
+SOME_ROWS = 32  # rows to estimate the number of entries from, if the store does not know it
+GATHERED = 2**18  # bytes of sparse rows to read together to get some of them: a read is slow
 
 
 def is_stored(X: Any) -> bool:
-    """Whether X, no array of a known library, is a matrix that is better read by slices of rows.
+    """Whether X should be read by slices of rows, through a `Store`.
 
-    A memory map is; else it needs a shape, a dtype of NumPy, and slices, without being an array.
+    This is true for a memory map. It is also true for an object that has a shape, a NumPy dtype
+    and slices, and is neither an array nor a SciPy sparse matrix.
     """
     if isinstance(X, np.ndarray):
         return isinstance(X, np.memmap)
@@ -47,7 +49,7 @@ def is_stored(X: Any) -> bool:
 
 
 def _dtype(X: Any) -> np.dtype[Any] | None:
-    """The dtype of X, if it is one of NumPy, or the name or the type of one."""
+    """Return the NumPy dtype of X (its attribute may be a name or a type); None if it has none."""
     dtype = getattr(X, "dtype", None)
     if isinstance(dtype, str) or (isinstance(dtype, type) and issubclass(dtype, np.generic)):
         with suppress(TypeError):  # a name that NumPy does not know
@@ -61,12 +63,12 @@ class Store:
     Parameters
     ----------
     X : object
-        For which `is_stored` holds.
+        An object for which `is_stored` is true.
 
     Raises
     ------
     ValueError
-        If its shape is none.
+        If X.shape is no tuple of whole numbers.
     """
 
     def __init__(self, X: Any) -> None:
@@ -85,21 +87,21 @@ class Store:
     def sparse(self) -> bool:
         """Whether slices are sparse.
 
-        An empty slice that is sparse tells it, and nothing is read. One that is dense tells
-        nothing, since some stores make it with `numpy.empty`: then the first row tells.
+        An empty slice shows this without a read, if it is sparse. A dense empty slice shows
+        nothing, since some stores make it with `numpy.empty`; then the first row is read.
         """
         if self._map is not None or not len(self):
             return False
-        with suppress(Exception):  # not every store has such slices
+        with suppress(Exception):  # not every store allows empty slices
             if issparse(self.X[0:0]):
                 return True
         return bool(issparse(self._found(slice(0, 1))))
 
     @cached_property
     def nnz(self) -> int:
-        """How many entries are stored: as the store says, or estimated from some of its rows.
+        """The number of stored entries, from the store or estimated from some rows.
 
-        Dense ones have no such attribute, as dense arrays have none.
+        A dense store raises AttributeError, as dense arrays do.
         """
         if not self.sparse:
             raise AttributeError("nnz")
@@ -112,32 +114,33 @@ class Store:
 
     @cached_property
     def _near(self) -> int:
-        """How many rows side by side are read at once for some of them."""
+        """The number of adjacent rows to read at once, to get some of them."""
         if not self.sparse:
             return self.chunk
         entry = self.dtype.itemsize + np.dtype(np.int32).itemsize
         return max(self.chunk, GATHERED * len(self) // max(1, self.nnz * entry))
 
     def read(self, rows: slice, dtype: Any = None) -> Array:
-        """Rows side by side: in memory, or where they are mapped, if they need no change there.
+        """Read adjacent rows into memory; mapped rows that need no conversion are not copied.
 
         Parameters
         ----------
         rows : slice
+            The rows.
         dtype : dtype, default=None
-            What they are to be in; None is as they come.
+            The dtype of the result. None keeps that of the store.
 
         Returns
         -------
         block : ndarray or CSR matrix of shape (b, n_features)
-            A sparse one has its entries in order, and none twice.
+            The rows. A CSR matrix has sorted indices and no duplicates.
 
         Raises
         ------
         OSError
-            If they cannot be read, are damaged, or are not so many; the message names them.
+            If the rows cannot be read, are damaged, or have another shape. The message names them.
         ValueError
-            If they are no array of real numbers, or masked.
+            If the rows are no array of real numbers, or are masked.
         """
         found, place = self._found(rows), _words(rows)
         if found.shape != (expected := (rows.stop - rows.start, *self.shape[1:])):
@@ -152,7 +155,7 @@ class Store:
                 check_places(found)
             except ValueError as error:
                 raise OSError(f"{place} are damaged: {error}") from error
-        with np.errstate(over="ignore"):  # an infinity is found by who looks for it
+        with np.errstate(over="ignore"):  # `measure` finds an infinity
             if issparse(found):
                 native = np.dtype(dtype or found.dtype).newbyteorder("=")
                 return canonical(found.astype(native, copy=False))
@@ -162,30 +165,32 @@ class Store:
         return block
 
     def _found(self, rows: slice) -> Array:
-        """What the store gives for a slice, as an array or a sparse matrix."""
+        """Slice the store, and return an array or a sparse matrix; raise as `read` does."""
         place = _words(rows)
         try:
             if self._map is not None:
-                _refuse_short_file(self.X, self._map)  # reading it would end the process
+                _refuse_short_file(self.X, self._map)  # reading past its end crashes the process
             found = self.X[rows.start : rows.stop]
-        except Exception as error:  # of whatever library
+        except Exception as error:  # libraries raise many kinds
             raise OSError(f"{place} cannot be read: {error}") from error
         if np.ma.is_masked(found):
-            raise ValueError(f"X must not be masked: {place} have masked entries")
+            raise ValueError(
+                f"X must not be masked: {place} have masked entries. Fill or drop them."
+            )
         if issparse(found):
             return found
         try:
             return np.asarray(found)
-        except Exception as error:  # of whatever library
+        except Exception as error:  # libraries raise many kinds
             raise ValueError(
                 f"{place} must come as NumPy arrays or SciPy sparse matrices do; reading gave "
-                f"{type(found).__module__}.{type(found).__qualname__}, and: {error}"
+                f"{type(found).__module__}.{type(found).__qualname__}, with the error: {error}"
             ) from error
 
     def take(self, indices: np.ndarray, dtype: Any = None, near: int = 1) -> Array:
-        """Some rows, in memory: read one by one, or by the chunks that they lie in.
+        """Read the rows with these indices into memory, one by one or by chunks of the store.
 
-        Rows at a distance of at most `near` are read together, with those between.
+        Rows at a distance of at most `near` are read together, with the rows between them.
         """
         wanted, back = np.unique(indices, return_inverse=True)
         apart = (np.diff(wanted) > near) & (np.diff(wanted // self._near) > 0)
@@ -213,18 +218,18 @@ def _shape(X: Any) -> tuple[int, ...]:
 
 
 def _touch(A: np.ndarray) -> None:
-    """Have the system read the pages that an array lies on; a copy would take twice as long."""
+    """Make the system read the pages of a mapped array; a copy would take twice as long."""
     A.reshape(-1).view(np.uint8)[:: mmap.PAGESIZE].max()
 
 
 def _chunk_rows(X: Any) -> int:
-    """How many rows are stored as one."""
+    """Return the number of rows in a chunk of the store; 1 if it has no chunks."""
     first = (getattr(X, "chunks", None) or (1,))[0]
     return int(first) if isinstance(first, Integral) else 1
 
 
 def _map_below(X: Any) -> mmap.mmap | None:
-    """The memory map that an array lies in."""
+    """Return the memory map below an array, or None."""
     if not isinstance(X, np.memmap):
         return None
     while X is not None and not isinstance(X, mmap.mmap):
@@ -237,19 +242,19 @@ def _refuse_short_file(X: np.memmap, below: mmap.mmap) -> None:
     if below.size() < start + len(below):
         raise OSError(
             f"its file ends early: {start + len(below)} bytes were mapped, and {below.size()} "
-            "are left"
+            "are left. Open the file again."
         )
 
 
 class StoredRows(Rows):
-    """The rows of a `Store`: read ahead; where they are many, what is row-wise lies in a file."""
+    """The rows of a `Store`, read ahead; a large W lies in a temporary file."""
 
     def __init__(self, X: Store, *args: Any, **kwargs: Any) -> None:
         super().__init__(X, *args, **kwargs)
         size = max(1, self.stored * np.dtype(self.dtype).itemsize // len(self))  # of a row
         step = self.slices[0].stop
         read = whole_chunks(step, X.chunk, MOST_READ // size)
-        step = math.ceil(read / math.ceil(read / step))  # the blocks of a read are alike
+        step = math.ceil(read / math.ceil(read / step))  # blocks of about equal size in a read
         self._reads = [cut(at.start, at.stop, step) for at in cut(0, len(self), read)]
         self.slices = [rows for read in self._reads for rows in read]
 
@@ -262,7 +267,7 @@ class StoredRows(Rows):
         return self.over(self.X.take(self.places(indices), self.dtype))
 
     def shuffled(self, size: int, rng: np.random.RandomState) -> Iterator[tuple[Rows, Any]]:
-        """Rows that lie side by side, and these in another order each time."""
+        """Yield batches of adjacent rows, with their slices, in random order."""
         places = cut(0, len(self), whole_chunks(size, self.X.chunk, size))
         return ((self.part(places[i]), places[i]) for i in rng.permutation(len(places)))
 
@@ -292,12 +297,12 @@ class StoredRows(Rows):
 
     def _of_read(self, place: slice, data: Array, rows: slice) -> Array:
         within = slice(rows.start - place.start, rows.stop - place.start)
-        block = data if rows == place else data[within]  # of sparse rows that is a copy
+        block = data if rows == place else data[within]  # a slice of sparse rows is a copy
         return self._times_factors(self._prepared(block), rows)
 
 
 def whole_chunks(step: int, chunk: int, most: int) -> int:
-    """How many rows to read at once: about step, in whole chunks if that is at most `most`."""
+    """Return the number of rows for one read: about `step`, in whole chunks of at most `most`."""
     if chunk <= step:
         return step // chunk * chunk
     return chunk if chunk <= most else step

@@ -1,4 +1,8 @@
-"""Threads: what is the process's, as BLAS's number of them, and is shared by calls that overlap."""
+"""Settings of the process that overlapping calls share, such as the number of threads of BLAS.
+
+`Shared` is a context that many threads may be in at once. `BLAS` is such a context, which holds
+BLAS to one thread. `openmp_on_one_thread` does so for OpenMP.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +18,16 @@ from threadpoolctl import ThreadpoolController
 
 
 class Shared:
-    """A context that the first thread enters and the last one leaves: for what is the process's.
+    """A context for a setting of the process: the first thread enters it, the last one leaves it.
 
-    An interrupt (Ctrl-C) while it is entered or left does not leave it entered. In the child of a
-    fork only the thread that forked is still there, and only what it has entered counts.
+    An interrupt (Ctrl-C) during enter or exit does not leave the context entered. After a fork the
+    child has only the thread that forked, so only the entries of that thread count there.
 
     Parameters
     ----------
     context : callable
-        Makes the context, and changes nothing before that is entered. Whether it is left by an
-        exception is not told to it; it may be left twice.
+        Returns the inner context manager, and changes nothing itself. ``__exit__`` of the inner
+        context gets no exception, and may be called twice.
     """
 
     def __init__(self, context: Callable[[], AbstractContextManager[Any]]) -> None:
@@ -34,7 +38,7 @@ class Shared:
 
     @property
     def inside(self) -> bool:
-        """Whether a thread is inside; one may leave for another."""
+        """Whether any thread is inside; one thread may leave in place of another."""
         return sum(self.counts.values()) > 0
 
     def __enter__(self) -> None:
@@ -45,7 +49,7 @@ class Shared:
                     self.entered = self.context()
                     self.entered.__enter__()
                 count = self.counts.get(me, 0) + 1
-                self.counts[me] = count  # an interrupt comes after a call, so not between these
+                self.counts[me] = count  # no interrupt comes between this line and the next
                 counted = True
         except BaseException:
             self._leave(me, counted)
@@ -61,14 +65,14 @@ class Shared:
                 self.counts[me] = count
                 counted = False
                 self._restore()
-        except BaseException:  # an interrupt: it waits until the rest is done
+        except BaseException:  # an interrupt: finish, then raise it again
             with self.lock:
                 self.counts[me] = self.counts.get(me, 0) - counted
                 self._restore()
             raise
 
     def _restore(self) -> None:
-        """Leave the context, if no thread is inside."""
+        """Leave the inner context, if no thread is inside."""
         if not self.inside:
             self.counts.clear()
             if self.entered is not None:
@@ -76,7 +80,7 @@ class Shared:
                 self.entered = None
 
     def after_fork(self) -> None:
-        """In the child: threads that are not there hold no lock and are not inside."""
+        """In the child of a fork, forget the other threads: they hold no lock, and are outside."""
         self.lock, me = Lock(), get_ident()
         self.counts = {me: self.counts.get(me, 0)}
         self._restore()
@@ -95,17 +99,17 @@ if hasattr(os, "register_at_fork"):
 
 
 class Loaded:
-    """The libraries with threads of their own that are loaded.
+    """The loaded libraries that have their own threads, such as BLAS and OpenMP.
 
-    To look for them takes milliseconds, as long as a small fit; it is done again when a module has
-    been imported, which may have brought one.
+    A search for them takes milliseconds, as long as a small fit. So the result is kept until the
+    next import of a module, which may load another library.
     """
 
     def __init__(self) -> None:
         self._found: tuple[int, ThreadpoolController] | None = None
 
     def of(self, user_api: str) -> ThreadpoolController:
-        """Those of that kind."""
+        """Return the controller of the libraries of this kind, "blas" or "openmp"."""
         modules, found = len(sys.modules), self._found
         if found is None or found[0] != modules:
             self._found = found = modules, ThreadpoolController()
@@ -116,16 +120,17 @@ LOADED = Loaded()
 
 
 class Limited(AbstractContextManager[None]):
-    """Libraries on one thread, and then on as many as they had.
+    """A context that holds libraries to one thread, and restores their numbers at its end.
 
     Parameters
     ----------
     libraries : ThreadpoolController
+        The libraries.
 
     Attributes
     ----------
     before : int
-        The most threads that one of them had; 1 if there is none.
+        The largest number of threads of a library before; 1 if there is no library.
     """
 
     def __init__(self, libraries: ThreadpoolController) -> None:
@@ -143,12 +148,12 @@ class Limited(AbstractContextManager[None]):
 
 
 class OneThread(Shared):
-    """Libraries of that kind on one thread; threads of this library take the place of theirs.
+    """A shared context that holds libraries to one thread, while snmf uses its own threads.
 
     Parameters
     ----------
     user_api : {"blas", "openmp"}
-        As threadpoolctl calls it.
+        The kind of library, as threadpoolctl calls it.
     """
 
     def __init__(self, user_api: str) -> None:
@@ -157,21 +162,21 @@ class OneThread(Shared):
 
     @property
     def threads(self) -> int:
-        """How many they would take outside of this."""
+        """The number of threads that the libraries take outside of this context."""
         with self.lock:
             if isinstance(self.entered, Limited):
                 return self.entered.before
             return Limited(LOADED.of(self.user_api)).before
 
 
-# Threads of BLAS wait for each other in a loop: beside another program they wait for long.
+# Threads of BLAS wait for each other in a busy loop, which is slow if another program runs too.
 BLAS = OneThread("blas")
 
 
 def openmp_on_one_thread() -> AbstractContextManager[Any]:
-    """OpenMP in this thread of the process: how many it takes belongs to a thread, not to all.
+    """Return a context that holds OpenMP to one thread, for calls from this thread only.
 
-    On one, the k-means of scikit-learn gives the same bits every time.
+    With one thread, the k-means of scikit-learn gives the same bits every time.
     """
     limited: AbstractContextManager[Any] = LOADED.of("openmp").limit(limits=1)
     return limited

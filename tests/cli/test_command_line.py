@@ -345,7 +345,7 @@ def test_long_tables_keep_what_their_beginning_says(folder):
         ("a,b\n1,2\n", ["--drop", "c"], "no column 'c' to drop; the columns are a, b"),
         ("1,2\n", ["--drop", "3"], "no column '3' to drop; its columns have no names"),
         ("a,b\n1,2\n", ["--drop", "a", "--drop", "b"], "no column of numbers is left"),
-        ("a,b\n", [], "a line of names, and none of numbers"),
+        ("a,b\n", [], "got only a line of names"),
         ("", [], "the file is empty"),
         ("a,b\n1,2\n", ["--key", "x"], "holds one table"),
         ("a\n" + "1" * 200_000, [], "field larger than field limit"),
@@ -409,11 +409,11 @@ def test_arrays_that_are_no_table_of_numbers_are_refused(files, capsys):
     assert "got the shape (0, 5)" in refused(capsys, "info", "e.npy")
     assert "is a group of ['X']" in refused(capsys, "info", "a.h5", "--key", "group")
     for name in ("many.npz", "many.hdf5", "many.zarr"):
-        assert "name one by --key, of: X, " in refused(capsys, "info", name).replace(
+        assert "choose one with --key, of: X, " in refused(capsys, "info", name).replace(
             "other, X", "X, other"
         ).replace("of: other", "of: X, other")
-        assert "there is no 'Q'; the tables are: " in refused(capsys, "info", name, "--key", "Q")
-    assert "are for .csv" in refused(capsys, "info", "a.npy", "--header")
+        assert "no table 'Q'; the tables are: " in refused(capsys, "info", name, "--key", "Q")
+    assert "are only for .csv" in refused(capsys, "info", "a.npy", "--header")
     assert "must end in one of .npy" in refused(capsys, "info", "a.txt")
     assert "none.npy: No such file" in refused(capsys, "info", "none.npy")
 
@@ -481,13 +481,13 @@ def test_models_and_data_that_do_not_fit_are_refused(files, capsys):
     capsys.readouterr()
     go = ("transform", "m.npz")
     assert "order of the fit: a, b, c" in refused(capsys, *go, "turned.csv", "-o", "W.csv")
-    assert "that are not here: e" in refused(capsys, *go, "other.csv", "-o", "W.csv")
-    assert "leave them out: --drop 'f'" in refused(capsys, *go, "more.csv", "-o", "W.csv")
+    assert "lacks columns of the fit: e" in refused(capsys, *go, "other.csv", "-o", "W.csv")
+    assert "Leave them out: --drop 'f'" in refused(capsys, *go, "more.csv", "-o", "W.csv")
     assert run(*go, "more.csv", "--drop", "f", "-o", "W.csv") == 0
     assert run(*go, "bare.csv", "-o", "V.csv") == 0
     assert capsys.readouterr().err == ""
     assert "expecting 5 features" in refused(capsys, *go, "narrow.csv", "-o", "U.csv")
-    assert "a model; expected data" in refused(capsys, *go, "m.npz", "-o", "U.csv")
+    assert "expected data; got a model" in refused(capsys, *go, "m.npz", "-o", "U.csv")
     assert "expected a model file" in refused(capsys, "transform", "a.npz", "a.npy", "-o", "U.csv")
     assert "of 5 pixels" in refused(capsys, "plot", "m.npz", "-o", "p.png", "--image-shape", "2x3")
     X[3, 2], kept = np.nan, X[3, 2]
@@ -741,7 +741,7 @@ def test_missing_values_are_named_where_it_is_not_said(holes, capsys):
 
 
 def test_sparse_data_hold_nothing_out(files, capsys):
-    assert "of a dense table; got a sparse" in refused(capsys, "select", "sparse.npz", "-k", "1,2")
+    assert "needs a dense table, to hold" in refused(capsys, "select", "sparse.npz", "-k", "1,2")
 
 
 def test_locality_reaches_the_fit(folder):
@@ -752,12 +752,12 @@ def test_locality_reaches_the_fit(folder):
 
 def test_more_components_than_can_be_told_apart_are_noted(folder, capsys):
     np.save("X.npy", np.random.default_rng(0).standard_normal((200, 7)))
-    note = "note: 9 components of 200 rows and 7 columns: no more than 7 are told apart by least"
+    note = "note: 9 components are too many for 200 rows and 7 columns: least squares determines"
     fit = ("fit", "X.npy", "-o", "m.npz", "-k")
     assert run(*fit, 9) == 0
     assert note in capsys.readouterr().err
     assert run(*fit, 7) == 0
-    assert "told apart" not in capsys.readouterr().err
+    assert "too many" not in capsys.readouterr().err
     assert run("select", "X.npy", "-k", "2,9", "--repeats", 1) == 0
     assert note in capsys.readouterr().err
     assert run(*fit, 9, "--json") == 0
@@ -770,7 +770,7 @@ def test_numbers_that_may_name_the_rows_are_a_note(folder, capsys):
     csv("\n".join(["sample,400,405,410", *lines]))
     assert run("info", "table.csv") == 0
     said = capsys.readouterr()
-    note = "column 1, 'sample', was taken for data; --row-names if it names the rows"
+    note = "column 1, 'sample', was taken for data; pass --row-names if it names the rows"
     assert said.err == f"note: table.csv: {note}\n"
     assert "features         4 (sample, 400" in said.out
     assert run("info", "table.csv", "--row-names") == 0
@@ -786,13 +786,13 @@ def test_numbers_that_were_taken_for_names_are_a_note(folder, capsys):
     fit = ("fit", "table.csv", *FIT, "-o", "m.npz")
     assert run(*fit) == 0
     said = capsys.readouterr()
-    note = "line 1 was taken for column names: sample, 400, 405, 410, …; --no-header if it is data"
-    assert said.err == f"note: table.csv: {note}\n"
+    note = "line 1 was taken for column names: sample, 400, 405, 410, …; pass --no-header"
+    assert said.err == f"note: table.csv: {note} if it is data\n"
     assert "samples          30 (s0, s1" in said.out
     assert "features         5 (400, 405" in said.out
     assert list(snmf.load("m.npz").feature_names_in_) == ["400", "405", "410", "415", "420"]
     assert run(*fit, "--json") == 0
-    assert json.loads(capsys.readouterr().out)["notes"] == [f"table.csv: {note}"]
+    assert json.loads(capsys.readouterr().out)["notes"] == [f"table.csv: {note} if it is data"]
     assert run(*fit, "--header") == 0
     assert capsys.readouterr().err == ""
     assert run(*fit, "--no-header") == 0
@@ -837,7 +837,7 @@ def test_a_fit_that_is_ended_within_the_first_minute_goes_on(folder, number, cod
         running.send_signal(number)
         _, err = running.communicate()
         assert running.returncode == code
-    assert err.splitlines()[-1] == f"snmf: {word}: the same command goes on from fit.checkpoint"
+    assert err.splitlines()[-1] == f"snmf: {word}: the same command continues from fit.checkpoint"
     assert {path.name for path in folder.iterdir()} == {"X.npy", "fit.checkpoint"}
     with np.load("fit.checkpoint") as file:
         header = json.loads(file[_checkpoint.HEADER].tobytes())

@@ -179,7 +179,7 @@ def written(folder, table):
 def test_what_was_decided_is_said(tmp_path):
     path = written(tmp_path, NAMES["a sample's"])
     words = (
-        r"table.csv: line 1 was taken for column names: sample, 400, 405, 410, …; --no-header if"
+        r"table.csv: line 1 was taken for column names: sample, 400, 405, 410, …; pass --no-header"
     )
     with pytest.warns(UserWarning, match=words):
         table = read(path)
@@ -187,7 +187,7 @@ def test_what_was_decided_is_said(tmp_path):
     assert table.rows == ROWS
     np.testing.assert_allclose(table.X, SPECTRA, rtol=1e-3)
     path = written(tmp_path, DOUBTFUL["far at first"])
-    words = r"line 1 was taken for data: 150.2, 99.7, 871.3; --header if it names the columns"
+    words = r"line 1 was taken for data: 150.2, 99.7, 871.3; pass --header if it names the columns"
     with pytest.warns(UserWarning, match=words):
         table = read(path)
     assert table.columns is None

@@ -118,14 +118,14 @@ def test_nor_where_case_does_not_tell(folder, refused, monkeypatch):
 
 
 def test_nor_lies_in_it_or_around_it(refused):
-    assert "lies in the other" in refused("fit", "X.zarr", *FIT, "-o", "X.zarr/m.npz")
+    assert "lie in one another" in refused("fit", "X.zarr", *FIT, "-o", "X.zarr/m.npz")
     Path("W.zarr").mkdir()
     Path("W.zarr/zarr.json").touch()
     np.save("W.zarr/X.npy", X)
     command = ("transform", "m.npz", "W.zarr/X.npy", "-o", "W.zarr", "--force")
-    assert "lies in the other" in refused(*command)
+    assert "lie in one another" in refused(*command)
     command = ("fit", "X.npy", *FIT, "-o", "W.zarr/m.npz", "--weights", "W.zarr", "--force")
-    assert "lies in the other" in refused(*command)
+    assert "lie in one another" in refused(*command)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_two_outputs_are_two_files(refused, names):
 
 @pytest.mark.parametrize("name", ["data.npz", "notes.txt"])
 def test_a_model_replaces_a_model_and_else_nothing(refused, name):
-    words = f"{name}: is there already, and is no model; --force replaces it"
+    words = f"{name}: exists already, and is no model; --force replaces it"
     assert words in refused("fit", "X.npy", *FIT, "-o", name)
     assert words in refused("demo", "-k", 2, "-o", name)
     assert run("fit", "X.npy", *FIT, "-o", name, "--force") == 0
@@ -154,7 +154,7 @@ def test_a_model_replaces_a_model_and_else_nothing(refused, name):
 
 @pytest.mark.parametrize("name", ["other.csv", "other.npy", "W.h5", "W.hdf5", "W.tsv", "W.zarr"])
 def test_a_model_is_no_table(refused, name):
-    words = "a model is no table: name it .npz (fit --weights writes a table)"
+    words = "a model is no table. Name it ….npz; to write a table, use fit --weights."
     assert words in refused("fit", "X.npy", *FIT, "-o", name, "--force")
 
 
@@ -164,7 +164,7 @@ def test_a_table_replaces_nothing_unasked(refused, name):
     fit = ("fit", "X.npy", *FIT, "-o", "m.npz", "--weights", name)
     if name != "other.npy":
         assert run(*transform) == 0
-    words = f"{name}: is there already; --force replaces it"
+    words = f"{name}: exists already; --force replaces it"
     assert words in refused(*transform)
     assert words in refused(*fit)
     assert run(*transform, "--force") == 0
@@ -179,7 +179,7 @@ def test_a_picture_replaces_a_picture_and_else_nothing(refused, suffix):
     for _ in range(2):
         assert run("plot", "m.npz", "-o", name) == 0
     np.savetxt(name, X)
-    words = f"{name}: is there already, and is no picture; --force replaces it"
+    words = f"{name}: exists already, and is no picture; --force replaces it"
     assert words in refused("plot", "m.npz", "-o", name)
     assert words in refused("select", "X.npy", "-k", "2", "--plot", name)
     assert run("plot", "m.npz", "-o", name, "--force") == 0
@@ -189,7 +189,7 @@ def test_a_picture_replaces_a_picture_and_else_nothing(refused, suffix):
 def test_a_compressed_file_is_no_picture(refused):
     with gzip.open("p.svgz", "wt") as file:
         file.write("mine")
-    assert "p.svgz: is there already, and is no picture" in refused("plot", "m.npz", "-o", "p.svgz")
+    assert "p.svgz: exists already, and is no picture" in refused("plot", "m.npz", "-o", "p.svgz")
 
 
 def test_every_format_of_matplotlib_is_written_or_refused_by_name(refused):
@@ -203,7 +203,7 @@ def test_every_format_of_matplotlib_is_written_or_refused_by_name(refused):
 def test_a_checkpoint_is_never_anything_else(refused, more):
     command = ("fit", "X.npy", *FIT, "-o", "n.npz", "--checkpoint")
     for name in ("other.npy", "data.npz", "m.npz", "notes.txt"):
-        words = f"{name}: is there already, and is no checkpoint; name another"
+        words = f"{name}: exists already, and is no checkpoint; name another"
         assert words in refused(*command, name, *more)
 
 
@@ -260,7 +260,7 @@ def test_the_help_says_it(capsys):
             run(command, "--help")
         shown = " ".join(capsys.readouterr().out.split())
         assert "a model replaces only a model, a picture only a picture" in shown
-        assert "and a table nothing, but for empty files" in shown
+        assert "and a table only an empty file" in shown
     with pytest.raises(SystemExit):
         run("--help")
     shown = " ".join(capsys.readouterr().out.split())
