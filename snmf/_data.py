@@ -44,7 +44,8 @@ class Data:
     @property
     def shape(self) -> tuple[int, int]:
         """(n_samples, n_features)."""
-        return self.X.shape  # type: ignore[no-any-return]
+        n, p = self.X.shape
+        return n, p
 
     @property
     def dtype(self) -> str:

@@ -27,7 +27,7 @@ from snmf._fitted import FittedComponents
 from snmf._progress import progress
 from snmf.backends import Backend, adapter, choose, owner
 from snmf.core import start as _init
-from snmf.core.options import UPDATES, l1, l1_at_scale
+from snmf.core.options import UPDATES, l1_at_scale, l1_of
 from snmf.core.stream import Batch, Stream, start, step
 from snmf.storage.rows import Rows, cut, taking_part, working_dtype
 
@@ -474,7 +474,7 @@ class MiniBatchSNMF(FittedComponents):
         return step(stream, stream.at(batch), self._l1(stream), UPDATES[self.solver], keep)
 
     def _l1(self, stream: Stream) -> float:
-        return l1(self.sparsity, stream.rms)
+        return l1_of(self.sparsity, stream.rms)
 
     def _in_order(self, stream: Stream) -> Stream:
         if self.init == "custom":

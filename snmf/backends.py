@@ -211,8 +211,8 @@ class Backend:
         """Return adjacent rows, without a copy if the library has views."""
         return A[rows, :]
 
-    def take(self, A: Array, indices: np.ndarray) -> Array:
-        """Return the rows of A with these indices."""
+    def take(self, A: Array, indices: Array) -> Array:
+        """Return the rows of A with these indices, an array of the host or of this library."""
         return self.xp.take(A, self.asarray(indices), axis=0)
 
     def to_dense(self, A: Array) -> Array:

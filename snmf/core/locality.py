@@ -160,5 +160,4 @@ def _at_scale(ops: Any, X: Array, exponent: int) -> Array:
     if not bool(ops.xp.any(above)):
         return X
     above = ops.xp.where(above < FAR, above, 1.0 * FAR)
-    half = ops.xp.floor(above / 2)  # 2 ** -1074 is not a float
-    return ops.scale_rows(ops.scale_rows(X, 2.0**half), 2.0 ** (above - half))
+    return nnls.rows_times_power_of_two(ops, X, above)

@@ -236,7 +236,7 @@ def best_weights(
     A = components.products(X)
 
     def gradient(rows: Array, W: Array) -> Array:
-        x, parts = ops.take(X, ops.to_host(rows)), []
+        x, parts = ops.take(X, rows), []
         for some in ops.pieces(x):
             residual = ops.to_dense(ops.slice(x, some)) - ops.matmul(W[some, :], H)
             parts.append(components.products(residual))
@@ -281,9 +281,15 @@ def at_unit_scale(ops: Any, X: Array) -> tuple[Array, Array]:
         largest = ops.row_maxima(X)
         logarithms = xp.floor(xp.log2(xp.where(largest > 0, largest, 1.0)))
         powers = xp.where(extreme, logarithms, powers)
-        for share in _halves(ops, -powers):
-            X = ops.scale_rows(X, share)
+        X = rows_times_power_of_two(ops, X, -powers)
     return X, powers
+
+
+def rows_times_power_of_two(ops: Any, X: Array, powers: Array) -> Array:
+    """Return every row of X times its 2 ** power."""
+    for share in _halves(ops, powers):
+        X = ops.scale_rows(X, share)
+    return X
 
 
 def penalty_at_scale(ops: Any, l1: float, powers: Array) -> Array:
@@ -316,7 +322,7 @@ def _with_cancelling_weights(
         left = ops.xp.nonzero(ops.xp.any(W > 0, axis=1))[0]
     if left.shape[0]:
         U, s, Vt = components.factors
-        X, V = ops.take(X, ops.to_host(left)), W[left]
+        X, V = ops.take(X, left), W[left]
         ours = _row_by_row(ops, X, (U * s).T, Vt.T)
         errors, others = (ops.row_errors(X, weights, components.H) for weights in (ours, V))
         not_worse = errors <= others + EQUAL * ops.row_squares(X)

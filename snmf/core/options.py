@@ -39,7 +39,7 @@ class Options:
     warm_start: bool = False
 
 
-def l1(sparsity: float, rms: float) -> float:
+def l1_of(sparsity: float, rms: float) -> float:
     """Return the λ of a sparsity, for rows of this root mean square norm."""
     return float(min(sparsity, ALL_ZERO) * rms)
 

@@ -13,7 +13,7 @@ from snmf.core import locality, nnls, wide
 from snmf.core import missing as _missing
 from snmf.core import start as _init
 from snmf.core.canonical import Canonical, given_weights, of_prototypes, of_unit_rows
-from snmf.core.options import UPDATES, Options, l1, l1_at_scale
+from snmf.core.options import UPDATES, Options, l1_at_scale, l1_of
 from snmf.core.solve import Alternation, Point, Run, steps_per_pass
 from snmf.storage.rows import Rows, RowWise, Scale, measure
 
@@ -74,7 +74,7 @@ class Problem:
 
     @property
     def l1(self) -> float:
-        return l1(self.options.sparsity, self.rms)
+        return l1_of(self.options.sparsity, self.rms)
 
     @property
     def _l1_of_rows(self) -> float:
