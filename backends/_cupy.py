@@ -15,6 +15,7 @@ from scipy.sparse import issparse
 from snmf.backends import Backend, SparseBackend, portable
 from snmf.core import passive as _passive
 from snmf.storage.entries import canonical
+from snmf.storage.rows import cut
 
 Array = Any
 
@@ -22,13 +23,24 @@ SOURCE = Path(__file__).with_name("_kernels.cu").read_text(encoding="utf-8")
 SOURCE = SOURCE.encode("ascii", "ignore").decode()  # CuPy saves it in the encoding of the locale
 REAL = {"float32": "float", "float64": "double"}
 THREADS = 128  # in a block of the device
+FUSED = {"float32": 64, "float64": 48}  # the most columns whose B fits in 48 KiB of shared memory
 BATCHED = 256  # the largest systems that CuPy solves in one batch
 
 
 @cache
-def kernel(name: str, dtype: Any) -> Any:
-    """Return a kernel for a dtype; it compiles once for every device."""
-    return cupy.RawKernel(f"typedef {REAL[str(dtype)]} real;\n{SOURCE}", name)
+def kernel(name: str, dtype: Any, columns: int = 1) -> Any:
+    """Return a kernel for a dtype and a number of columns; it compiles once for every device."""
+    return cupy.RawKernel(source(dtype, columns), name)
+
+
+def source(dtype: Any, columns: int) -> str:
+    """Return the source of the kernels for a dtype and a number of columns."""
+    return f"typedef {REAL[str(dtype)]} real;\n#define K {columns}\n{SOURCE}"
+
+
+def launch(name: str, count: int, columns: int, *given: Any) -> None:
+    """Run a kernel on this many threads, with the given arguments."""
+    kernel(name, given[0].dtype, columns)((-(-count // THREADS),), (THREADS,), given)
 
 
 class Adapter(SparseBackend):
@@ -55,7 +67,7 @@ class Adapter(SparseBackend):
         super().__init__("array_api_compat.cupy", f"cuda:{number}")
 
     @property
-    def algebra(self) -> Backend:
+    def precise(self) -> Backend:
         return self
 
     def active(self) -> AbstractContextManager[Any]:
@@ -85,23 +97,39 @@ class Adapter(SparseBackend):
     def take(self, A: Array, indices: np.ndarray) -> Array:
         return A[self.asarray(indices)]
 
+    def matmul(self, A: Array, B: Array) -> Array:
+        tall = A.ndim == B.ndim == 2 and A.shape[0] > B.shape[1] and not self.issparse(A)
+        return (B.T @ A.T).T if tall else super().matmul(A, B)  # W-steps read it by columns
+
     def pinv(self, A: Array, rtol: float) -> Array:
         return cupy.linalg.pinv(A, rcond=rtol)
 
     def multiplicative(self, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Array:
-        step, real = kernel("multiplicative", W.dtype), W.dtype.type
-        A, W = cupy.ascontiguousarray(A), W.copy(order="C")
+        n, k = W.shape
+        A, W = cupy.ascontiguousarray(A.T), W.T.copy(order="C")
+        l1 = W.dtype.type(l1 + self.tiny(W.dtype))
+        if k <= FUSED[str(W.dtype)]:
+            B = cupy.ascontiguousarray(B)
+            launch("multiplicative", n, k, A, B, l1, W, np.int64(n), np.int32(repeats))
+            return W.T
         B_plus, B_minus = self.positive_part(B), self.negative_part(B)
         for _ in range(repeats):
-            given = (A, W @ B_minus, W @ B_plus, real(l1 + self.tiny(W.dtype)), W, np.int64(W.size))
-            step((-(-W.size // THREADS),), (THREADS,), given)
-        return W
+            products = B_minus @ W, B_plus @ W
+            launch("multiplicative_of_products", W.size, 1, A, *products, l1, W, np.int64(W.size))
+        return W.T
 
     def hals(self, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Array:
         n, k = W.shape
-        A, B, W = (cupy.ascontiguousarray(M) for M in (A.T, B, W.T.copy(order="C")))
-        given = (A, B, W.dtype.type(l1), W, np.int64(n), np.int32(k), np.int32(repeats))
-        kernel("hals", W.dtype)((-(-n // THREADS),), (THREADS,), given)
+        A, W, l1 = cupy.ascontiguousarray(A.T), W.T.copy(order="C"), W.dtype.type(l1)
+        groups = cut(0, k, -(-k // -(-k // FUSED[str(W.dtype)])))
+        alone = len(groups) == 1
+        for _ in range(1 if alone else repeats):
+            for some in groups:
+                within, others = cupy.ascontiguousarray(B[some, some]), B[some].copy()
+                others[:, some] = 0
+                left = A if alone else A[some] - others @ W
+                sizes = np.int64(n), np.int32(repeats if alone else 1)
+                launch("hals", n, len(within), left, within, l1, W[some], *sizes)
         return W.T
 
     def eliminate(self, A: Array, M: Array, passive: Array) -> Array:

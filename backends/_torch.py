@@ -71,9 +71,9 @@ class Adapter(Backend):
         return self.on_host  # every thread has its own current stream
 
     @property
-    def algebra(self) -> Backend:
+    def precise(self) -> Backend:
         on_device = self.device != "cpu" and self.widest == "float64"
-        return self if on_device else super().algebra  # NumPy shares the memory of the host
+        return self if on_device else super().precise  # NumPy shares the memory of the host
 
     @contextmanager
     def active(self) -> Iterator[None]:

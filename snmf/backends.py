@@ -62,9 +62,10 @@ class Backend:
 
     Notes
     -----
-    Blocks of X and W are arrays of ``xp``, of dtype float32 or float64. `algebra` computes k×k and
-    k×p arrays and the exact W, in float64. It is NumPy here. In an adapter it is the adapter
-    itself, if its arrays have float64 and are writable.
+    Blocks of X and W are arrays of ``xp``, of dtype float32 or float64. `precise` computes the
+    exact W in float64: NumPy here, and in an adapter the adapter itself if its arrays have float64
+    and are writable. `algebra` computes k×k and k×p arrays in float64. It is always NumPy, since
+    on a device each of many small steps would have to wait.
     """
 
     def __init__(self, namespace: str, device: Any = None) -> None:
@@ -127,8 +128,13 @@ class Backend:
 
     @property
     def algebra(self) -> Backend:
-        """The backend for computations in float64."""
+        """The backend for k×k and k×p arrays: NumPy, in float64."""
         return adapter("numpy")
+
+    @property
+    def precise(self) -> Backend:
+        """The backend for rows in float64."""
+        return self.algebra
 
     def active(self) -> AbstractContextManager[Any]:
         """Return a context manager that must be active in every computation."""
@@ -164,10 +170,14 @@ class Backend:
         """Return A as a NumPy array."""
         return np.from_dlpack(A) if A.ndim else np.asarray(float(A))
 
-    def to_algebra(self, A: Array) -> Array:
-        """Return A, of this library or of `algebra`, as a float64 array of `algebra`."""
-        ours = self.algebra is not self and not isinstance(A, (np.ndarray, np.generic))
-        return self.algebra.asarray(self.to_host(A) if ours else A, "float64")
+    def to_precise(self, A: Array) -> Array:
+        """Return A, of this library or of `precise`, as a float64 array of `precise`."""
+        ours = self.precise is not self and not isinstance(A, (np.ndarray, np.generic))
+        return self.precise.asarray(self.to_host(A) if ours else A, "float64")
+
+    def to_algebra(self, A: Array) -> np.ndarray:
+        """Return A, an array of `precise`, as an array of `algebra`."""
+        return A if isinstance(A, (np.ndarray, np.generic)) else self.to_host(A)
 
     def bring(self, A: Array, source: Backend) -> Array:
         """Return A, an array of the backend `source`, as an array of this library and device."""

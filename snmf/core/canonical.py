@@ -173,4 +173,4 @@ def given_weights(
         of_block, W, *(() if weights is None else (weights,))
     )
     W = rows.each(lambda part: times_power_of_two(part, exponent), W)
-    return W, float(square), ops.algebra.to_host(squares)
+    return W, float(square), squares

@@ -80,7 +80,7 @@ def observed(rows: Any, weights: RowWise | None = None) -> Observed:
         return in_row, (*sums, total, ops.matmul(D.T, known))
 
     in_rows, sums = rows.map_sum(look, *(() if weights is None else (weights,)))
-    in_columns, *totals = (ops.algebra.to_host(A)[0] for A in sums)
+    in_columns, *totals = (A[0] for A in sums)
     known = n - in_columns
     means = totals[0] / np.where(known > 0, known, 1)
     if weights is not None:

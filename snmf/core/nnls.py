@@ -35,6 +35,7 @@ ROUNDING = 2.0**-26  # accuracy of the basis of the span of H: smaller parts out
 CANCELLED = 1e-8  # if the error is below this share of its terms, compute it from the residual
 EQUAL = 2.0**-40  # difference of squared errors, in units of ‖x‖², that is rounding
 TOGETHER = 2**17  # weights that are solved for together: 1 MiB for each array of them
+ON_DEVICE = 2**26  # entries of the systems, one to a row, that a device solves together: 512 MiB
 
 
 class Components:
@@ -155,12 +156,14 @@ def exact_weights(
         If a weight of a row with a sample weight exceeds the largest number of the dtype.
     """
     own = order_of_their_own(H)  # so that W does not depend on the order of the components
-    components = Components(rows.backend.algebra, H[own])
+    components = Components(rows.backend.precise, H[own])
     solve = partial(solve or best_weights, components=components, l1=l1)
     of_rows = partial(_of_rows, rows.backend, solve, np.argsort(own), exponent, rows.dtype)
-    step = partial(_in_pieces, rows.backend, of_rows, max(1, TOGETHER // len(H)))
+    on_host = rows.backend.precise.on_host
+    together = TOGETHER // len(H) if on_host else ON_DEVICE // len(H) ** 2
+    step = partial(_in_pieces, rows.backend, of_rows, max(1, together))
     W, (square, squares) = rows.map_sum(step, *(() if weights is None else (weights,)))
-    return W, float(square), rows.backend.algebra.to_host(squares)
+    return W, float(square), squares
 
 
 def _in_pieces(
@@ -184,14 +187,14 @@ def _of_rows(
     X: Array,
     weights: Array | None = None,
 ) -> tuple[Array, tuple[Array, Array]]:
-    ops, largest = backend.algebra, float(np.finfo(dtype).max)
-    W, squares, powers = solve(ops, backend.to_algebra(X))
+    ops, largest = backend.precise, float(np.finfo(dtype).max)
+    W, squares, powers = solve(ops, backend.to_precise(X))
     W = ops.xp.take(W, ops.asarray(order), axis=1)
     above = powers - exponent  # may be large for a row of zeros, where it does not matter
     unit = _times_power_of_two(ops, 1 + 0 * powers, ops.xp.where(above < 1000, above, 0.0))
     errors, weight_squares = squares * unit * unit, (W * unit[:, None]) ** 2
     if weights is not None:
-        D = backend.to_algebra(weights)
+        D = backend.to_precise(weights)
         errors, weight_squares = errors * D[:, 0], weight_squares * D
     sums = ops.xp.sum(errors), ops.xp.sum(weight_squares, axis=0)
     # The caller sees from the sums that weights exceed the largest number. The sums do not show it

@@ -216,7 +216,7 @@ def total(rows: Any, function: Callable[..., Array], *row_wise: RowWise) -> np.n
     _, (total,) = rows.map_sum(
         lambda X, *parts: (None, (function(ops, ops.asarray(X, ops.widest), *parts),)), *row_wise
     )
-    return ops.algebra.to_host(total)  # type: ignore[no-any-return]
+    return total  # type: ignore[no-any-return]
 
 
 def _gram(ops: Any, X: Array) -> Array:
@@ -262,7 +262,7 @@ def _operator(rows: Any) -> LinearOperator:
     def transposed(u: np.ndarray) -> np.ndarray:
         parts = rows.split(u.reshape(len(u), -1))
         _, (sums,) = rows.map_sum(lambda X, part: (None, (ops.matmul(part.T, X),)), parts)
-        across: np.ndarray = ops.algebra.to_host(sums).T
+        across: np.ndarray = sums.T
         return across.reshape(-1, *u.shape[1:])
 
     return LinearOperator(

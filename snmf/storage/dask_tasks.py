@@ -124,8 +124,7 @@ class Pass:
             return LOST
         with self.site.rows(chunk) as rows:
             parts, sums = rows.map_sum(self.function, *given)
-        to_host = self.site.backend.algebra.to_host
-        return Held(name, parts, [to_host(term) for term in sums])
+        return Held(name, parts, sums)
 
 
 def passed(step: Pass, name: str, chunk: Array, *row_wise: Held) -> Held:

@@ -28,7 +28,7 @@ RowWise = Sequence[Any]
 
 NARROW = ("float32", "float16", "bfloat16")
 BLOCK_BYTES = 3 * 2**20  # fits in a cache between X Hᵀ and Wᵀ X; smaller ones make threads wait
-DEVICE_BYTES = 2**28  # enough work for a device at a time
+DEVICE_BYTES = 2**29  # enough work for a device at a time
 BLOCK_ROWS = (64, 4096)  # the fewest and most rows; the most is p if p is larger, as S costs k p
 COMFORTABLE = {"float32": 2.0**20, "float64": 2.0**200}  # norms within 1/c … c need no scaling
 
@@ -162,7 +162,8 @@ class Rows:
         row_wise : sequence of arrays
             The returned parts.
         sums : list of arrays
-            The sums of the terms over the blocks, in the order of the blocks, in float64.
+            The sums of the terms over the blocks, in the order of the blocks, in float64 on the
+            host.
         """
         sums: list[Any] = []
 
@@ -173,12 +174,12 @@ class Rows:
         def parts() -> Generator[Any, None, None]:
             with closing(self._blocks()) as blocks:
                 for part, terms in self._run(of_block, blocks, *row_wise):
-                    wide = [self.backend.to_algebra(term) for term in terms]
+                    wide = [self.backend.to_precise(term) for term in terms]
                     sums[:] = [a + b for a, b in zip(sums, wide, strict=True)] if sums else wide
                     yield part
 
         with closing(parts()) as computed:
-            return self.kept(computed), sums
+            return self.kept(computed), [self.backend.to_algebra(total) for total in sums]
 
     def each(self, function: Callable[..., Any], *row_wise: RowWise) -> RowWise:
         """Map a function over the parts, without reading X; return the new parts."""

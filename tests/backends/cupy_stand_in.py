@@ -1,7 +1,8 @@
 """A CuPy for machines without a device: its rules, over NumPy, with the kernels on the host.
 
 Arrays refuse ``__array__`` and mixing with NumPy, as CuPy's do, and a RawKernel checks its
-arguments against the signature in its source before it runs, compiled by a C++ compiler.
+arguments against the signature in its source before it runs, compiled by a C++ compiler: one block
+after the other, each thread of a block in a thread of its own.
 """
 
 from __future__ import annotations
@@ -23,16 +24,30 @@ import scipy.sparse
 
 COMPILER = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
 PRELUDE = """
+#include <barrier>
 #include <cmath>
+#include <thread>
+#include <vector>
 #define __global__
+#define __shared__ static
+#define __align__(size) __attribute__((aligned(size)))
 using std::sqrt;
 struct Place { long long x; };
-static Place blockIdx, blockDim, threadIdx;
+static Place blockIdx, blockDim;
+static thread_local Place threadIdx;
+static std::barrier<>* together;
+static void __syncthreads() { together->arrive_and_wait(); }
 template <class... P, class... A>
 void launch(void (*body)(P...), long long blocks, long long threads, A... given) {
     blockDim.x = threads;
-    for (blockIdx.x = 0; blockIdx.x < blocks; ++blockIdx.x)
-        for (threadIdx.x = 0; threadIdx.x < threads; ++threadIdx.x) body(given...);
+    for (blockIdx.x = 0; blockIdx.x < blocks; ++blockIdx.x) {
+        std::barrier<> all(threads);
+        together = &all;
+        std::vector<std::thread> block;
+        for (long long number = 0; number < threads; ++number)
+            block.emplace_back([=] { threadIdx.x = number; body(given...); });
+        for (auto& thread : block) thread.join();
+    }
 }
 """
 BATCHED = 256  # the largest systems that CuPy solves together
@@ -64,7 +79,7 @@ def compiled(source, name):
     with tempfile.TemporaryDirectory() as folder:
         file, library = Path(folder, "kernel.cpp"), Path(folder, "kernel.so")
         file.write_text(PRELUDE + source + launcher, encoding="utf-8")
-        flags = ["-std=c++17", "-O2", "-ffp-contract=off", "-shared", "-fPIC"]
+        flags = ["-std=c++20", "-pthread", "-O2", "-ffp-contract=off", "-shared", "-fPIC"]
         subprocess.run([COMPILER, *flags, str(file), "-o", str(library)], check=True)
         return getattr(ctypes.CDLL(str(library)), f"launch_{name}")
 

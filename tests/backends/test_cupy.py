@@ -3,6 +3,7 @@
 import ast
 import importlib
 import importlib.util
+import re
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ def planted(dtype="float64"):
 @needs_compiler
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("update", ["multiplicative", "hals"])
-@pytest.mark.parametrize(("n", "k"), [(1, 1), (127, 3), (128, 8), (301, 40)])
+@pytest.mark.parametrize(("n", "k"), [(1, 1), (127, 3), (128, 8), (301, 40), (130, 70)])
 @pytest.mark.parametrize("l1", [0.0, 0.3])
 def test_the_kernels_on_the_host_are_the_definition(cupy, dtype, update, n, k, l1):
     rng = np.random.default_rng(k)
@@ -131,7 +132,7 @@ def test_a_kernel_is_made_once(cupy):
     for _ in range(2):
         snmf.factorize(planted(), 3, backend="cupy", random_state=0, progress_bar=False)
         made.append(stand_in.RawKernel.made - begun)
-    assert made[0] == made[1] <= 2  # one for each W-step
+    assert made[0] == made[1] <= 2  # one for each W-step, for this number of components
 
 
 @pytest.mark.parametrize("k", [256, 300])
@@ -262,23 +263,33 @@ def test_every_name_that_the_adapter_uses_is_there():
 
 
 @real
-@pytest.mark.parametrize("architecture", ["compute_80", "compute_90"])
-@pytest.mark.parametrize("real_type", ["float", "double"])
-def test_nvrtc_compiles_the_kernels(architecture, real_type):
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_nvrtc_compiles_the_kernels_without_spills(architecture, dtype):
     nvrtc = importlib.import_module("cupy").cuda.nvrtc
+    module = importlib.import_module("snmf.backends._cupy")
 
-    def compiles(source):
+    def log_of(source):
         program = nvrtc.createProgram(source, "kernels.cu", [], [])
-        nvrtc.compileProgram(program, [f"--gpu-architecture={architecture}"])
-        return nvrtc.getPTX(program)
+        options = [f"--gpu-architecture={architecture}", "--ptxas-options=-v"]
+        nvrtc.compileProgram(program, options)
+        return nvrtc.getProgramLog(program)
 
-    whole = f"typedef {real_type} real;\n{SOURCE}"
-    ptx = compiles(whole)
-    ptx = ptx.decode() if isinstance(ptx, bytes) else ptx
-    assert ".entry multiplicative(" in ptx
-    assert ".entry hals(" in ptx
+    most = module.FUSED[dtype]
+    for columns in (1, 20, most):
+        log = log_of(module.source(dtype, columns))
+        assert set(re.findall(r"Compiling entry function '(\w+)'", log)) == {
+            "multiplicative", "multiplicative_of_products", "hals",
+        }  # fmt: skip
+        assert set(re.findall(r"(\d+) bytes spill", log)) == {"0"}
+        registers = [int(count) for count in re.findall(r"Used (\d+) registers", log)]
+        assert max(registers) * module.THREADS <= 2**16  # of a multiprocessor
+        shared = [int(size) for size in re.findall(r"(\d+) bytes smem", log)]
+        assert max(shared) <= 48 * 1024
     with pytest.raises(nvrtc.NVRTCError):
-        compiles(whole.replace("threadIdx.x", "threadIdx.nowhere"))
+        log_of(module.source(dtype, 1).replace("threadIdx.x", "threadIdx.nowhere"))
+    with pytest.raises(nvrtc.NVRTCError):  # B and its negative part no longer fit
+        log_of(module.source(dtype, 2 * most))
 
 
 @real
