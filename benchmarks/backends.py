@@ -1,13 +1,15 @@
-"""Every backend that is here: agreement with NumPy, time of a fit, and of a pass on its device.
+"""Every backend that is here: agreement with NumPy, and times of fits and of passes on its device.
 
 tox -e backends-benchmark   (on the CPU)        tox -e gpu   (on a GPU, after the tests)
 """
 
 from __future__ import annotations
 
+import tempfile
 import warnings
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,19 +19,26 @@ import snmf
 from snmf.backends import ADAPTERS, Backend, adapter
 
 K = 20
+HOST = 100_000  # the most rows of passes on the host
 
 
 def present() -> Iterator[Backend]:
     for name in ADAPTERS:
         try:
-            yield adapter(name)
+            yield adapter(name, "cuda" if name == "torch" and torch_has_cuda() else None)
         except (ImportError, RuntimeError) as error:
             print(f"  {name}: left out ({str(error).splitlines()[0][:90]})")
 
 
+def torch_has_cuda() -> bool:
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
 def settled(ops: Backend, A: Any) -> None:
     """Wait for the device, by asking for a number."""
-    float(ops.xp.sum(A))
+    float(A[0, 0])
 
 
 def agreement(X: np.ndarray, found: list[Backend]) -> None:
@@ -67,10 +76,12 @@ def fits(X: np.ndarray, found: list[Backend]) -> None:
 
 
 def passes(X: np.ndarray, found: list[Backend], k: int) -> None:
-    print(f"\na plain pass of {X.shape[0]} x {X.shape[1]}, k = {k}, over X Hᵀ and Wᵀ X there")
+    print(f"\na plain pass of {X.shape[0]} x {X.shape[1]}, k = {k}, over X Hᵀ and Wᵀ X; over Σ X")
     rng = np.random.default_rng(0)
     H, W = rng.standard_normal((k, X.shape[1])), rng.random((len(X), k))
     for ops in found:
+        if ops.on_host and len(X) > HOST:
+            continue
         with ops.active():
             there_X, there_H, there_W = (ops.asarray(A, str(X.dtype)) for A in (X, H, W))
 
@@ -78,13 +89,32 @@ def passes(X: np.ndarray, found: list[Backend], k: int) -> None:
                 settled(ops, ops.matmul(X, H.T))
                 settled(ops, ops.matmul(W.T, X))
 
+            def read(ops=ops, X=there_X) -> None:
+                float(ops.xp.sum(X))
+
             for solver in ("mu", "hals"):
                 n_jobs = 1 if ops.name == "numpy" else None  # others see to their threads
                 with a_pass(X, k, solver, backend=ops, n_jobs=n_jobs) as one:
-                    seconds, unit = interleaved(one, bare)
-                print(f"  {ops.place:14} {solver:14} {seconds / unit:6.2f}")
+                    seconds, products, sums = interleaved(one, bare, read)
+                print(
+                    f"  {ops.place:14} {solver:14} {seconds / products:6.2f} {seconds / sums:6.1f}"
+                )
             if ops.name == "jax":
                 noloox(X, W, bare)
+
+
+def streamed(X: np.ndarray, found: list[Backend]) -> None:
+    print(f"\n10 iterations of {X.shape[0]} x {X.shape[1]}, k = {K}, from a file over in memory")
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(path := Path(folder, "X.npy"), X)
+        mapped = np.load(path, mmap_mode="r")
+        for ops in found:
+            if ops.on_host and len(X) > HOST:
+                continue
+            options = {"solver": "hals", "max_iter": 10, "tol": 0, "backend": ops, **QUIET}
+            fits = (partial(snmf.factorize, A, K, **options) for A in (mapped, ops.asarray(X)))
+            seconds, unit = interleaved(*fits, repeats=3)
+            print(f"  {ops.place:14} {seconds / unit:6.2f}")
 
 
 def noloox(X: np.ndarray, W: np.ndarray, bare: Call) -> None:
@@ -112,8 +142,9 @@ def main() -> None:
     agreement(X, found)
     fits(X, found)
     many = np.tile(X, (-(-arguments.rows // len(X)), 1))[: arguments.rows]
-    for k in (20, 50):
+    for k in (20, 50, 200):
         passes(many, found, k)
+    streamed(many, found)
 
 
 if __name__ == "__main__":

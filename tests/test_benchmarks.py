@@ -56,7 +56,7 @@ def test_laststep():
 
 def test_backends():
     found = lines("backends", "--tiny", "--rows", 600)
-    assert "a plain pass of 600 x 64, k = 50, over X Hᵀ and Wᵀ X there" in found
+    assert "a plain pass of 600 x 64, k = 50, over X Hᵀ and Wᵀ X; over Σ X" in found
 
 
 def test_minibatch():
