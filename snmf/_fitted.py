@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted
 
 from snmf._data import Data
+from snmf._diagnostics import Diagnostics
 from snmf._transform import Explained, exact_transform, exact_weights
 from snmf.backends import owner
 
@@ -125,7 +126,7 @@ class FittedComponents(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             At most 1. It is 1 for X = 0.
         """
         found = self._explained(X, "score", sample_weight=sample_weight, out=False)
-        return float(1.0 - found.left / found.whole) if found.whole else 1.0
+        return found.score
 
     def bic(self, X: Any) -> float:
         """Return the Bayesian information criterion [1]_, to compare numbers of components.
@@ -158,6 +159,47 @@ class FittedComponents(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         count = found.entries
         mean_square = math.log(found.left / count) + 2 * found.exponent * math.log(2)
         return float(count * mean_square + k * (n + p - 1) * math.log(count))
+
+    def diagnostics(self, X: Any, sample_weight: Any = None) -> Diagnostics:
+        """Say of each component how much it explains, how often it is used, and what is near it.
+
+        W is ``transform(X)``. With missing values, all sums are over the observed entries.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The data.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How much each row counts. None is 1 for each.
+
+        Returns
+        -------
+        Diagnostics
+            The share explained, usage, mass and largest cosine of each component. Print it for a
+            table.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If X is no matrix of finite real numbers, or has another number of features.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from snmf import SNMF
+        >>> X = np.array([[3.0, -3.0, 0.0], [6.0, -6.0, 0.0], [0.0, 0.0, 4.0], [0.0, 0.0, 4.0]])
+        >>> found = SNMF(n_components=2, sparsity=0.01, random_state=0).fit(X).diagnostics(X)
+        >>> found.share.round(2), found.usage, round(found.total_mass, 2)
+        (array([0.74, 0.26]), array([0.5, 0.5]), 0.99)
+        """
+        found = self._explained(
+            X, "diagnostics", sample_weight=sample_weight, out=False, contributing=True
+        )
+        assert found.contributions is not None
+        H = self._components_on_host()
+        return Diagnostics.of(found.contributions, H, found.score)
 
     @property
     def _n_features_out(self) -> int:

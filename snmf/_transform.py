@@ -14,6 +14,7 @@ from snmf.backends import Backend, choose
 from snmf.core import locality as _local
 from snmf.core import missing as _missing
 from snmf.core import nnls
+from snmf.core.contributions import Contributions, contributions
 from snmf.storage.parts import Output, check_output, write_npy
 from snmf.storage.rows import Rows, RowWise, check_range, measure, taking_part
 
@@ -37,6 +38,8 @@ class Explained(NamedTuple):
         2 ** exponent is about the largest norm of a row.
     entries : int
         The number of observed entries of X.
+    contributions : Contributions or None
+        What each component contributes to W H. None if it was not asked for.
     """
 
     W: Array
@@ -45,6 +48,12 @@ class Explained(NamedTuple):
     whole: float
     exponent: int
     entries: int
+    contributions: Contributions | None = None
+
+    @property
+    def score(self) -> float:
+        """The share of ‖X‖² that W H explains; 1 for X = 0."""
+        return float(1.0 - self.left / self.whole) if self.whole else 1.0
 
 
 def exact_transform(
@@ -60,6 +69,7 @@ def exact_transform(
     rms: float,
     sample_weight: Any = None,
     out: Output = None,
+    contributing: bool = False,
 ) -> Explained:
     """Compute the exact W of data for given components, and the squared error.
 
@@ -79,6 +89,8 @@ def exact_transform(
         How much each row counts in the squared error.
     out : path, default=None
         Writes W to this .npy file. With False there is no W.
+    contributing : bool, default=False
+        Computes the contributions of the components too, in one more pass.
 
     Returns
     -------
@@ -114,9 +126,14 @@ def exact_transform(
             W, square, squares = nnls.exact_weights(rows, H, penalty, exponent, weights, solver)
         check_range(rows.dtype, float(np.sqrt(squares.max())), exponent)
         whole = float(np.ldexp(scale.square, -2 * (exponent - scale.exponent)))
+        found = None
+        if contributing:
+            components, power = (np.ldexp(H, -exponent), 0) if locality else (H, exponent)
+            scaled = rows.scaled(exponent)
+            found = contributions(scaled, W, components, weights, power, missing)
         W = handed_back(rows, W, data.owner, data.dtype, out)
         count = _missing.observed(rows).entries if missing else len(rows) * data.shape[1]
-        return Explained(W, len(rows), square, whole, exponent, count)
+        return Explained(W, len(rows), square, whole, exponent, count, found)
 
 
 def exact_weights(data: Data, H: np.ndarray, *, backend: Any, device: Any, **fitted: Any) -> Array:

@@ -1,0 +1,140 @@
+"""What each component contributes to W H: error, usage and mass, from sums over the rows.
+
+With the residual R = X − W H, leaving out component j raises the squared error by
+``‖R + w_j h_j‖² − ‖R‖² = Σ_i w_ij (2 g_ij + w_ij ‖h_j‖²)``, where g = R Hᵀ = X Hᵀ − W H Hᵀ.  So a
+block needs X Hᵀ, and no residual.  A missing entry is filled with W H, where its residual is 0, and
+the norm of h_j is over the observed entries of the row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from snmf.storage.rows import times_power_of_two
+
+Array = Any
+RowWise = Sequence[Any]
+
+
+class Contributions(NamedTuple):
+    """The contribution of every component j to W H.
+
+    Attributes
+    ----------
+    share : ndarray of shape (k,)
+        The rise of ‖X − W H‖² without w_j h_j, divided by ‖X‖². 0 for X = 0.
+    usage : ndarray of shape (k,)
+        The share of the rows with a weight above zero.
+    mass : ndarray of shape (k,)
+        Σ_i w_ij ‖h_j‖ / Σ_i ‖x_i‖. 0 for X = 0.
+    """
+
+    share: np.ndarray
+    usage: np.ndarray
+    mass: np.ndarray
+
+
+def contributions(
+    rows: Any,
+    W: RowWise,
+    H: np.ndarray,
+    weights: RowWise | None = None,
+    exponent: int = 0,
+    missing: bool = False,
+) -> Contributions:
+    """Compute the contribution of every component, in one pass over the rows.
+
+    Parameters
+    ----------
+    rows : Rows of shape (n, p)
+        The rows of X.
+    W : sequence of arrays
+        The weights, block by block.
+    H : ndarray of shape (k, p)
+        The components.
+    weights : sequence of arrays of shape (b, 1), default=None
+        The sample weights, block by block. None is 1 for each.
+    exponent : int, default=0
+        Multiplies W by 2 ** -exponent, so that it has the scale of `rows`.
+    missing : bool, default=False
+        Whether NaN is a missing value.
+
+    Returns
+    -------
+    Contributions
+    """
+    algebra = rows.backend.algebra
+    components = algebra.asarray(H, "float64")
+    step = partial(_of_block, rows.backend, components, exponent, missing)
+    _, sums = rows.map_sum(step, W, *(() if weights is None else (weights,)))
+    rises, square, used, count, totals, length = map(algebra.to_host, sums)
+    return Contributions(_ratio(rises, square), used / count, _mass(totals, H, length))
+
+
+def weight_mass(
+    rows: Any,
+    W: RowWise,
+    H: np.ndarray,
+    weights: RowWise | None = None,
+    exponent: int = 0,
+    missing: bool = False,
+) -> np.ndarray:
+    """Compute only the `mass` of `contributions`, without products of X."""
+    algebra = rows.backend.algebra
+    step = partial(_masses_of_block, rows.backend, exponent, missing)
+    _, sums = rows.map_sum(step, W, *(() if weights is None else (weights,)))
+    totals, length = map(algebra.to_host, sums)
+    return _mass(totals, H, length)
+
+
+def _of_block(
+    backend: Any,
+    H: Array,
+    exponent: int,
+    missing: bool,
+    X: Array,
+    W: Array,
+    weights: Array | None = None,
+) -> tuple[None, tuple[Array, ...]]:
+    ops, xp = backend.algebra, backend.algebra.xp
+    X, W = backend.to_algebra(X), times_power_of_two(backend.to_algebra(W), -exponent)
+    B = ops.matmul(H, H.T)
+    squares, complete, known = xp.linalg.diagonal(B)[None, :], X, X
+    if missing:
+        one, ones = 1 + 0 * W[:, :1], 1 + 0 * H[:1, :]
+        complete, known = ops.filled(X, W, H), ops.filled(X, 0 * W, H)
+        squares = squares - ops.matmul(ops.filled(0 * X, one, ones), (H * H).T)
+    slopes = ops.matmul(complete, H.T) - ops.matmul(W, B)
+    rises = W * (2 * slopes + W * squares)
+    used = xp.astype(W > 0, W.dtype)
+    x_squares = ops.row_squares(known)
+    D = 1 + 0 * W[:, :1] if weights is None else backend.to_algebra(weights)
+    return None, (
+        xp.sum(rises * D, axis=0), xp.sum(x_squares * D[:, 0]),
+        xp.sum(used * D, axis=0), xp.sum(D),
+        xp.sum(W * D, axis=0), xp.sum(xp.sqrt(x_squares) * D[:, 0]),
+    )  # fmt: skip
+
+
+def _masses_of_block(
+    backend: Any, exponent: int, missing: bool, X: Array, W: Array, weights: Array | None = None
+) -> tuple[None, tuple[Array, Array]]:
+    ops, xp = backend.algebra, backend.algebra.xp
+    X, W = backend.to_algebra(X), times_power_of_two(backend.to_algebra(W), -exponent)
+    if missing:
+        X = ops.filled(X, 0 * W[:, :1], ops.asarray(np.zeros((1, X.shape[1]))))
+    D = 1 + 0 * W[:, :1] if weights is None else backend.to_algebra(weights)
+    lengths = xp.sqrt(ops.row_squares(X))
+    return None, (xp.sum(W * D, axis=0), xp.sum(lengths * D[:, 0]))
+
+
+def _mass(totals: np.ndarray, H: np.ndarray, length: np.ndarray) -> np.ndarray:
+    return _ratio(totals * np.linalg.norm(H.astype("float64"), axis=1), length)
+
+
+def _ratio(sums: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return sums / whole if whole else 0 * sums
