@@ -1,28 +1,36 @@
 """Semi-nonnegative matrix factorization: ``X ≈ W H`` with ``W ≥ 0`` and ``H`` of any sign.
 
 The estimators `SNMF` and `MiniBatchSNMF` follow scikit-learn; `factorize` and `fit_transform` are
-functions; `select_n_components` compares numbers of components; `save` and `load` keep models in
-files. `snmf.plots` draws results, and `snmf.backends` holds the array libraries.
+functions; `select_n_components` compares numbers of components; `align` and `stability` compare
+fits; `save` and `load` keep models in files. `snmf.plots` draws results, and `snmf.backends` holds
+the array libraries.
 """
 
 from typing import TYPE_CHECKING
 
 __all__ = [
     "SNMF",
+    "Alignment",
+    "Diagnostics",
     "Factorization",
     "MiniBatchSNMF",
     "Selection",
+    "Stability",
     "__version__",
+    "align",
     "factorize",
     "fit_transform",
     "load",
     "save",
     "select_n_components",
+    "stability",
 ]
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from snmf._agreement import Alignment, Stability, align, stability
+    from snmf._diagnostics import Diagnostics
     from snmf._estimator import SNMF
     from snmf._factorize import Factorization, factorize, fit_transform
     from snmf._minibatch import MiniBatchSNMF
@@ -30,6 +38,11 @@ if TYPE_CHECKING:
     from snmf._selection import Selection, select_n_components
 else:  # imported on first use, so that ``snmf --help`` is fast
     _HOMES = {
+        "Alignment": "_agreement",
+        "Stability": "_agreement",
+        "align": "_agreement",
+        "stability": "_agreement",
+        "Diagnostics": "_diagnostics",
         "SNMF": "_estimator",
         "Factorization": "_factorize",
         "factorize": "_factorize",

@@ -1,0 +1,301 @@
+"""The agreement of fits: `align` matches two sets of components, `stability` compares many fits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_array
+from sklearn.utils.validation import check_is_fitted
+
+from snmf._arguments import check_random_state, check_weights, is_whole
+from snmf._data import Data
+from snmf._factorize import Factorization, factorize
+from snmf.backends import owner
+from snmf.core.options import DRAWN, Options
+from snmf.core.start import unit_rows
+
+Array = Any
+
+NOT_VARIED = ("n_components", "random_state", "checkpoint", "checkpoint_interval", "warm_start")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Alignment:
+    """The components of A in the order of those of B: the result of `align`.
+
+    Attributes
+    ----------
+    indices : ndarray of int, of shape (k_b,)
+        The component of A that is matched with each component of B. −1 if A has too few.
+    cosines : ndarray of shape (k_b,)
+        The cosines of these pairs. NaN where there is no pair.
+    components : ndarray of shape (k_b, n_features)
+        The components of A in the order of B. NaN where there is no pair.
+    unmatched : ndarray of int
+        The components of A without a pair, if A has more than B.
+    """
+
+    indices: np.ndarray
+    cosines: np.ndarray
+    components: np.ndarray
+    unmatched: np.ndarray
+
+    @property
+    def mean(self) -> float:
+        """The mean cosine of the pairs."""
+        return float(np.nanmean(self.cosines))
+
+    def __str__(self) -> str:
+        pairs = enumerate(zip(self.indices, self.cosines, strict=True))
+        lines = [f"{j:4d} {i:4d}   {c:7.4f}" if i >= 0 else f"{j:4d}" for j, (i, c) in pairs]
+        last = [f"mean cosine {self.mean:.4f}"]
+        if len(self.unmatched):
+            last.append("of A without a pair: " + ", ".join(map(str, self.unmatched)))
+        return "\n".join(["of B of A    cosine", *lines, *last])
+
+    __repr__ = __str__
+
+
+def align(A: Any, B: Any) -> Alignment:
+    """Match the components of two fits, and bring those of A into the order of B.
+
+    The pairs are those with the largest sum of cosines [1]_. A component and its negative are
+    different, since weights are nonnegative: their cosine is −1, and they match only if nothing
+    else is left. A component of zeros has cosine 0 to all.
+
+    Parameters
+    ----------
+    A, B : array-like of shape (k_a, n_features) and (k_b, n_features), or fits
+        The components: arrays of any library, fitted estimators, or results of `factorize`.
+
+    Returns
+    -------
+    Alignment
+        The pairs, their cosines, and A in the order of B, as NumPy arrays. Print it for a table.
+
+    Raises
+    ------
+    ValueError
+        If A or B is no matrix of finite numbers, or they have different numbers of features.
+    sklearn.exceptions.NotFittedError
+        If an estimator is not fitted.
+
+    References
+    ----------
+    .. [1] H. W. Kuhn, "The Hungarian method for the assignment problem", Naval Research Logistics
+       Quarterly 2(1–2), 1955.
+
+    Examples
+    --------
+    >>> import numpy as np, snmf
+    >>> B = np.array([[1.0, 0.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, 1.0]])
+    >>> A = 2 * B[[2, 0, 1]] + 0.1
+    >>> found = snmf.align(A, B)
+    >>> found.indices
+    array([1, 2, 0])
+    >>> found
+    of B of A    cosine
+       0    1    0.9977
+       1    2    0.9972
+       2    0    0.9977
+    mean cosine 0.9976
+    """
+    first, second = components_of(A, "A"), components_of(B, "B")
+    if first.shape[1] != second.shape[1]:
+        raise ValueError(
+            "A and B must have the same number of features (columns); got "
+            f"{first.shape[1]} and {second.shape[1]}"
+        )
+    cosines = np.clip(unit_rows(first)[0] @ unit_rows(second)[0].T, -1, 1)
+    rows, columns = linear_sum_assignment(cosines, maximize=True)
+    k = len(second)
+    indices, matched = np.full(k, -1), np.full(k, np.nan)
+    indices[columns], matched[columns] = rows, cosines[rows, columns]
+    ordered = np.where((indices >= 0)[:, None], first[indices], np.nan)
+    return Alignment(indices, matched, ordered, np.setdiff1d(np.arange(len(first)), rows))
+
+
+def components_of(A: Any, name: str) -> np.ndarray:
+    """Return the components of an array or a fit, as a float64 array of the host."""
+    if isinstance(A, Factorization):
+        A = A.H
+    elif hasattr(A, "components_"):
+        A = A.components_
+    elif isinstance(A, BaseEstimator):
+        check_is_fitted(A)
+        raise ValueError(f"{name} must have components; {type(A).__name__} has no components_")
+    source = owner(A)
+    host: np.ndarray = check_array(source.to_host(A), dtype="float64", input_name=name)
+    return host
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Stability:
+    """How well the components of a fit are found again: the result of `stability`.
+
+    Attributes
+    ----------
+    components : ndarray of shape (n_components, n_features)
+        The components of the fit to all rows.
+    cosines : ndarray of shape (n_fits, n_components)
+        The cosine of each of these components to its match in every other fit.
+    pairs : ndarray of shape (n_fits, n_fits)
+        The mean cosine of the matched components of every two of the other fits.
+    """
+
+    components: np.ndarray
+    cosines: np.ndarray
+    pairs: np.ndarray
+
+    @property
+    def per_component(self) -> np.ndarray:
+        """The mean of `cosines` over the fits, of shape (n_components,)."""
+        return np.asarray(self.cosines.mean(axis=0))
+
+    @property
+    def mean(self) -> float:
+        """The mean of `pairs` over the pairs of different fits."""
+        return float(self.pairs[np.triu_indices(len(self.pairs), 1)].mean())
+
+    def __str__(self) -> str:
+        lowest = self.cosines.min(axis=0)
+        lines = [
+            f"{j:9d}   {mean:11.4f}   {low:6.4f}"
+            for j, (mean, low) in enumerate(zip(self.per_component, lowest, strict=True))
+        ]
+        last = f"mean over pairs of {len(self.pairs)} fits {self.mean:.4f}"
+        return "\n".join(["component   mean cosine   lowest", *lines, last])
+
+    __repr__ = __str__
+
+
+def stability(
+    X: Any,
+    n_components: int | None = None,
+    *,
+    n_fits: int = 5,
+    subsample: float = 0.5,
+    random_state: Any = None,
+    sample_weight: Any = None,
+    **parameters: Any,
+) -> Stability:
+    """Fit random halves of the rows, and compare the components with those of all rows.
+
+    What is in the data is found in every half. What depends on the start or on a few rows is not.
+
+    Parameters
+    ----------
+    X : array-like or sparse matrix of shape (n_samples, n_features)
+        The data, of any sign; also on disk, or a Dask array.
+    n_components : int, default=None
+        Sets the number of components k. None is min(n_samples, n_features).
+    n_fits : int, default=5
+        Sets the number of fits beside the one to all rows, at least 2. Each draws its own rows and
+        its own seed.
+    subsample : float, default=0.5
+        Sets the share of the rows in each of these fits. With 1, all fits have all rows, and only
+        their seeds differ; `init` must then be a random start.
+    random_state : int, RandomState or Generator instance, or None, default=None
+        Seeds the draws and the fits. With an int, the fit to all rows is that of `factorize` with
+        the same `random_state`.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Sets how much each row counts, ≥ 0. None is 1 for each. Rows of weight 0 are not drawn.
+    **parameters
+        Any parameter of `SNMF`, for every fit, except those of checkpoints and warm starts.
+        `progress_bar` is off here.
+
+    Returns
+    -------
+    Stability
+        The cosine of each component to its match in every other fit, and the mean over all pairs
+        of these fits. Print it for a table.
+
+    Raises
+    ------
+    ValueError
+        If X or a parameter is invalid.
+    TypeError
+        If a parameter is unknown, or X does not hold numbers.
+
+    Warns
+    -----
+    ConvergenceWarning
+        As `factorize`, for every fit.
+
+    See Also
+    --------
+    align : Matches the components of two fits.
+
+    Notes
+    -----
+    The rows of a fit are drawn without replacement. Two halves share half of their rows on
+    average, so their agreement is higher than that of two independent samples.
+
+    Examples
+    --------
+    >>> import numpy as np, snmf
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.exponential(size=(300, 3)) @ rng.normal(size=(3, 20))
+    >>> X = X + 0.1 * rng.normal(size=X.shape)
+    >>> found = snmf.stability(X, 3, sparsity=0.03, random_state=0)
+    >>> found.cosines.shape, bool(found.mean > 0.99)
+    ((5, 3), True)
+    """
+    _check(n_fits, subsample, parameters)
+    data = Data.of(X).sized()
+    n = data.shape[0]
+    D, _ = check_weights(sample_weight, n)
+    D = np.ones(n) if D is None else D[:, 0]
+    members = np.flatnonzero(D)
+    size = _sample_size(subsample, len(members), parameters.get("init", Options.init))
+    parameters = {"progress_bar": False, **parameters, "out": False}
+    rng = check_random_state(random_state)
+    whole = factorize(
+        data, n_components, random_state=random_state, sample_weight=sample_weight, **parameters
+    )
+    reference = components_of(whole, "H")
+    found = []
+    for _ in range(n_fits):
+        drawn = np.zeros(n)
+        drawn[rng.permutation(members)[:size]] = 1
+        weights = None if size == n and sample_weight is None else drawn * D
+        seed = int(rng.randint(2**31 - 1))
+        fit = factorize(
+            data, len(reference), random_state=seed, sample_weight=weights, **parameters
+        )
+        found.append(components_of(fit, "H"))
+    cosines = np.array([align(H, reference).cosines for H in found])
+    pairs = np.eye(n_fits)
+    for i, j in combinations(range(n_fits), 2):
+        pairs[i, j] = pairs[j, i] = align(found[i], found[j]).mean
+    return Stability(reference, cosines, pairs)
+
+
+def _check(n_fits: Any, subsample: Any, parameters: dict[str, Any]) -> None:
+    names = [f.name for f in fields(Options) if f.name not in NOT_VARIED]
+    if unknown := [name for name in parameters if name not in names]:
+        raise TypeError(f"stability got the parameters {unknown}; it takes {names}")
+    if not is_whole(n_fits, 2):
+        raise ValueError(f"n_fits must be a whole number from 2; got {n_fits!r}")
+    if not 0 < subsample <= 1:
+        raise ValueError(f"subsample must be above 0 and at most 1; got {subsample}")
+    if parameters.get("init") == "custom":
+        raise ValueError("stability makes its own starts; got init='custom'. Choose another init.")
+
+
+def _sample_size(subsample: float, n: int, init: str) -> int:
+    """Return the number of rows in a sample; raise ValueError if the fits could not differ."""
+    size = round(subsample * n)
+    if size < 1:
+        raise ValueError(f"subsample={subsample:g} of {n} rows leaves none. Raise subsample.")
+    if size == n and init not in DRAWN:
+        raise ValueError(
+            f"init={init!r} is no random start, and subsample={subsample:g} takes all {n} rows: "
+            f"all fits would be the same. Lower subsample, or set init to one of {DRAWN}."
+        )
+    return size
