@@ -25,6 +25,15 @@ def lines(name, *options, **environment):
     return {first: rest.split() for first, _, rest in split}
 
 
+def imported(name, monkeypatch):
+    """A benchmark as a module; what it imports beside it is forgotten afterwards."""
+    monkeypatch.syspath_prepend(FOLDER)
+    before = set(sys.modules)
+    yield importlib.import_module(name)
+    for new in {file.stem for file in FOLDER.glob("*.py")} & set(sys.modules) - before:
+        del sys.modules[new]
+
+
 def test_quality():
     found = lines("quality", "--tiny")
     assert all(float(found[name][1]) >= 0 for name in ("default", "hals", "svd start"))  # the bound
@@ -86,6 +95,72 @@ def test_classes():
     assert float(found["locality 2"][0]) > float(found["sparsity 0"][0])
 
 
+@pytest.fixture
+def recovery(monkeypatch):
+    yield from imported("recovery", monkeypatch)
+
+
+def test_recovery(tmp_path):
+    """Also with a peer that cannot be imported."""
+    (tmp_path / "noloox.py").write_text("raise ImportError('not here')")
+    first = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    methods = ("--methods", "snmf", "hals, .03", "PCA + varimax", "FastICA", "noloox")
+    found = lines("recovery", "--tiny", "--seeds", 1, "--noise", 0.3, *methods, PYTHONPATH=first)
+    assert found["noloox"] == ["missing:", "not", "here"]
+    for name in ("snmf", "hals, .03", "PCA + varimax", "FastICA"):
+        assert len(found[name]) == 3  # the last table: cosines
+        assert all(0 < float(value) <= 1 for value in found[name])
+
+
+def test_the_share_that_is_found(recovery):
+    """Whatever the order, sign and scale; a component counts once, and one too many is nothing."""
+    H = np.linalg.qr(np.random.default_rng(0).standard_normal((20, 5)))[0].T
+    assert recovery.share(-3 * H[[2, 0, 1, 4, 3]], H) == 1
+    assert recovery.share(np.vstack([H, np.ones(20)]), H) == 1
+    assert recovery.share(H[[0, 0, 1, 2, 3]], H) == 0.8
+    assert recovery.share(0 * H, H) == 0
+    turned = H + np.tan(np.arccos([[0.91], [0.89], [0.91], [0.91], [0.89]])) * H[::-1]
+    assert recovery.share(turned[:2], H) == 0.2
+
+
+def test_planted_data_are_what_a_case_says(recovery):
+    case = recovery.Case(k=10, filled=0.2, shared=True, noise=0.0, n=1000, p=500)
+    X, H = recovery.planted(case, 0)
+    cosines = np.corrcoef(H)[np.triu_indices(10, 1)]
+    assert cosines.mean() == pytest.approx(0.5, abs=0.05)
+    W = X @ np.linalg.pinv(H)
+    assert np.mean(W > 1e-9) == pytest.approx(0.2, abs=0.02)
+    assert W[W > 1e-9].mean() == pytest.approx(1, abs=0.05)
+    for coloured in (False, True):
+        noisy, _ = recovery.planted(case._replace(noise=0.3, coloured=coloured), 0)
+        noise = noisy - X
+        assert np.linalg.norm(noise) == pytest.approx(0.3 * np.linalg.norm(X))
+        largest = np.linalg.norm(noise, 2) ** 2 / np.linalg.norm(noise) ** 2
+        assert (largest > 0.1) == coloured
+    centred, _ = recovery.planted(case._replace(centred=True), 0)
+    np.testing.assert_allclose(centred, X - X.mean(axis=0), atol=1e-12)
+    correlated = recovery.weights(case._replace(correlated=0.5), np.random.default_rng(0))
+    assert np.corrcoef(correlated.T)[0, 1:].min() > 0.2
+
+
+def test_varimax_finds_what_it_should(recovery):
+    """Its rotation is one, and no turn of two columns makes the criterion larger."""
+    case = recovery.Case(k=5, filled=0.2, n=1000, p=30)
+    X, H = recovery.planted(case, 0)
+    assert recovery.share(recovery.varimax(X, 5, 0)[1], H) == 1
+    Z = np.random.default_rng(0).laplace(size=(500, 4))
+    R = recovery.rotation(Z)
+    np.testing.assert_allclose(R.T @ R, np.eye(4), atol=1e-12)
+
+    def criterion(R):
+        return np.var((Z @ R) ** 2, axis=0).sum()
+
+    for turn in (-0.05, 0.05):
+        G = np.eye(4)
+        G[:2, :2] = [[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]
+        assert criterion(R @ G) < criterion(R)
+
+
 def test_incomplete():
     found = lines("incomplete", "--tiny")
     assert 1 < float(found["hals"][0]) < 2
@@ -112,10 +187,7 @@ def test_fuzz():
 
 @pytest.fixture
 def fuzz(monkeypatch):
-    monkeypatch.syspath_prepend(FOLDER)
-    yield importlib.import_module("fuzz")
-    for name in ("fuzz", "common"):
-        del sys.modules[name]
+    yield from imported("fuzz", monkeypatch)
 
 
 def raising(result):
@@ -167,10 +239,7 @@ def test_peers(tmp_path):
 
 @pytest.fixture
 def peers(monkeypatch):
-    monkeypatch.syspath_prepend(FOLDER)
-    yield importlib.import_module("peers")
-    for name in ("peers", "common"):
-        del sys.modules[name]
+    yield from imported("peers", monkeypatch)
 
 
 def test_the_fewest_passes_that_reach_an_error(peers):
