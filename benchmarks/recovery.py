@@ -46,7 +46,7 @@ def ours(X: np.ndarray, k: int, seed: int, **parameters: Any) -> Factors:
     return result.W, result.H
 
 
-def rotation(Z: np.ndarray, passes: int = 500) -> np.ndarray:
+def rotation(Z: np.ndarray, passes: int = 100) -> np.ndarray:
     """The rotation of these scores that is largest in the varimax criterion (Kaiser, 1958)."""
     R, before = np.eye(Z.shape[1]), 0.0
     for _ in range(passes):
