@@ -67,11 +67,10 @@ def contributions(
     -------
     Contributions
     """
-    algebra = rows.backend.algebra
-    components = algebra.asarray(H, "float64")
+    components = rows.backend.precise.asarray(H, "float64")
     step = partial(_of_block, rows.backend, components, exponent, missing)
     _, sums = rows.map_sum(step, W, *(() if weights is None else (weights,)))
-    rises, square, used, count, totals, length = map(algebra.to_host, sums)
+    rises, square, used, count, totals, length = sums
     return Contributions(_ratio(rises, square), used / count, _mass(totals, H, length))
 
 
@@ -84,10 +83,8 @@ def weight_mass(
     missing: bool = False,
 ) -> np.ndarray:
     """Compute only the `mass` of `contributions`, without products of X."""
-    algebra = rows.backend.algebra
     step = partial(_masses_of_block, rows.backend, exponent, missing)
-    _, sums = rows.map_sum(step, W, *(() if weights is None else (weights,)))
-    totals, length = map(algebra.to_host, sums)
+    _, (totals, length) = rows.map_sum(step, W, *(() if weights is None else (weights,)))
     return _mass(totals, H, length)
 
 
@@ -100,8 +97,8 @@ def _of_block(
     W: Array,
     weights: Array | None = None,
 ) -> tuple[None, tuple[Array, ...]]:
-    ops, xp = backend.algebra, backend.algebra.xp
-    X, W = backend.to_algebra(X), times_power_of_two(backend.to_algebra(W), -exponent)
+    ops, xp = backend.precise, backend.precise.xp
+    X, W = backend.to_precise(X), times_power_of_two(backend.to_precise(W), -exponent)
     B = ops.matmul(H, H.T)
     squares, complete, known = xp.linalg.diagonal(B)[None, :], X, X
     if missing:
@@ -112,7 +109,7 @@ def _of_block(
     rises = W * (2 * slopes + W * squares)
     used = xp.astype(W > 0, W.dtype)
     x_squares = ops.row_squares(known)
-    D = 1 + 0 * W[:, :1] if weights is None else backend.to_algebra(weights)
+    D = 1 + 0 * W[:, :1] if weights is None else backend.to_precise(weights)
     return None, (
         xp.sum(rises * D, axis=0), xp.sum(x_squares * D[:, 0]),
         xp.sum(used * D, axis=0), xp.sum(D),
@@ -123,11 +120,11 @@ def _of_block(
 def _masses_of_block(
     backend: Any, exponent: int, missing: bool, X: Array, W: Array, weights: Array | None = None
 ) -> tuple[None, tuple[Array, Array]]:
-    ops, xp = backend.algebra, backend.algebra.xp
-    X, W = backend.to_algebra(X), times_power_of_two(backend.to_algebra(W), -exponent)
+    ops, xp = backend.precise, backend.precise.xp
+    X, W = backend.to_precise(X), times_power_of_two(backend.to_precise(W), -exponent)
     if missing:
         X = ops.filled(X, 0 * W[:, :1], ops.asarray(np.zeros((1, X.shape[1]))))
-    D = 1 + 0 * W[:, :1] if weights is None else backend.to_algebra(weights)
+    D = 1 + 0 * W[:, :1] if weights is None else backend.to_precise(weights)
     lengths = xp.sqrt(ops.row_squares(X))
     return None, (xp.sum(W * D, axis=0), xp.sum(lengths * D[:, 0]))
 
