@@ -18,7 +18,7 @@ from sklearn.preprocessing import scale
 import snmf
 
 SETTINGS: dict[str, dict[str, Any]] = {
-    "sparsity 0": {},
+    "sparsity 0": {"sparsity": 0},
     "sparsity 0.1": {"sparsity": 0.1},
     "sparsity 0.2": {"sparsity": 0.2},
     "locality 0.1": {"locality": 0.1},

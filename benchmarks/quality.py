@@ -32,9 +32,10 @@ import snmf
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
     "hals": {"solver": "hals"},
-    "the paper's": {"accelerate": False},
-    "svd start": {"init": "svd"},
-    "svd start, hals": {"init": "svd", "solver": "hals"},
+    "no penalty": {"sparsity": 0},
+    "the paper's": {"accelerate": False, "sparsity": 0, "init": "kmeans"},
+    "svd start": {"init": "svd", "sparsity": 0},
+    "svd start, hals": {"init": "svd", "sparsity": 0, "solver": "hals"},
 }
 
 
@@ -70,7 +71,7 @@ def sooner(X: np.ndarray, ks: tuple[int, ...]) -> Iterator[tuple[Any, ...]]:
     squares = spectrum(X)
     for solver in ("mu", "hals"):
         for k in ks:
-            fit = partial(snmf.factorize, X, k, solver=solver, tol=0, **QUIET)
+            fit = partial(snmf.factorize, X, k, solver=solver, sparsity=0, tol=0, **QUIET)
             curves = [fit(accelerate=a, max_iter=400).loss_curve for a in (True, False)]
             reached = [curve <= (1.002 * bound(squares, k)) ** 2 for curve in curves]
             counts = [int(np.argmax(there)) if there.any() else None for there in reached]

@@ -20,10 +20,9 @@ def image(ax, values, title="", **options):
 
 
 X = load_digits().data
-mean = X.mean(axis=0)
-model = SNMF(PARTS, solver="hals", sparsity=0.05, random_state=0)
-W = model.fit_transform(X - mean)
-H = model.components_
+model = SNMF(PARTS, solver="hals", sparsity=0.03, fit_intercept=True, random_state=0)
+W = model.fit_transform(X)
+H, m = model.components_, model.intercept_
 signed = {"cmap": "RdBu_r", "vmin": -0.4, "vmax": 0.4}
 grey = {"cmap": "gray_r", "vmin": 0, "vmax": 16}
 
@@ -33,12 +32,14 @@ above.suptitle(f"H: {PARTS} parts, of any sign (red adds ink, blue takes it away
 for ax, h in zip(above.subplots(2, PARTS // 2).flat, H, strict=True):
     image(ax, h, **signed)
 
-below.suptitle("W ≥ 0: an image is the mean plus a few parts, each with its weight", fontsize=10)
+below.suptitle(
+    "W ≥ 0: an image is the intercept m plus a few parts, each with its weight", fontsize=10
+)
 for row, i in zip(below.subplots(len(SHOWN), TERMS + 3), SHOWN, strict=True):
     order = np.argsort(-W[i])[:TERMS]
     image(row[0], X[i], "image", **grey)
-    image(row[1], mean, "≈ mean", **grey)
+    image(row[1], m, "≈ m", **grey)
     for ax, j in zip(row[2:], order, strict=False):
         image(ax, H[j], f"+ {W[i, j]:.0f} ×", **signed)
-    image(row[-1], mean + W[i] @ H, "all parts", **grey)
+    image(row[-1], m + W[i] @ H, "all parts", **grey)
 figure.savefig(Path(__file__).with_suffix(".png"), dpi=110)

@@ -72,7 +72,7 @@ plots.WeightsDisplay.from_estimator(model, X, labels=cell_type)
 # of classes. ``locality=2`` is made for them.
 
 settings = {
-    "sparsity 0": {},
+    "sparsity 0": {"sparsity": 0},
     "sparsity 0.1": {"sparsity": 0.1},
     "locality 2": {"locality": 2.0},
 }

@@ -8,7 +8,7 @@ ink away.
 """
 
 # %%
-# The data: 1797 images of 8 × 8 pixels, less their mean.
+# The data: 1797 images of 8 × 8 pixels.
 
 import matplotlib.pyplot as plt
 from sklearn.datasets import load_digits
@@ -17,8 +17,6 @@ from sklearn.metrics import normalized_mutual_info_score
 from snmf import SNMF, plots
 
 X, digit = load_digits(return_X_y=True)
-mean = X.mean(axis=0)
-X = X - mean
 
 # %%
 # A fit
@@ -26,8 +24,9 @@ X = X - mean
 #
 # A little sparsity makes most weights zero, so that each image is a short sum.
 
-model = SNMF(24, solver="hals", sparsity=0.05, random_state=0)
+model = SNMF(24, solver="hals", sparsity=0.03, fit_intercept=True, random_state=0)
 W = model.fit_transform(X)
+m = model.intercept_
 print(f"{(W == 0).mean():.0%} of the weights are zero, {model.score(X):.0%} of ‖X‖² is explained")
 
 # %%
@@ -41,7 +40,7 @@ plots.ComponentsDisplay.from_estimator(model, image_shape=(8, 8))
 # -----------------
 #
 # The five largest weights of three images, with the parts that they stand before. The last column
-# is ``mean + W H``, of all parts.
+# is ``m + W H``, of all parts.
 
 
 def draw(ax, values, title, **options):
@@ -54,21 +53,22 @@ ink = {"cmap": "gray_r", "vmin": 0, "vmax": 16}
 signed = {"cmap": "RdBu_r", "vmin": -0.4, "vmax": 0.4}
 figure, axes = plt.subplots(3, 8, figsize=(9, 3.6), layout="constrained")
 for row, i in zip(axes, (3, 1, 6), strict=True):
-    draw(row[0], X[i] + mean, "image", **ink)
-    draw(row[1], mean, "≈ mean", **ink)
+    draw(row[0], X[i], "image", **ink)
+    draw(row[1], m, "≈ m", **ink)
     for ax, j in zip(row[2:7], (-W[i]).argsort(), strict=False):
         draw(ax, model.components_[j], f"+ {W[i, j]:.0f} ×", **signed)
-    draw(row[7], mean + W[i] @ model.components_, "all parts", **ink)
+    draw(row[7], m + W[i] @ model.components_, "all parts", **ink)
 
 # %%
 # How good is the fit?
 # --------------------
 #
-# No factorization of that rank is below the truncated singular value decomposition. Without the
-# sparsity the fit nearly gets there, though its weights must be nonnegative. (Given X, the display
+# No factorization of that rank is below the truncated singular value decomposition, of X less its
+# mean since there is an intercept. Without the penalty the fit nearly gets there, though its
+# weights must be nonnegative: parts cancel each other, and a warning says so. (Given X, the display
 # computes the bound.)
 
-close = SNMF(24, solver="hals", random_state=0).fit(X)
+close = SNMF(24, solver="hals", sparsity=0, fit_intercept=True, random_state=0).fit(X)
 plots.ConvergenceDisplay.from_estimator(close, X)
 
 # %%

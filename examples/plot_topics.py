@@ -55,13 +55,11 @@ print(f"{len(texts)} texts, such as {names[600]}: {texts[600][:50]}…")
 # Embeddings
 # ----------
 #
-# Of unit norm, and centred, since what all texts have in common is no topic.
+# Of unit norm. What all texts have in common is no topic, so the fit has an intercept.
 
 folder = Path(wordllama.__file__).parent  # the model is in there
 embedder = wordllama.WordLlama.load(cache_dir=folder, disable_download=True)
-E = np.asarray(embedder.embed(list(texts), norm=True), dtype=np.float32)
-mean = E.mean(axis=0)
-X = E - mean
+X = np.asarray(embedder.embed(list(texts), norm=True), dtype=np.float32)
 
 # %%
 # Topics
@@ -69,7 +67,7 @@ X = E - mean
 #
 # ``sparsity=0.1`` leaves each text with a few topics of the fifteen.
 
-model = SNMF(15, solver="hals", sparsity=0.1, random_state=0)
+model = SNMF(15, solver="hals", sparsity=0.1, fit_intercept=True, random_state=0)
 W = model.fit_transform(X)
 print(f"{(W > 0).sum(axis=1).mean():.1f} topics a text, in {model.n_iter_} iterations")
 
@@ -95,7 +93,7 @@ for j, score in enumerate(scores):
 # the same topics whatever texts come beside it.
 
 query = "compare the averages of two groups of measurements"
-w = model.transform(np.asarray(embedder.embed([query], norm=True), dtype=np.float32) - mean)[0]
+w = model.transform(np.asarray(embedder.embed([query], norm=True), dtype=np.float32))[0]
 for j in (-w).argsort()[: np.count_nonzero(w)][:3]:
     print(f"{w[j]:.2f}  {', '.join(words[i] for i in scores[j].argsort()[:-5:-1])}")
 
@@ -103,7 +101,7 @@ for j in (-w).argsort()[: np.count_nonzero(w)][:3]:
 # And words themselves are placed among the topics in the same way, through their own embeddings.
 
 some = ["eigenvalue", "wavelet", "random forest", "p-value", "spline"]
-placed = model.transform(np.asarray(embedder.embed(some, norm=True), dtype=np.float32) - mean)
+placed = model.transform(np.asarray(embedder.embed(some, norm=True), dtype=np.float32))
 for word, w in zip(some, placed, strict=True):
     print(
         f"{word:13} topic {w.argmax():2}: {', '.join(words[scores[w.argmax()].argsort()[:-5:-1]])}"

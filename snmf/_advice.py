@@ -15,6 +15,8 @@ from sklearn.exceptions import ConvergenceWarning
 from snmf.core.missing import Observed
 
 CANCELLING = 100.0  # times ‖X‖_F: weights of a component this large are cancelled by others
+HEAVY = 5.0  # times the rows of X: weights that are together this large are not identified
+CENTRED = 0.02  # times the root mean square of X: a mean below this share counts as zero
 
 
 def of_iterations(
@@ -42,13 +44,22 @@ def of_number(n_components: int, n_rows: int, n_features: int, penalized: bool) 
         )
 
 
+def of_mean(share: float) -> Iterator[str]:
+    """Warn if X is centred: `share` is the norm of its mean over the root mean square norm."""
+    if share < CENTRED:
+        yield (
+            "X is centred. Few components of centred data can be found without an intercept: set "
+            "fit_intercept=True, or do not centre X."
+        )
+
+
 def of_components(
-    shares: np.ndarray, init: str, sparsity: float, largest_sparsity: float
+    shares: np.ndarray, mass: float, init: str, sparsity: float, largest_sparsity: float
 ) -> Iterator[str]:
     """Warn if components died, or if their weights cancel each other.
 
-    `shares` holds ‖w_j‖ / ‖X‖_F for every component j. `largest_sparsity` is the least sparsity
-    that makes all weights zero.
+    `shares` holds ‖w_j‖ / ‖X‖_F for every component j, and `mass` is Σ w ‖h‖ / Σ ‖x‖ over all.
+    `largest_sparsity` is the least sparsity that makes all weights zero.
     """
     dead = int(np.sum(shares == 0))
     if dead == len(shares) and init == "custom":
@@ -69,6 +80,11 @@ def of_components(
             "Components are nearly collinear, so that their weights cancel: one component times "
             f"its weights is {np.max(shares):.3g} times as large as X. Lower n_components, or set "
             "sparsity."
+        )
+    elif mass > HEAVY:
+        yield (
+            f"Components cancel each other: the parts w h are together {mass:.3g} times as large "
+            "as X. Other components would fit X as well. Raise sparsity, or lower n_components."
         )
 
 

@@ -48,6 +48,7 @@ PARAMETERS: dict[str, list[Any]] = {
     "accelerate": ["boolean"],
     "init": [StrOptions({*STARTS, "custom"})],
     "n_init": [Whole(1)],
+    "fit_intercept": ["boolean"],
     "backend": [str, Backend],  # `choose` checks the names
     "device": [object],
     "missing_values": ["nan", None],
@@ -69,6 +70,12 @@ def check_options(n_components: int | None, parameters: dict[str, Any]) -> Optio
             "locality needs distances, which rows with missing values do not have. Set "
             "locality=0, or impute the missing values."
         )
+    for name in ("locality", "missing_values"):
+        if options.fit_intercept and getattr(options, name) not in (0, None):
+            raise ValueError(
+                f"fit_intercept and {name} do not go together; got both. Set "
+                f"fit_intercept=False, or leave {name} out."
+            )
     if isinstance(options.random_state, np.random.Generator):
         return replace(options, random_state=check_random_state(options.random_state))
     return options
@@ -122,6 +129,11 @@ def check_start(
         raise ValueError(
             "locality goes with no fixed part; got both. Set locality=0, or leave fixed out."
         )
+    if options.fit_intercept and fixed == "W":
+        raise ValueError(
+            "fixed='W' goes with no intercept; got both. Set fit_intercept=False, or leave fixed "
+            "out."
+        )
     rows_of_h = (k,) if fixed is None else _check_fixed(options, W, H, fixed, k)
     W = check_factor(W, "W", [(shape[0], k)], source)
     H = check_factor(H, "H", [(m, shape[1]) for m in rows_of_h], source)
@@ -164,6 +176,27 @@ def check_factor(
     if factor.shape not in shapes:
         words = " or ".join(map(str, shapes))
         raise ValueError(f"{name} must have shape {words}; got {factor.shape}")
+    return factor
+
+
+def check_intercept(
+    intercept: Any, options: Options, H: np.ndarray | None, n_features: int, source: Backend
+) -> np.ndarray | None:
+    """Return a given intercept as a vector of the host; raise ValueError if it is invalid."""
+    if intercept is None:
+        return None
+    if not options.fit_intercept or H is None:
+        raise ValueError(
+            "intercept is where a fit with a given H starts; pass it with H=… and "
+            "fit_intercept=True, or leave it out"
+        )
+    if tuple(np.shape(intercept)) != (n_features,):
+        raise ValueError(
+            f"intercept must have shape ({n_features},); got {tuple(np.shape(intercept))}"
+        )
+    theirs = owner(intercept)
+    row = theirs.asarray(intercept)[None, :]
+    factor: np.ndarray = check_factor(row, "intercept", [(1, n_features)], source)[0]  # type: ignore[index]
     return factor
 
 

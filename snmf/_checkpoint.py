@@ -110,7 +110,9 @@ class Checkpoint:
             theirs = header["parameters"]
             self._must_be_ours(theirs)
             _check_header(header, self._parameters)
-            return header, _checked_arrays(found, header, shape, self._parameters["n_components"])
+            k = self._parameters["n_components"]
+            rows_of_h = k + bool(self._parameters.get("fit_intercept"))
+            return header, _checked_arrays(found, header, shape, k, rows_of_h)
         except RefusedError:
             raise
         except DAMAGE as error:
@@ -251,7 +253,7 @@ class Checkpoint:
             arrays["coordinates"] = self._coordinates
         if best is not None:
             arrays["best_H"] = to_host(best.H)
-            header["best"] = {n: v for n, v in best._asdict().items() if n != "H"}
+            header["best"] = {n: v for n, v in best._asdict().items() if n not in ("H", "W")}
         text = json.dumps(header, default=lambda value: value.tolist()).encode()
         with zipfile.ZipFile(new, "w") as archive:
             _put(archive, HEADER, len(text), [np.frombuffer(text, np.uint8)])
@@ -302,13 +304,13 @@ def _is_number(value: Any) -> bool:
 
 
 def _checked_arrays(
-    found: Arrays, header: dict[str, Any], shape: tuple[int, int], k: int
+    found: Arrays, header: dict[str, Any], shape: tuple[int, int], k: int, rows_of_h: int
 ) -> dict[str, np.ndarray]:
     """Read all arrays but W; check first that their shapes go with the shape of X."""
     n, p = shape
     q = found.claim("coordinates").shape[1] if "coordinates" in found.names else 0
-    wanted = {"H": (k, q or p), "before": (k, q or p), "best_H": (k, q or p),
-              "coordinates": (n, q), "W": (n, k)}  # fmt: skip
+    of_h = rows_of_h, q or p
+    wanted = {"H": of_h, "before": of_h, "best_H": of_h, "coordinates": (n, q), "W": (n, k)}
     names = {"H", "before", "W"} | ({"best_H"} if header["best"] else set())
     names |= {"coordinates"} & {*found.names}
     for name in sorted(names):

@@ -21,6 +21,7 @@ from sklearn.utils import check_random_state
 from snmf import _advice
 from snmf._arguments import (
     check_fixed,
+    check_intercept,
     check_options,
     check_start,
     check_weights,
@@ -31,6 +32,7 @@ from snmf._data import Data
 from snmf._progress import progress
 from snmf._transform import handed_back
 from snmf.backends import choose
+from snmf.core.canonical import Canonical
 from snmf.core.options import DRAWN, Options
 from snmf.core.problem import Problem
 from snmf.core.solve import Alternation, Point, Run, State, solve
@@ -97,6 +99,9 @@ class Factorization:
         Whether the last iteration lowered the objective by less than tol, or rounding stopped it.
     reason : str
         Why the fit stopped, in words.
+    intercept : array of shape (n_features,) or None
+        The intercept m of ``X ≈ 1 mᵀ + W H``. None without `fit_intercept`. With it, `error` is
+        ‖X − 1 mᵀ − W H‖_F, and `rms` and `loss_curve` are those of X less its mean.
     """
 
     W: Array
@@ -108,6 +113,7 @@ class Factorization:
     loss_curve: np.ndarray
     converged: bool
     reason: str
+    intercept: Array | None = None
 
 
 def factorize(
@@ -118,6 +124,8 @@ def factorize(
     H: Any = None,
     sample_weight: Any = None,
     fixed: str | int | None = None,
+    intercept: Any = None,
+    exact: bool = True,
     out: Output = None,
     callback: Callback | None = None,
     **parameters: Any,
@@ -143,6 +151,14 @@ def factorize(
         finds H by least squares; the result is W with its columns multiplied by the norms of the
         rows of H. An integer m keeps the first m rows of the given H, up to their norms. If H has
         m rows, `init` starts the others. If H has all k rows, the others start from it.
+    intercept : array-like of shape (n_features,), default=None
+        The intercept to start from with a given H, if `fit_intercept` is true. None starts from
+        the mean of X.
+    exact : bool, default=True
+        Solves for W exactly at the end, for the H that was found. With False, W is as the last
+        iteration left it, in the order of the start: the G of Ding, Li & Jordan, with
+        ``solver="mu", accelerate=False, sparsity=0, init="kmeans"``. It goes with no checkpoint,
+        no locality, no intercept, and no rows of weight 0.
     out : path, default=None
         Writes W to this .npy file, and returns the file memory-mapped. Set it if W does not fit
         in memory. The file appears when it is complete, and replaces a file of that name. With
@@ -189,23 +205,28 @@ def factorize(
     if options.warm_start:
         raise ValueError("warm_start is for SNMF; give an H to start from, with init='custom'")
     check_fixed(fixed)
+    if not exact:
+        _check_inexact(options, fixed)
     data = X if isinstance(X, Data) else Data.of(X).sized()
     source, dtype = data.owner, data.dtype
     backend = choose(options.backend, source, options.device)
     D, weight_exponent = check_weights(sample_weight, data.shape[0])
     k = number_of_components(n_components, data.shape, D, W, H)
     W, H = check_start(options, W, H, fixed, data.shape, k, source)
+    intercept = check_intercept(intercept, options, H, data.shape[1], source)
     check_output(out, data.X, (data.shape[0], k), dtype)
     with (
         backend.active(),
         data.rows(backend).threads(options.n_jobs) as every,
         ExitStack() as stack,
     ):
-        given = {"W": W, "H": H, "sample_weight": D, "fixed": fixed}
+        given = {"W": W, "H": H, "sample_weight": D, "fixed": fixed, "intercept": intercept}
         rows, D, members = taking_part(every, D, missing=options.missing_values is not None)
+        if members is not None and not exact:
+            raise ValueError("exact=False goes with no rows of weight 0. Leave these rows out.")
         everything = None if members is None or out is False else (every, W)
         W = W if W is None or members is None else W[members]
-        problem = Problem(rows, options, k, W, H, fixed, D, everything)
+        problem = Problem(rows, options, k, W, H, fixed, D, everything, intercept)
         norm, exponent = problem.scale.square**0.5, problem.scale.exponent + weight_exponent // 2
         check_range("float64", norm, exponent)  # the reported ‖X − W H‖ has the sample weights
         checkpoint = _checkpoint(options, rows, out, n_components=k, **given)
@@ -215,7 +236,7 @@ def factorize(
         rms, penalty = math.ldexp(problem.rms, problem.scale.exponent), problem.penalty
 
         def components(point: Point) -> np.ndarray:
-            H = problem.components(expand(backend.algebra.to_host(point.H)))
+            H = problem.components(expand(point.H))
             return H.astype(dtype, copy=False)
 
         def tell(number: int, point: Point) -> bool:
@@ -228,8 +249,8 @@ def factorize(
         if problem.nothing_free:
             run = problem.run_of_given()
         else:
-            run = _best_run(problem, problem.alternation(fitted), checkpoint, tell)
-        found = problem.canonical(expand(backend.algebra.to_host(run.H)))
+            run = _best_run(problem, problem.alternation(fitted), checkpoint, tell, not exact)
+        found = problem.canonical(expand(run.H), None if exact else run.W)
         result = Factorization(
             W=handed_back(every, found.W, source, dtype, out),
             H=source.asarray(found.H, dtype),
@@ -240,8 +261,10 @@ def factorize(
             loss_curve=np.array(run.loss_curve),
             converged=run.converged,
             reason=run.reason,
+            intercept=None if found.intercept is None else source.asarray(found.intercept, dtype),
         )
-    _advice.warn(_advice_on(problem, result, found.shares))
+        advice = [*_advice_on(problem, result, found)]
+    _advice.warn(advice)
     return result
 
 
@@ -291,6 +314,14 @@ def fit_transform(
     return factorize(X, n_components, **given, **parameters).W
 
 
+def _check_inexact(options: Options, fixed: Any) -> None:
+    """Raise ValueError if W must be solved for at the end."""
+    given = {"fixed": fixed, "checkpoint": options.checkpoint, "locality": options.locality or None,
+             "fit_intercept": options.fit_intercept or None}  # fmt: skip
+    if names := [name for name, value in given.items() if value is not None]:
+        raise ValueError(f"exact=False does not go with {' or '.join(names)}. Leave one out.")
+
+
 def _checkpoint(options: Options, rows: Rows, out: Output, **given: Any) -> Checkpoint | None:
     """Return the checkpoint of this fit, or None if the options ask for none."""
     if options.checkpoint is None:
@@ -307,8 +338,9 @@ def _best_run(
     alternation: Alternation,
     checkpoint: Checkpoint | None,
     tell: Callable[[int, Point], bool],
+    with_weights: bool,
 ) -> Run:
-    """Run every restart, and return the one with the lowest objective."""
+    """Run every restart, and return the one with the lowest objective, perhaps with its W."""
     options, rng = problem.options, check_random_state(problem.options.random_state)
     first, best = checkpoint.restarts(rng) if checkpoint else (0, None)
 
@@ -339,13 +371,18 @@ def _best_run(
                 watch=watch,
                 keep=keep,
             )
+        if not with_weights:
+            run = run._replace(W=None)
         best = min(best or run, run, key=lambda run: run.loss_curve[-1])
     assert best is not None
     return problem.better(best)
 
 
-def _advice_on(problem: Problem, result: Factorization, shares: np.ndarray) -> Iterator[str]:
+def _advice_on(problem: Problem, result: Factorization, found: Canonical) -> Iterator[str]:
     options, rms = problem.options, problem.rms
+    plain = problem.fixed is None and problem.seen is None and not options.locality
+    if plain and not options.fit_intercept and rms:
+        yield from _advice.of_mean(problem.mean_share)
     if problem.fixed is None:
         penalized = bool(options.sparsity or options.locality)
         yield from _advice.of_number(problem.n_components, *problem.rows.shape, penalized)
@@ -356,4 +393,5 @@ def _advice_on(problem: Problem, result: Factorization, shares: np.ndarray) -> I
         converged=result.converged, reason=result.reason,
     )  # fmt: skip
     largest = problem.scale.longest / rms if rms else 0.0
-    yield from _advice.of_components(shares, options.init, options.sparsity, largest)
+    mass = problem.mass(found)
+    yield from _advice.of_components(found.shares, mass, options.init, options.sparsity, largest)

@@ -72,11 +72,11 @@ class FittedComponents(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     def _fitted(self) -> dict[str, Any]:
         names = ("backend", "device", "n_jobs", "missing_values", "locality")
         parameters = {name: getattr(self, name) for name in names}
-        H = self._components_on_host()
-        return {"H": H, "penalty": self.penalty_, "rms": self.rms_, **parameters}
+        factors = {"H": self._components_on_host(), "intercept": self._intercept_on_host()}
+        return {**factors, "penalty": self.penalty_, "rms": self.rms_, **parameters}
 
     def inverse_transform(self, X: Any) -> Array:
-        """Reconstruct data from weights: return ``W H``.
+        """Reconstruct data from weights: return ``W H``, plus the intercept if there is one.
 
         Parameters
         ----------
@@ -86,7 +86,7 @@ class FittedComponents(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         Returns
         -------
         X_original : array of shape (n_samples, n_features)
-            The product of the weights and the components.
+            The product of the weights and the components, plus the intercept in every row.
 
         Raises
         ------
@@ -103,10 +103,16 @@ class FittedComponents(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             )
         with ops.active():
             H = ops.asarray(self._components_on_host(), data.dtype)
-            return ops.matmul(ops.asarray(W, data.dtype), H)
+            product = ops.matmul(ops.asarray(W, data.dtype), H)
+            intercept = self._intercept_on_host()
+            return product if intercept is None else product + ops.asarray(intercept, data.dtype)
 
     def _components_on_host(self) -> np.ndarray:
         return owner(self.components_).to_host(self.components_)
+
+    def _intercept_on_host(self) -> np.ndarray | None:
+        intercept = getattr(self, "intercept_", None)
+        return None if intercept is None else owner(intercept).to_host(intercept)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the share of X that the model explains: ``1 − ‖X − transform(X) H‖² / ‖X‖²``.

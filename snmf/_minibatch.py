@@ -38,7 +38,7 @@ HEAVIEST = 2.0**500  # the largest sample weight; with larger ones the sums woul
 
 NOT_HERE = (
     "accelerate", "n_init", "missing_values", "locality", "checkpoint", "checkpoint_interval",
-    "warm_start",
+    "warm_start", "fit_intercept",
 )  # fmt: skip
 CONSTRAINTS = {
     **{name: kinds for name, kinds in PARAMETERS.items() if name not in NOT_HERE},
@@ -71,15 +71,16 @@ class MiniBatchSNMF(FittedComponents):
         Shows a progress bar on a terminal or in a notebook.
     random_state : int, RandomState or Generator instance, or None, default=None
         Seeds the start and the order of the rows.
-    sparsity : float, default=0.0
-        Penalizes weights, which makes more of them zero: λ = sparsity × the root-mean-square norm
-        of the rows seen so far.
+    sparsity : float, default=0.01
+        Penalizes weights, as for `SNMF`: λ = sparsity × the root-mean-square norm of the rows seen
+        so far.
     verbose : bool, default=False
         Prints a line for every epoch.
     solver : {"mu", "hals"}, default="mu"
         Selects the update of W, as for `SNMF`.
-    init : {"kmeans", "svd", "random", "custom"}, default="kmeans"
-        Selects the start, as for `SNMF`. The start uses the first rows; "custom" uses a given H.
+    init : {"auto", "varimax", "kmeans", "svd", "random", "custom"}, default="auto"
+        Selects the start, as for `SNMF`; "auto" is "varimax". The start uses the first rows;
+        "custom" uses a given H.
     batch_size : int, default=1024
         Sets the number of rows in a mini-batch. If `partial_fit` gets more rows, it splits them
         into mini-batches of this size.
@@ -153,11 +154,11 @@ class MiniBatchSNMF(FittedComponents):
         max_iter: int = 200,
         progress_bar: bool = True,
         random_state: Any = None,
-        sparsity: float = 0.0,
+        sparsity: float = 0.01,
         verbose: bool = False,
         *,
         solver: str = "mu",
-        init: str = "kmeans",
+        init: str = "auto",
         batch_size: int = 1024,
         forget_factor: float = 0.7,
         max_no_improvement: int | None = 10,
@@ -309,7 +310,7 @@ class MiniBatchSNMF(FittedComponents):
         stream, advice = Stream(**self._stream), [unfinished] if unfinished else []
         if self._first_rows is None:  # before that the components are not final
             largest = stream.longest / stream.rms if stream.rms else 0.0
-            advice += _advice.of_components(stream.shares(), self.init, self.sparsity, largest)
+            advice += _advice.of_components(stream.shares(), 0.0, self.init, self.sparsity, largest)
         _advice.warn(advice)
 
     # The methods below change the estimator step by step, so they are called on a copy

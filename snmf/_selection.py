@@ -27,7 +27,8 @@ Array = Any
 ROWS = 1000  # the most rows for the stability
 SAMPLE = 5000  # the most rows for "auto"
 HELD_OUT = 0.1  # the share of their entries that "auto" holds out
-FIT = {"solver": "hals", "progress_bar": False}  # the defaults of all fits here
+# The defaults of all fits here. A penalty would shrink W, and more components make up for that.
+FIT = {"solver": "hals", "sparsity": 0, "progress_bar": False}
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,9 @@ def select_n_components(
     n_jobs : int, default=None
         Sets how many fits run at a time, each in a process. −1 takes all cores.
     **parameters
-        Any parameter of `SNMF`, for every fit. The default of `solver` is "hals" here.
+        Any parameter of `SNMF`, for every fit. The default of `solver` is "hals" here, and that of
+        `sparsity` is 0: with a penalty too many components predict best, since they make up for
+        the smaller weights.
 
     Returns
     -------
@@ -199,7 +202,7 @@ def n_components_of(data: Data, parameters: dict[str, Any]) -> int:
             "n_components='auto' has no meaning with locality. Set n_components to a number."
         )
     seed = int(check_random_state(parameters["random_state"]).randint(2**31 - 1))
-    names = ("solver", "sparsity", "tol", "max_iter", "accelerate", "init")
+    names = ("solver", "tol", "max_iter", "accelerate", "init")
     same = {name: parameters[name] for name in names}
     if same["init"] == "custom":
         raise ValueError(

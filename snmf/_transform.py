@@ -11,6 +11,7 @@ import numpy as np
 from snmf._arguments import check_weights
 from snmf._data import Data
 from snmf.backends import Backend, choose
+from snmf.core import intercept as _intercept
 from snmf.core import locality as _local
 from snmf.core import missing as _missing
 from snmf.core import nnls
@@ -61,6 +62,7 @@ def exact_transform(
     H: np.ndarray,
     penalty: float,
     *,
+    intercept: np.ndarray | None = None,
     backend: Any,
     device: Any,
     n_jobs: int | None,
@@ -81,6 +83,8 @@ def exact_transform(
         The components that a fit returned.
     penalty : float
         The λ of the fit.
+    intercept : ndarray of shape (n_features,), default=None
+        The intercept that a fit returned.
     backend, device, n_jobs, missing_values, locality
         As for `SNMF`.
     rms : float
@@ -117,20 +121,23 @@ def exact_transform(
             exponent = _exponent_of_fit(rms, exponent, sums=out is False)
             unit_rms = math.ldexp(rms, -exponent)
             solve = _local.solver(locality, unit_rms, exponent)
-            W, square, squares = nnls.exact_weights(
+            W, square, squares, _ = nnls.exact_weights(
                 rows, np.ldexp(H, -exponent), math.ldexp(penalty, -exponent) * unit_rms,
                 weights=weights, solve=solve,
             )  # fmt: skip
         else:
             solver = _missing.best_weights if missing else None
-            W, square, squares = nnls.exact_weights(rows, H, penalty, exponent, weights, solver)
+            if intercept is not None:
+                solver = _intercept.solver(intercept.astype("float64"))
+            W, square, squares, _ = nnls.exact_weights(rows, H, penalty, exponent, weights, solver)
         check_range(rows.dtype, float(np.sqrt(squares.max())), exponent)
         whole = float(np.ldexp(scale.square, -2 * (exponent - scale.exponent)))
         found = None
         if contributing:
             components, power = (np.ldexp(H, -exponent), 0) if locality else (H, exponent)
             scaled = rows.scaled(exponent)
-            found = contributions(scaled, W, components, weights, power, missing)
+            m = None if intercept is None else np.ldexp(intercept.astype("float64"), -exponent)
+            found = contributions(scaled, W, components, weights, power, missing, m)
         W = handed_back(rows, W, data.owner, data.dtype, out)
         count = _missing.observed(rows).entries if missing else len(rows) * data.shape[1]
         return Explained(W, len(rows), square, whole, exponent, count, found)

@@ -177,7 +177,7 @@ class Backend:
 
     def to_algebra(self, A: Array) -> np.ndarray:
         """Return A, an array of `precise`, as an array of `algebra`."""
-        return A if isinstance(A, (np.ndarray, np.generic)) else self.to_host(A)
+        return np.asarray(A) if isinstance(A, (np.ndarray, np.generic)) else self.to_host(A)
 
     def bring(self, A: Array, source: Backend) -> Array:
         """Return A, an array of the backend `source`, as an array of this library and device."""
@@ -229,8 +229,8 @@ class Backend:
         """Return A as a dense array."""
         return A
 
-    def pieces(self, X: Array) -> list[Any]:
-        """Return slices of the rows of X, each small enough to make dense."""
+    def pieces(self, X: Array, entries: int = DENSE) -> list[Any]:
+        """Return slices of the rows of X, with so many entries each if X is sparse; else one."""
         return [slice(0, X.shape[0])]
 
     # For the updates
@@ -339,8 +339,8 @@ class SparseBackend(Backend):
     def to_dense(self, A: Array) -> Array:
         return A.toarray() if self.issparse(A) else A
 
-    def pieces(self, X: Array) -> list[Any]:
-        most = max(1, DENSE // X.shape[1]) if self.issparse(X) else X.shape[0]
+    def pieces(self, X: Array, entries: int = DENSE) -> list[Any]:
+        most = max(1, entries // X.shape[1]) if self.issparse(X) else X.shape[0]
         return cut(0, X.shape[0], most)
 
     def matmul(self, A: Array, B: Array) -> Array:

@@ -390,7 +390,8 @@ def run(*arguments):
             X, 5, random_state=0, tol=0, max_iter=400, n_init=2, n_jobs=1, progress_bar=False,
             checkpoint=checkpoint or None, checkpoint_interval=0,
         )
-        np.savez(folder + "/result.npz", **vars(result))
+        numbers = {name: value for name, value in vars(result).items() if value is not None}
+        np.savez(folder + "/result.npz", **numbers)
         """
     command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code), *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -447,7 +448,7 @@ def path(tmp_path):
 @pytest.mark.parametrize(
     ("parameters", "words"),
     [
-        ({"sparsity": 0.1}, "another sparsity: '0.0', and here '0.1'"),
+        ({"sparsity": 0.1}, "another sparsity: '0.01', and here '0.1'"),
         ({"solver": "hals"}, "another solver: 'mu', and here 'hals'"),
         ({"n_components": 5}, "another n_components: 4, and here 5"),
         ({"random_state": 1}, "another random_state: 0, and here 1"),

@@ -57,7 +57,7 @@ def test_a_given_w_with_weights_and_with_holes():
     seed=st.integers(0, 10**6),
     m=st.integers(1, 4),
     sparsity=st.sampled_from([0.0, 0.1]),
-    init=st.sampled_from(["kmeans", "svd", "random"]),
+    init=st.sampled_from(["varimax", "kmeans", "svd", "random"]),
     missing=st.booleans(),
 )
 def test_the_first_rows_stay_and_the_objective_never_rises(
@@ -92,7 +92,7 @@ def test_an_unused_fixed_row_stays_too():
     np.testing.assert_allclose(result.H[:2], unit(H), rtol=1e-12)
 
 
-@pytest.mark.parametrize("init", ["kmeans", "custom"])
+@pytest.mark.parametrize("init", ["auto", "varimax", "kmeans", "custom"])
 def test_components_are_added_beside_the_old(init):
     start = {"H": RNG.standard_normal((3, 12))} if init == "custom" else {}
     model = SNMF(3, init=init, solver="hals", random_state=0).fit(X, **start)

@@ -75,13 +75,13 @@ def assert_same(ours, theirs):
 
 
 EXCUSED = {  # as for SNMF, and as scikit-learn excuses its own MiniBatchKMeans
-    f"check_sample_weight_equivalence_on_{kind}_data": "the k-means start is drawn from the rows"
+    f"check_sample_weight_equivalence_on_{kind}_data": "the start is drawn after the rows"
     for kind in ("dense", "sparse")
 }
 
 
 def excused(estimator):
-    return EXCUSED if estimator.init == "kmeans" else {}
+    return EXCUSED if estimator.init in ("kmeans", "auto") else {}
 
 
 @parametrize_with_checks(
@@ -90,7 +90,8 @@ def excused(estimator):
         for solver in SOLVERS
         for sparsity in (0, 0.05)
         for n_components, init in ((None, "kmeans"), (3, "svd"))
-    ],
+    ]
+    + [MiniBatchSNMF(3, random_state=0)],
     expected_failed_checks=excused,
 )
 @pytest.mark.filterwarnings("ignore")
@@ -104,11 +105,12 @@ def test_scikit_learns_own_checks(estimator, check):
 @quiet
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("sparsity", [0.0, 0.1])
-@pytest.mark.parametrize("init", ["kmeans", "svd", "random"])
+@pytest.mark.parametrize("init", ["varimax", "kmeans", "svd", "random"])
 def test_an_epoch_comes_near_to_a_full_fit(solver, sparsity, init):
     data = planted(20_000)
-    full = SNMF(4, solver=solver, sparsity=sparsity, random_state=0, progress_bar=False).fit(data)
-    ours = one_epoch(solver=solver, sparsity=sparsity, init=init, batch_size=256).fit(data)
+    given = {"solver": solver, "sparsity": sparsity, "init": init}
+    full = SNMF(4, **given, random_state=0, progress_bar=False).fit(data)
+    ours = one_epoch(**given, batch_size=256).fit(data)
     assert ours.penalty_ == pytest.approx(full.penalty_, rel=1e-12)
 
     def objective(fitted):
@@ -122,11 +124,11 @@ def test_an_epoch_comes_near_to_a_full_fit(solver, sparsity, init):
 @quiet
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_more_epochs_come_nearer_and_the_stop_is_neither_too_soon_nor_never(solver):
-    data = planted(4000)
-    once, fitted = one_epoch(solver=solver).fit(data), model(solver=solver).fit(data)
+    data, free = planted(4000), {"solver": solver, "sparsity": 0}  # the score is its objective
+    once, fitted = one_epoch(**free).fit(data), model(**free).fit(data)
     assert fitted.score(data) > once.score(data) - 2e-4
     assert 1 < fitted.n_iter_ < 50
-    full = SNMF(4, solver=solver, random_state=0, progress_bar=False).fit(data)
+    full = SNMF(4, **free, random_state=0, progress_bar=False).fit(data)
     assert fitted.score(data) > full.score(data) - 2e-3
     assert one_epoch().set_params(max_iter=3).fit(data).n_iter_ == 3
     assert one_epoch().set_params(max_iter=3).fit(data).n_steps_ == 3 * 63
@@ -239,10 +241,11 @@ def test_few_rows_are_collected_until_there_are_enough_to_start_from():
 @quiet
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_more_than_batch_size_rows_are_taken_in_parts(solver):
-    whole = after([X[:100], X[100:500]], solver=solver)
+    free = {"solver": solver, "sparsity": 0}  # λ goes by the rows so far: here all 400 of a call
+    whole = after([X[:100], X[100:500]], **free)
     np.testing.assert_allclose(
         whole.components_,
-        after([X[:100], *in_parts(X[100:500], 64)], solver=solver).components_,
+        after([X[:100], *in_parts(X[100:500], 64)], **free).components_,
         rtol=1e-12,
     )
     assert whole.n_steps_ == 2 + 7
@@ -257,12 +260,16 @@ def test_single_rows_learn_as_batches_do():
 
 @quiet
 def test_forgetting_follows_a_drift():
-    old, new = planted(3000), planted(3000, seed=1)
-    scores = [
-        after([*in_parts(old, 64), *in_parts(new, 64)], forget_factor=factor).score(new)
-        for factor in (0.5, 1.0)
-    ]
-    assert scores[0] > scores[1] + 0.03
+    rises = []
+    for seed in range(6):
+        old, new = planted(3000, seed=2 * seed), planted(3000, seed=2 * seed + 1)
+        forgetting, keeping = (
+            after([*in_parts(old, 64), *in_parts(new, 64)], forget_factor=factor).score(new)
+            for factor in (0.5, 1.0)
+        )
+        rises.append(forgetting - keeping)
+    assert min(rises) > 0
+    assert np.mean(rises) > 0.03
 
 
 @quiet
@@ -291,7 +298,7 @@ def test_a_fit_can_be_gone_on_with_and_a_new_fit_forgets(solver):
     k=st.integers(1, 7),
     solver=st.sampled_from(SOLVERS),
     sparsity=st.sampled_from([0.0, 0.1, 2.0]),
-    init=st.sampled_from(["kmeans", "svd", "random"]),
+    init=st.sampled_from(["varimax", "kmeans", "svd", "random"]),
 )  # fmt: skip
 def test_any_finite_stream_has_finite_weights(X, size, k, solver, sparsity, init):
     options = dict(n_components=k, solver=solver, sparsity=sparsity, init=init, batch_size=5)
@@ -335,7 +342,7 @@ def test_the_scale_of_the_data_is_that_of_the_weights(power, solver, sparsity, s
 @pytest.mark.parametrize("scale", [1e-200, 1e200, 1e-30, 1e30])
 def test_a_stream_whose_scale_leaps(scale):
     for first, second in ((1.0, scale), (scale, 1.0)):
-        assert after([first * X, second * X]).score(X) > 0.7
+        assert after([first * X, second * X], sparsity=0).score(X) > 0.7
         sparse = after([first * X, second * X], sparsity=0.05)
         assert sparse.score(max(scale, 1.0) * X) > 0.7
         assert sparse.penalty_ == pytest.approx(
@@ -353,16 +360,17 @@ def test_a_stream_whose_scale_leaps(scale):
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_all_zero_batches_change_nothing_but_the_mean(solver):
     zero = np.zeros((64, 12))
-    fitted = after([zero, zero], solver=solver)
+    free = {"solver": solver, "sparsity": 0}  # rows of zeros lower rms, and with it a penalty
+    fitted = after([zero, zero], **free)
     assert not fitted.components_.any()
     assert fitted.loss_ == 0
     assert not fitted.transform(X).any()
-    plain = after([zero[:1], X[:100]], solver=solver)
+    plain = after([zero[:1], X[:100]], **free)
     fitted.partial_fit(X[:100])
     np.testing.assert_array_equal(fitted.components_, plain.components_)
-    with_zeros = after([X[:100], zero], solver=solver)
+    with_zeros = after([X[:100], zero], **free)
     np.testing.assert_allclose(
-        with_zeros.components_, after([X[:100]], solver=solver).components_, atol=1e-9
+        with_zeros.components_, after([X[:100]], **free).components_, atol=1e-9
     )
     assert with_zeros.rms_ < plain.rms_
     assert not model(solver=solver).fit(zero).components_.any()
@@ -520,7 +528,7 @@ def test_what_does_not_fit_together_is_refused():
     for method in ("fit", "partial_fit"):
         with pytest.raises(ValueError, match=r"go together: .* got init='custom' and no H"):
             getattr(model(init="custom"), method)(X)
-        with pytest.raises(ValueError, match=r"go together: .* got init='kmeans' and an H"):
+        with pytest.raises(ValueError, match=r"go together: .* got init='auto' and an H"):
             getattr(model(), method)(X, H=H)
         with pytest.raises(ValueError, match=r"H must have shape \(4, 12\); got \(12, 4\)"):
             getattr(model(init="custom"), method)(X, H=H.T)
@@ -661,7 +669,7 @@ def test_every_backend_is_numpys(backend, solver, sparsity, dtype):
 
 
 @quiet
-@pytest.mark.parametrize("init", ["kmeans", "svd", "random", "custom"])
+@pytest.mark.parametrize("init", ["auto", "varimax", "kmeans", "svd", "random", "custom"])
 def test_every_backend_starts_from_few_rows(backend, init):
     data, there = X[:64].astype("float32"), backend.asarray(X[:64], "float32")
     given = [{"H": make(np.eye(4, 12), "float32")} if init == "custom" else {}
@@ -737,7 +745,7 @@ def test_a_weight_of_two_is_the_row_twice(solver, sparsity, make, method):
 
 
 @quiet
-@pytest.mark.parametrize("init", ["kmeans", "svd", "random", "custom"])
+@pytest.mark.parametrize("init", ["auto", "varimax", "kmeans", "svd", "random", "custom"])
 @pytest.mark.parametrize("make", MAKES)
 @pytest.mark.parametrize("stray", [1.0, 1e30])
 def test_a_weight_of_zero_is_absence(init, make, stray):
@@ -807,8 +815,9 @@ def test_the_scale_of_weights_is_that_of_the_sums_alone(scale):
         for factor in (scale, 1.0)
     )
     close(ours, theirs, 1e-3)
-    light = after([X]).partial_fit(X[:100], sample_weight=np.full(100, 1e-100))
-    np.testing.assert_allclose(light.components_, after([X]).components_, atol=1e-6)
+    light, plain = (after([X], sparsity=0) for _ in range(2))  # with a penalty H goes on its way
+    light.partial_fit(X[:100], sample_weight=np.full(100, 1e-100))
+    np.testing.assert_allclose(light.components_, plain.components_, atol=1e-6)
     both = model().partial_fit(X[:100]).partial_fit(X[100:], sample_weight=np.full(500, scale))
     assert np.isfinite(both.components_).all()
     assert both.rms_ == pytest.approx(

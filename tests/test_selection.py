@@ -39,7 +39,7 @@ def test_what_is_held_out_is_not_seen():
 def test_the_error_is_that_of_the_held_out_entries():
     rng = np.random.default_rng(0)
     X = rng.random((300, 2)) @ rng.standard_normal((2, 20))
-    exact = {"solver": "hals", "tol": 1e-13, "max_iter": 3000}
+    exact = {"solver": "hals", "sparsity": 0, "tol": 1e-13, "max_iter": 3000}
     assert held_out_error(X, 2, 0.2, 0, exact) < 1e-2
     assert held_out_error(np.zeros((5, 4)), 1, 0.2, 0, {}) == 0
 

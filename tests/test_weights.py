@@ -36,7 +36,21 @@ def test_a_weight_of_two_is_the_row_twice_and_of_zero_its_absence(solver, sparsi
     np.testing.assert_allclose(weighted.penalty, repeated.penalty, rtol=1e-12)
 
 
-@pytest.mark.parametrize("init", ["kmeans", "svd", "random"])
+@pytest.mark.parametrize("solver", ["mu", "hals"])
+@pytest.mark.parametrize("place", [np.asarray, sp.csr_array])
+def test_so_it_is_with_the_start_by_default(place, solver):
+    rng = np.random.default_rng(0)
+    X, counts = planted(), rng.integers(0, 4, size=70)
+    options = {"solver": solver, "max_iter": 8, "tol": 0}
+    weighted = factorize(place(X), sample_weight=counts, **options)
+    again = np.repeat(np.arange(70), counts)
+    repeated = factorize(place(X[again]), **options)
+    np.testing.assert_allclose(weighted.H, repeated.H, atol=1e-9)
+    np.testing.assert_allclose(weighted.W[again], repeated.W, atol=1e-8)
+    np.testing.assert_allclose(weighted.loss_curve, repeated.loss_curve, rtol=1e-9)
+
+
+@pytest.mark.parametrize("init", ["varimax", "kmeans", "svd", "random"])
 @given(seed=st.integers(0, 2**32 - 1))
 def test_the_weighted_objective_never_rises(init, seed):
     rng = np.random.default_rng(seed)
@@ -100,7 +114,7 @@ def test_equal_weights_are_none():
 # Rows of weight zero are as good as absent
 
 RNG = np.random.default_rng(0)
-SOLVERS, INITS = ["mu", "hals"], ["kmeans", "svd", "random"]
+SOLVERS, INITS = ["mu", "hals"], ["varimax", "kmeans", "svd", "random"]
 factorize = functools.partial(snmf.factorize, n_components=3, random_state=0, progress_bar=False)
 
 
@@ -279,11 +293,12 @@ def test_the_advice_on_sparsity_is_for_rows_that_take_part():
         factorize(whole, sample_weight=member, sparsity=1.5)
 
 
-def test_a_sample_for_kmeans_is_drawn_from_rows_that_take_part(monkeypatch):
+@pytest.mark.parametrize("init", ["varimax", "kmeans"])
+def test_a_sample_for_a_start_is_drawn_from_rows_that_take_part(init, monkeypatch):
     monkeypatch.setattr("snmf.core.start.SAMPLE", (12, 1))
     whole, member = among_others(planted(), 1e6)
     for seed in range(5):
-        options = {"random_state": seed, "max_iter": 3, "tol": 0}
+        options = {"init": init, "random_state": seed, "max_iter": 3, "tol": 0}
         ours = factorize(whole, sample_weight=member, **options)
         alone = factorize(whole[member], sample_weight=np.ones(70), **options)
         same_fit(ours, alone, member)

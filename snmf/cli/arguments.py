@@ -15,7 +15,7 @@ from typing import Any
 from snmf import __version__
 
 SOLVERS = ("mu", "hals")
-STARTS = ("kmeans", "svd", "random")
+STARTS = ("auto", "varimax", "kmeans", "svd", "random")
 BACKENDS = ("auto", "numpy", "cupy", "torch", "jax")
 KINDS = ("components", "weights", "convergence")
 
@@ -125,6 +125,11 @@ def _fit(command: argparse.ArgumentParser) -> None:
         help="fit from this many starts, and keep the best; default: 1",
     )  # fmt: skip
     fit.add_argument(
+        "--intercept", dest="fit_intercept", action="store_true",
+        help="add a row to the model, X ≈ 1 mᵀ + W H: for centred data, and for results that do "
+        "not depend on the mean of X",
+    )  # fmt: skip
+    fit.add_argument(
         "--locality", type=nonnegative, default=0.0,
         help="make every row a mixture of components near it: 0.1 to 0.3 for sparse mixtures, "
         "about 2 to separate classes; default: 0",
@@ -190,12 +195,15 @@ def _model(group: argparse._ArgumentGroup) -> None:
         "select",
     )  # fmt: skip
     group.add_argument(
-        "--sparsity", type=nonnegative, default=0.0,
-        help="penalize weights: 0.05 to 0.2 for sparse weights; default: 0",
+        "--sparsity", type=nonnegative,
+        help="penalize weights, 0.01 to 0.1; 0 is the objective of the paper, whose answers are "
+        "not identified; default: 0.01 for fit, 0 for select",
     )  # fmt: skip
     group.add_argument(
-        "--init", choices=STARTS, default="kmeans", help="start of the fit; default: kmeans"
-    )
+        "--init", choices=STARTS, default="auto",
+        help="start of the fit; kmeans is that of the paper; default: auto, which is varimax, and "
+        "kmeans with --locality",
+    )  # fmt: skip
     group.add_argument(
         "--tol", type=nonnegative, default=1e-5,
         help="stop when the relative objective falls by less than this in an iteration; "

@@ -27,7 +27,7 @@ from snmf.storage.rows import NotFiniteError
 Array = Any
 
 FITTED_BY = ("n_components", "solver", "sparsity", "init", "n_init", "tol", "max_iter",
-             "random_state", "backend", "device", "n_jobs", "locality",
+             "random_state", "backend", "device", "n_jobs", "locality", "fit_intercept",
              "missing_values", "checkpoint")  # fmt: skip
 SELECTED_BY = ("solver", "sparsity", "init", "tol", "max_iter")
 WHERE = ("backend", "device", "n_jobs")
@@ -195,7 +195,7 @@ def demo(options: Namespace) -> Report:
     X = X - X.mean(axis=0)
     (n, p), k = X.shape, options.components
     _tell_of_too_many([k], X.shape)
-    model = SNMF(k, random_state=0)
+    model = SNMF(k, fit_intercept=True, random_state=0)
     began = time.perf_counter()
     W = model.fit_transform(X)
     seconds = time.perf_counter() - began

@@ -31,12 +31,18 @@ class Canonical(NamedTuple):
         ‖X − W H‖_F.
     shares : ndarray of shape (k,)
         ‖w_j‖ / ‖X‖_F for every component j; 1 for X = 0, so that no warning is given.
+    total : float
+        Σ W, at the scale of X; with sample weights, the sum that has them.
+    intercept : ndarray of shape (p,) or None
+        The intercept at the scale of X, if the fit has one.
     """
 
     W: RowWise
     H: np.ndarray
     error: float
     shares: np.ndarray
+    total: float
+    intercept: np.ndarray | None = None
 
 
 def of_unit_rows(
@@ -82,25 +88,26 @@ def of_unit_rows(
     ops = rows.backend
     H = H.astype(rows.dtype)
     exponent = scale.exponent + math.frexp(scale.longest)[1]
-    W, square, squares = exact(H, penalty, exponent)
+    W, square, squares, total = exact(H, penalty, exponent)
     may_die = np.arange(len(H)) >= fixed
     while np.any(died := may_die & (squares == 0) & np.any(H != 0, axis=1)):
         H[died] = 0
         del W  # free it before the next one is made
-        W, square, squares = exact(H, penalty, exponent)
+        W, square, squares, total = exact(H, penalty, exponent)
     if not keep_order:
         order = np.argsort(-squares, kind="stable")
         H, squares = H[order], squares[order]
         if _has_twins(H[np.any(H != 0, axis=1)]):  # the W of equal rows depends on their order
             del W
-            W, square, squares = exact(H, penalty, exponent)
+            W, square, squares, total = exact(H, penalty, exponent)
         else:
             columns = ops.asarray(order)
             W = rows.each(lambda part: ops.xp.take(part, columns, axis=1), W)
     check_range(rows.dtype, float(np.sqrt(squares.max())), exponent)
     whole = np.ldexp(scale.square, 2 * (scale.exponent - exponent))
     shares = np.sqrt(squares / whole) if whole else np.ones_like(squares)
-    return Canonical(W, H, float(np.ldexp(square**0.5, exponent)), shares)
+    error, total = (float(np.ldexp(number, exponent)) for number in (square**0.5, total))
+    return Canonical(W, H, error, shares, total)
 
 
 def _has_twins(H: np.ndarray) -> bool:
@@ -132,16 +139,16 @@ def of_prototypes(
             "at the scale of X."
         )
     H = np.ldexp(at_scale_of_X, -scale.exponent)
-    W, square, squares = exact(H)
+    W, square, squares, total = exact(H)
     order = np.arange(len(H)) if keep_order else np.argsort(-squares, kind="stable")
     if _has_twins(H):  # as above; with locality rows of zeros have weights too
-        W, square, _ = exact(H[order])
+        W, square, _, total = exact(H[order])
     else:
         columns = ops.asarray(order)
         W = rows.each(lambda part: ops.xp.take(part, columns, axis=1), W)
     error = float(np.ldexp(square**0.5, scale.exponent))
     shares = np.sqrt(squares[order] / len(rows)) if scale.square else np.ones(len(H))
-    return Canonical(W, at_scale_of_X[order], error, shares)
+    return Canonical(W, at_scale_of_X[order], error, shares, total)
 
 
 def given_weights(
@@ -153,7 +160,7 @@ def given_weights(
     H: np.ndarray,
     penalty: float,
     exponent: int,
-) -> tuple[RowWise, float, np.ndarray]:
+) -> tuple[RowWise, float, np.ndarray, float]:
     """Return what `snmf.core.nnls.exact_weights` returns, for a fixed W.
 
     The columns of W are multiplied by `factors`, which are at the scale of the fit.
@@ -162,15 +169,15 @@ def given_weights(
     scaled = ops.asarray(np.ldexp(factors, scale.exponent - exponent), rows.dtype)
     components = ops.asarray(H, rows.dtype)
 
-    def of_block(X: Array, W: Array, D: Array | None = None) -> tuple[Array, tuple[Array, Array]]:
+    def of_block(X: Array, W: Array, D: Array | None = None) -> tuple[Array, tuple[Array, ...]]:
         W = W * scaled
-        errors, squares = ops.row_errors(ops.filled(X, W, components), W, components), W * W
-        if D is not None:
-            errors, squares = errors * D[:, 0], squares * D
-        return W, (ops.xp.sum(errors), ops.xp.sum(squares, axis=0))
+        errors = ops.row_errors(ops.filled(X, W, components), W, components)
+        D = 1 + 0 * W[:, :1] if D is None else D
+        squares = ops.xp.sum(W * W * D, axis=0)
+        return W, (ops.xp.sum(errors * D[:, 0]), squares, ops.xp.sum(W * D))
 
-    W, (square, squares) = rows.scaled(exponent).map_sum(
+    W, (square, squares, total) = rows.scaled(exponent).map_sum(
         of_block, W, *(() if weights is None else (weights,))
     )
     W = rows.each(lambda part: times_power_of_two(part, exponent), W)
-    return W, float(square), squares
+    return W, float(square), squares, float(total)

@@ -45,6 +45,7 @@ def contributions(
     weights: RowWise | None = None,
     exponent: int = 0,
     missing: bool = False,
+    intercept: np.ndarray | None = None,
 ) -> Contributions:
     """Compute the contribution of every component, in one pass over the rows.
 
@@ -62,13 +63,16 @@ def contributions(
         Multiplies W by 2 ** -exponent, so that it has the scale of `rows`.
     missing : bool, default=False
         Whether NaN is a missing value.
+    intercept : ndarray of shape (p,), default=None
+        The intercept m of X ≈ 1 mᵀ + W H, at the scale of `rows`. The mass is then relative to the
+        rows less m.
 
     Returns
     -------
     Contributions
     """
     components = rows.backend.precise.asarray(H, "float64")
-    step = partial(_of_block, rows.backend, components, exponent, missing)
+    step = partial(_of_block, rows.backend, components, exponent, missing, intercept)
     _, sums = rows.map_sum(step, W, *(() if weights is None else (weights,)))
     rises, square, used, count, totals, length = sums
     return Contributions(_ratio(rises, square), used / count, _mass(totals, H, length))
@@ -93,6 +97,7 @@ def _of_block(
     H: Array,
     exponent: int,
     missing: bool,
+    intercept: np.ndarray | None,
     X: Array,
     W: Array,
     weights: Array | None = None,
@@ -105,15 +110,18 @@ def _of_block(
         one, ones = 1 + 0 * W[:, :1], 1 + 0 * H[:1, :]
         complete, known = ops.filled(X, W, H), ops.filled(X, 0 * W, H)
         squares = squares - ops.matmul(ops.filled(0 * X, one, ones), (H * H).T)
-    slopes = ops.matmul(complete, H.T) - ops.matmul(W, B)
-    rises = W * (2 * slopes + W * squares)
+    slopes, one = ops.matmul(complete, H.T) - ops.matmul(W, B), 1 + 0 * W[:, :1]
     used = xp.astype(W > 0, W.dtype)
-    x_squares = ops.row_squares(known)
-    D = 1 + 0 * W[:, :1] if weights is None else backend.to_precise(weights)
+    x_squares = lengths = ops.row_squares(known)
+    if intercept is not None:
+        m = ops.asarray(intercept[None, :], "float64")
+        slopes, lengths = slopes - ops.matmul(m, H.T), ops.row_errors(X, one, m)
+    rises = W * (2 * slopes + W * squares)
+    D = one if weights is None else backend.to_precise(weights)
     return None, (
         xp.sum(rises * D, axis=0), xp.sum(x_squares * D[:, 0]),
         xp.sum(used * D, axis=0), xp.sum(D),
-        xp.sum(W * D, axis=0), xp.sum(xp.sqrt(x_squares) * D[:, 0]),
+        xp.sum(W * D, axis=0), xp.sum(xp.sqrt(lengths) * D[:, 0]),
     )  # fmt: skip
 
 

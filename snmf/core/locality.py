@@ -16,7 +16,7 @@ near X, so its norm needs no limit.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -72,7 +72,7 @@ class Local(Alternation):
         A = self._ops.matmul(X, H.T)
         return row_problem(self._ops, X, A, B, self.mu, self.square / self.total)
 
-    def advance(self, point: Point, Y: Array) -> Point:
+    def _w_step(self, Y: Array) -> Callable[..., Any]:
         ops, dtype = self._ops, self.rows.dtype
         H, B = ops.asarray(Y, dtype), ops.asarray(self._algebra.matmul(Y, Y.T), dtype)
         update = getattr(ops, self.update)
@@ -81,17 +81,18 @@ class Local(Alternation):
             W = update(*self.row_problem(X, W, H, B), W, self.l1, self.repeats)
             return W, self._local_sums(X, W, weights)
 
-        W, sums = self._map_sum(step, point.W)
+        return step
+
+    def _h_step(self, W: RowWise, H: Array, *sums: Array) -> Point:
         if self._beyond_numbers(sums[1]):
-            return Point(W, point.H, math.inf)
-        return self._settled(W, point.H, *sums)
+            return Point(W, H, math.inf)
+        return self._settled(W, H, *sums)
 
     def _local_sums(self, X: Array, W: Array, weights: Array | None = None) -> tuple[Array, ...]:
         """Return S, T, the column sums of W, and Σ_ij w_ij ‖x_i‖²."""
-        xp = self._ops.xp
-        S, T, _ = updates.sums_of_block(self._ops, X, W, weights)
         DW = W if weights is None else W * weights
-        return S, T, xp.sum(DW, axis=0), xp.sum(self._ops.row_squares(X) * xp.sum(DW, axis=1))
+        reach = self._ops.xp.sum(self._ops.row_squares(X) * self._ops.xp.sum(DW, axis=1))
+        return *updates.sums_of_block(self._ops, X, W, weights), reach
 
     def _settled(
         self, W: RowWise, H: Array, S: Array, T: Array, columns: Array, reach: Array

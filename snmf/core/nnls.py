@@ -121,7 +121,7 @@ def exact_weights(
     exponent: int = 0,
     weights: RowWise | None = None,
     solve: Solver | None = None,
-) -> tuple[RowWise, float, np.ndarray]:
+) -> tuple[RowWise, float, np.ndarray, float]:
     """Compute the W that minimises ½‖X − W H‖² + λ Σ W over W ≥ 0, for all rows of X.
 
     Parameters
@@ -149,6 +149,8 @@ def exact_weights(
         ‖X − W H‖², in units of 4 ** exponent.
     squares : ndarray of shape (k,)
         ‖w_j‖² for every component j, in units of 4 ** exponent.
+    total : float
+        Σ W, in units of 2 ** exponent.
 
     Raises
     ------
@@ -162,8 +164,8 @@ def exact_weights(
     on_host = rows.backend.precise.on_host
     together = TOGETHER // len(H) if on_host else ON_DEVICE // len(H) ** 2
     step = partial(_in_pieces, rows.backend, of_rows, max(1, together))
-    W, (square, squares) = rows.map_sum(step, *(() if weights is None else (weights,)))
-    return W, float(square), squares
+    W, (square, squares, total) = rows.map_sum(step, *(() if weights is None else (weights,)))
+    return W, float(square), squares, float(total)
 
 
 def _in_pieces(
@@ -186,17 +188,16 @@ def _of_rows(
     dtype: str,
     X: Array,
     weights: Array | None = None,
-) -> tuple[Array, tuple[Array, Array]]:
+) -> tuple[Array, tuple[Array, ...]]:
     ops, largest = backend.precise, float(np.finfo(dtype).max)
     W, squares, powers = solve(ops, backend.to_precise(X))
     W = ops.xp.take(W, ops.asarray(order), axis=1)
     above = powers - exponent  # may be large for a row of zeros, where it does not matter
     unit = _times_power_of_two(ops, 1 + 0 * powers, ops.xp.where(above < 1000, above, 0.0))
-    errors, weight_squares = squares * unit * unit, (W * unit[:, None]) ** 2
-    if weights is not None:
-        D = backend.to_precise(weights)
-        errors, weight_squares = errors * D[:, 0], weight_squares * D
-    sums = ops.xp.sum(errors), ops.xp.sum(weight_squares, axis=0)
+    errors, scaled = squares * unit * unit, W * unit[:, None]
+    D = 1.0 + 0 * W[:, :1] if weights is None else backend.to_precise(weights)
+    of_squares = ops.xp.sum(scaled * scaled * D, axis=0)
+    sums = ops.xp.sum(errors * D[:, 0]), of_squares, ops.xp.sum(scaled * D)
     # The caller sees from the sums that weights exceed the largest number. The sums do not show it
     # for rows of little sample weight, so these are checked here. Rows of sample weight 0 come
     # without sample weights; for them W is clipped to the largest number.

@@ -11,7 +11,8 @@ import numpy as np
 ALL_ZERO = 1e30  # a sparsity at which all weights are zero, for any number of rows
 UPDATES = {"mu": "multiplicative", "hals": "hals"}  # solver: its W-step in `snmf.core.updates`
 
-DRAWN = ("kmeans", "random")  # the random starts: only these differ from restart to restart
+# the random starts: only these differ from restart to restart
+DRAWN = ("auto", "varimax", "kmeans", "random")
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,13 @@ class Options:
     max_iter: int = 200
     progress_bar: bool = True
     random_state: Any = None
-    sparsity: float = 0.0
+    sparsity: float = 0.01
     verbose: bool = False
     solver: str = "mu"
     accelerate: bool = True
-    init: str = "kmeans"
+    init: str = "auto"
     n_init: int = 1
+    fit_intercept: bool = False
     backend: Any = "auto"
     device: Any = None
     n_jobs: int | None = None

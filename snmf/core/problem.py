@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from snmf.core import intercept as _intercept
 from snmf.core import locality, nnls, wide
 from snmf.core import missing as _missing
 from snmf.core import start as _init
 from snmf.core.canonical import Canonical, given_weights, of_prototypes, of_unit_rows
 from snmf.core.options import UPDATES, Options, l1_at_scale, l1_of
 from snmf.core.solve import Alternation, Point, Run, steps_per_pass
-from snmf.storage.rows import Rows, RowWise, Scale, measure
+from snmf.storage.rows import Rows, RowWise, Scale, check_range, measure
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class Problem:
     everything : (Rows, ndarray or None) or None
         All rows of X and of the given W. None if no row has a sample weight of zero, or if the
         caller wants no W. The rows of weight zero get their W at the end.
+    intercept : ndarray of shape (p,) or None
+        The given intercept, to start from. None is the mean of X.
     """
 
     rows: Rows
@@ -52,6 +55,7 @@ class Problem:
     fixed: Any
     sample_weight: np.ndarray | None
     everything: tuple[Rows, np.ndarray | None] | None = None
+    intercept: np.ndarray | None = None
 
     @cached_property
     def weights(self) -> RowWise | None:
@@ -69,8 +73,36 @@ class Problem:
 
     @property
     def rms(self) -> float:
-        """The root mean square norm of the rows, at the scale of the fit."""
-        return float((self.scale.square / self.total) ** 0.5)
+        """The root mean square norm of the rows, less their mean if there is an intercept.
+
+        It is at the scale of the fit.
+        """
+        return float((self.square / self.total) ** 0.5)
+
+    @property
+    def square(self) -> float:
+        """‖X‖² at the scale of the fit; with an intercept that of X less its mean."""
+        return self._moments[1] if self.options.fit_intercept else self.scale.square
+
+    @cached_property
+    def _moments(self) -> tuple[np.ndarray, float]:
+        """The mean row of X, and ‖X‖² of X less its mean, at the scale of the fit."""
+        return _intercept.moments(self.scaled, self.weights, self.total)
+
+    @property
+    def mean_share(self) -> float:
+        """‖mean of the rows‖ divided by their root mean square norm; missing values count as 0."""
+        rms = (self.scale.square / self.total) ** 0.5
+        return self.scale.sum / self.total / rms if rms else 1.0
+
+    def mass(self, found: Canonical) -> float:
+        """Return Σ w ‖h‖ / Σ ‖x‖ of the result; 0 with locality, where H has no unit norm.
+
+        The root mean square stands for the mean of ‖x‖.
+        """
+        if self.options.locality or not self.rms:
+            return 0.0
+        return float(np.ldexp(found.total, -self.scale.exponent)) / (self.rms * self.total)
 
     @property
     def l1(self) -> float:
@@ -121,9 +153,14 @@ class Problem:
             return wide.over(self.scaled, recall(partial(wide.coordinates, self.scaled)))
         return self.scaled, lambda H: H
 
-    @property
-    def solver(self) -> nnls.Solver:
-        """The function that computes the exact W of some rows of X."""
+    def split(self, H: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Split the H of the loop into the components and the intercept, if there is one."""
+        return (H[:-1], H[-1]) if self.options.fit_intercept else (H, None)
+
+    def solver(self, intercept: np.ndarray | None = None) -> nnls.Solver:
+        """Return the function that computes the exact W of some rows of X."""
+        if intercept is not None:
+            return _intercept.solver(intercept)
         if self.options.locality:
             return locality.solver(self.options.locality, self.rms, self.scale.exponent)
         return nnls.best_weights if self.seen is None else _missing.best_weights
@@ -139,17 +176,30 @@ class Problem:
             else _init.unit_rows(self.H)[0]
         )
 
-    def exact(self, H: np.ndarray) -> Point:
-        """Return the point of H, which is at the scale of the fit, and its exact W."""
+    def exact(self, H: np.ndarray, intercept: np.ndarray | None = None) -> Point:
+        """Return the point of H, which is at the scale of the fit, and its exact W.
+
+        W is that for the intercept, if the fit has one; without an `intercept`, for the first one.
+        """
         rows = self.rows if self.options.locality else self.scaled
         H = H.astype(rows.dtype)  # as it is written in the end, and known to that precision
-        W, _, _ = nnls.exact_weights(rows, H, self._l1_of_rows, solve=self.solver)
+        if self.options.fit_intercept and intercept is None:
+            intercept = self._first_intercept
+        solve = self.solver(intercept)
+        W, *_ = nnls.exact_weights(rows, H, self._l1_of_rows, solve=solve)
         return self.alternation(self.scaled).start(W, H)
 
     @property
+    def _first_intercept(self) -> np.ndarray:
+        if self.intercept is None:
+            return self._moments[0]
+        scaled: np.ndarray = np.ldexp(self.intercept, -self.scale.exponent)
+        return scaled
+
+    @property
     def nothing_free(self) -> bool:
-        """Whether all of H is kept, so that the result is its exact W."""
-        return self.fixed_rows == self.n_components
+        """Whether all of H is kept, and there is no intercept: the result is the exact W."""
+        return self.fixed_rows == self.n_components and not self.options.fit_intercept
 
     def run_of_given(self) -> Run:
         """Return the result for `nothing_free`, without a loop."""
@@ -172,7 +222,7 @@ class Problem:
                 return fitted.split(_init.memberships(self.W)), _init.prototypes(self.H, self.scale)
             return _init.custom(fitted, self.W, self.H, self.scale.exponent)
         complete = fitted if self.seen is None else fitted.filled(self.seen.means)
-        start = partial(_init.STARTS[self.options.init], complete)
+        start = partial(_init.made_by(self.options.init, self.options.locality), complete)
         if self.kept is None:
             W, H = start(self.n_components, rng, self.sample_weight)
             return W, None if self.options.locality else H  # there H has a scale, and W has none
@@ -193,7 +243,7 @@ class Problem:
 
     def alternation(self, fitted: Rows) -> Alternation:
         """Return the `Alternation` that makes the passes over these rows."""
-        options, square, k = self.options, self.scale.square, self.n_components
+        options, square, k = self.options, self.square, self.n_components
         update = "kept" if self.fixed == "W" else UPDATES[options.solver]
         of_steps = "multiplicative" if options.locality else update
         steps = steps_per_pass(of_steps, self.rows.shape[1], k) if options.accelerate else 1
@@ -208,10 +258,15 @@ class Problem:
         given = (fitted, square, l1, update, steps, beside, kept)
         if self.seen is not None:
             return _missing.Incomplete(*given, means=self.seen.means)
+        if options.fit_intercept:
+            whole = fitted is self.scaled  # else these are coordinates of wide data
+            mean, _ = self._moments if whole else _intercept.moments(fitted, beside, self.total)
+            return _intercept.Shifted(*given, mean=mean, total=self.total)
         return Alternation(*given)
 
     def components(self, H: np.ndarray) -> np.ndarray:
         """Return H as in the result: rows of unit norm, or prototypes at the scale of X."""
+        H, _ = self.split(H)
         return np.ldexp(H, self.scale.exponent) if self.options.locality else _init.unit_rows(H)[0]
 
     def better(self, run: Run) -> Run:
@@ -225,31 +280,49 @@ class Problem:
         if self.given is None or not self._lifts or far_below:
             return run
         given = self.exact(self.given)
-        H = self.rows.backend.algebra.to_host(run.H)
+        H, intercept = self.split(run.H)
         H = H if self.options.locality else _init.unit_rows(H)[0]
-        if last <= given.loss or self.exact(H).loss <= given.loss:
+        if last <= given.loss or self.exact(H, intercept).loss <= given.loss:
             return run
         return run._replace(H=given.H, reason=f"{run.reason}; the given H was better and is kept")
 
-    def canonical(self, H: np.ndarray) -> Canonical:
-        """Return the canonical form of H, with the exact W of all rows of X."""
-        keep_order = self.options.init == "custom" or self.fixed is not None
+    def canonical(self, H: np.ndarray, W: RowWise | None = None) -> Canonical:
+        """Return the canonical form of H, with this W, or the exact W of all rows of X."""
+        keep_order = self.options.init == "custom" or self.fixed is not None or W is not None
         if self.options.locality:
-            exact = partial(nnls.exact_weights, l1=self._l1_of_rows, solve=self.solver)
-            of_rows = partial(exact, self.rows, weights=self.weights)
+            solved = partial(nnls.exact_weights, l1=self._l1_of_rows, solve=self.solver())
+            of_rows = partial(solved, self.rows, weights=self.weights)
             found = of_prototypes(self.rows, H, self.scale, of_rows, keep_order=keep_order)
             at_scale = np.ldexp(found.H, -self.scale.exponent)
-            return self._with_everything(found, lambda rows, _: exact(rows, at_scale))
+            return self._with_everything(found, lambda rows, _: solved(rows, at_scale))
+        H, intercept = self.split(H)
+        if intercept is not None:
+            intercept = self._at_scale_of_X(intercept)
         H, norms = _init.unit_rows(H)
+        exact = partial(self._exact, norms, intercept)
+        if W is not None:
+            kept = self.rows.split(np.concatenate(list(self.rows.to_host(W))))
+            return of_unit_rows(
+                self.rows, H, self.scale, self.penalty,
+                partial(given_weights, self.rows, kept, norms, self.scale, self.weights),
+                keep_order=True, fixed=0,
+            )  # fmt: skip
         found = of_unit_rows(
             self.rows, H, self.scale, self.penalty,
-            self._exact(self.rows, self.W, norms, self.weights),
+            exact(self.rows, self.W, self.weights),
             keep_order=keep_order, fixed=self.fixed_rows,
-        )  # fmt: skip
+        )._replace(intercept=intercept)  # fmt: skip
         return self._with_everything(
             found,
-            lambda rows, W: self._exact(rows, W, norms)(found.H, self.penalty, self.scale.exponent),
+            lambda rows, W: exact(rows, W)(found.H, self.penalty, self.scale.exponent),
         )
+
+    def _at_scale_of_X(self, intercept: np.ndarray) -> np.ndarray:  # noqa: N802
+        """Return the intercept at the scale of X, with the precision of the result."""
+        exponent = self.scale.exponent
+        check_range(self.rows.dtype, float(np.max(np.abs(intercept))), exponent)
+        written: np.ndarray = np.ldexp(intercept, exponent).astype(self.rows.dtype)
+        return written.astype("float64")
 
     def _with_everything(self, found: Canonical, exact: Callable[..., Any]) -> Canonical:
         if self.everything is None:
@@ -257,7 +330,12 @@ class Problem:
         return found._replace(W=exact(*self.everything)[0])
 
     def _exact(
-        self, rows: Rows, W: np.ndarray | None, norms: np.ndarray, weights: RowWise | None = None
+        self,
+        norms: np.ndarray,
+        intercept: np.ndarray | None,
+        rows: Rows,
+        W: np.ndarray | None,
+        weights: RowWise | None = None,
     ) -> Callable[..., Any]:
         """Return a function of H, λ and an exponent that computes the W of these rows.
 
@@ -265,7 +343,8 @@ class Problem:
         by them.
         """
         if self.fixed != "W":
-            return partial(nnls.exact_weights, rows, weights=weights, solve=self.solver)
+            solve = self.solver(intercept)
+            return partial(nnls.exact_weights, rows, weights=weights, solve=solve)
         assert self.W is not None
         assert W is not None
         given = rows.split(_init.bounded(W, self.W, norms, self.scale.exponent, rows.dtype))

@@ -47,12 +47,13 @@ class State(NamedTuple):
 
 
 class Run(NamedTuple):
-    """The result of the loop: H, the objectives, and why the loop stopped."""
+    """The result of the loop: H, the objectives, why the loop stopped, and the last W."""
 
     H: Array
     loss_curve: list[float]
     converged: bool
     reason: str
+    W: RowWise | None = None
 
 
 @dataclass(frozen=True)
@@ -101,12 +102,16 @@ class Alternation:
         H = self._least_squares(S, T, 0 * S)
         if not self.l1:
             return self._point(W, H, S, T, total)
+        W, H = self._with_unit_rows(W, H)
+        return self._point(W, H, *self.sums(W))
+
+    def _with_unit_rows(self, W: RowWise, H: Array) -> tuple[RowWise, Array]:
+        """Return the same product with rows of H at unit norm, but for the fixed ones."""
         norms = self._algebra.xp.sqrt(self._algebra.row_squares(H))
         norms[: self._first] = 1.0
         scale = self._ops.asarray(norms, self.rows.dtype)
         W = self.rows.each(lambda part: part * scale, W)
-        H = H / self._algebra.xp.where(norms > 0, norms, 1.0)[:, None]
-        return self._point(W, H, *self.sums(W))
+        return W, H / self._algebra.xp.where(norms > 0, norms, 1.0)[:, None]
 
     @property
     def _first(self) -> int:
@@ -115,22 +120,31 @@ class Alternation:
 
     def advance(self, point: Point, Y: Array) -> Point:
         """Make one pass over X: the W-step at H = Y, then the H-step; return the new point."""
+        W, sums = self._map_sum(self._w_step(Y), point.W)
+        return self._h_step(W, point.H, *sums)
+
+    def _w_step(self, Y: Array) -> Callable[..., Any]:
+        """Return the function that makes the W-step of a block at H = Y, and its sums."""
         ops, dtype = self._ops, self.rows.dtype
         H, B = ops.asarray(Y, dtype), ops.asarray(self._algebra.matmul(Y, Y.T), dtype)
 
+        # Dask may make this step again later, so no other H may get the name of the one it uses
         def step(X: Array, W: Array, weights: Array | None = None) -> Any:
             X = self._complete(X, W, H)
             return ops.pass_over_block(self.update, X, W, H, B, self.l1, self.repeats, weights)
 
-        W, (S, T, total) = self._map_sum(step, point.W)
+        return step
+
+    def _h_step(self, W: RowWise, H: Array, *sums: Array) -> Point:
+        """Make the H-step from H, for a new W and its sums; return the new point."""
+        S, T, total = sums
         if self._beyond_numbers(T):
-            return Point(W, point.H, math.inf)
+            return Point(W, H, math.inf)
         if self.l1:
-            H = updates.least_squares_in_ball(
-                self._algebra, S, T, point.H, BALL_SWEEPS, self._first
-            )
-            return self._point(W, H, S, T, total)
-        return self._point(W, self._least_squares(S, T, point.H), S, T, total)
+            H = updates.least_squares_in_ball(self._algebra, S, T, H, BALL_SWEEPS, self._first)
+        else:
+            H = self._least_squares(S, T, H)
+        return self._point(W, H, S, T, total)
 
     def _beyond_numbers(self, T: Array) -> bool:
         """Whether weights or their squares have overflowed."""
@@ -160,13 +174,14 @@ class Alternation:
         return result
 
     def sums(self, W: RowWise) -> list[Array]:
-        """Return S, T and Σ W over all rows."""
+        """Return S, T and Wᵀ 1 over all rows."""
         sums = partial(updates.sums_of_block, self._ops)
         _, terms = self._map_sum(lambda *block: (None, sums(*block)), W)
         return list(terms)
 
-    def _least_squares(self, S: Array, T: Array, H: Array) -> Array:
-        rtol = T.shape[0] * float(np.finfo(self.rows.dtype).eps)
+    def _least_squares(self, S: Array, T: Array, H: Array, rtol: float | None = None) -> Array:
+        if rtol is None:
+            rtol = T.shape[0] * float(np.finfo(self.rows.dtype).eps)
         if self.fixed is None:
             return updates.least_squares(self._algebra, S, T, H, rtol)
         m = self._first
@@ -184,19 +199,26 @@ class Alternation:
 
     def _error(self, W: RowWise, H: Array, S: Array, T: Array) -> float:
         error = updates.squared_error(self._algebra, self.square, S, T, H)
-        cancelled = error < self.square * float(np.finfo(self.rows.dtype).eps) ** 0.5
-        return self._residual(W, H) if cancelled else error
+        return self._residual(W, H) if self._cancels(error) else error
+
+    def _cancels(self, error: float) -> bool:
+        """Whether a squared error from sums is so small that it may be rounding."""
+        return bool(error < self.square * float(np.finfo(self.rows.dtype).eps) ** 0.5)
 
     def _residual(self, W: RowWise, H: Array) -> float:
         ops = self._ops
         H = ops.asarray(H, self.rows.dtype)
 
         def error_of_block(X: Array, W: Array, weights: Array | None = None) -> Any:
-            errors = ops.row_errors(self._complete(X, W, H), W, H)
+            errors = ops.row_errors(self._complete(X, W, H), self._columns(W), H)
             return None, (ops.xp.sum(errors if weights is None else errors * weights[:, 0]),)
 
         _, (error,) = self._map_sum(error_of_block, W)
         return float(error)
+
+    def _columns(self, W: Array) -> Array:
+        """Return the columns of W in the model W H of a block."""
+        return W
 
 
 def steps_per_pass(update: str, n_features: int, n_components: int) -> int:
@@ -244,6 +266,10 @@ def solve(
     growth, bound = EXTRAPOLATION[1:]
     if not accelerate:
         beta = bound = 0.0
+
+    def ended(converged: bool, reason: str) -> Run:
+        return Run(point.H, curve, converged, reason, point.W)
+
     for iteration in range(len(curve), max_iter + 1):
         new = advance(point, point.H + beta * (point.H - before))
         if point.loss - new.loss >= tol:
@@ -253,14 +279,13 @@ def solve(
             beta /= 2
             new = advance(point, point.H)
         if not new.loss <= point.loss:
-            return Run(point.H, curve, True, "the objective no longer falls: rounding is reached")
+            return ended(True, "the objective no longer falls: rounding is reached")
         before, fall, point = point.H, point.loss - new.loss, new
         curve.append(point.loss)
         if watch(iteration, point):
-            return Run(point.H, curve, False, "a callback stopped it")
+            return ended(False, "a callback stopped it")
         if fall < tol:
-            return Run(point.H, curve, True, f"the objective fell by less than tol={tol:g}")
+            return ended(True, f"the objective fell by less than tol={tol:g}")
         if keep is not None:
             keep(State(point, before, beta, curve))
-    reason = f"max_iter={max_iter} iterations were made"
-    return Run(point.H, curve, False, reason)
+    return ended(False, f"max_iter={max_iter} iterations were made")

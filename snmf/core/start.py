@@ -1,4 +1,4 @@
-"""The starts of a fit: `kmeans`, `svd`, `random`, and `custom` for a given W or H.
+"""The starts of a fit: `varimax`, `kmeans`, `svd`, `random`, and `custom` for a given W or H.
 
 Every start returns W block by block, and H or None. With None, the fit computes H from W by least
 squares. `weights` are the sample weights, (n, 1) on the host; None is 1 for each.
@@ -9,7 +9,7 @@ The other functions scale a given W or H, and lift the zeros of an exact W.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from sklearn import config_context
 from sklearn.exceptions import ConvergenceWarning
 
 from snmf.core import svd as _svd
+from snmf.core import varimax as _varimax
 from snmf.storage.threads import BLAS, openmp_on_one_thread
 
 Array = Any
@@ -28,7 +29,40 @@ Start = tuple[RowWise, np.ndarray | None]  # W, and H of unit rows; None: by lea
 RISE = (1e-2, 1e-6)  # how much lifting W may raise F: as a share of F, and of ½‖X‖²
 LIFT = 0.2  # keeps W > 0 at the start, since the multiplicative update cannot leave a zero
 TOO_FAR = 2.0**60  # the largest factor between a start and X whose square is still a float32
-SAMPLE = (2000, 30)  # the least number of rows for k-means, in all and per component
+SAMPLE = (2000, 30)  # the least number of rows in a sample, in all and per component
+
+
+def varimax(
+    rows: Any, k: int, rng: np.random.RandomState, weights: np.ndarray | None = None
+) -> Start:
+    """Start from the scores of principal components, rotated by varimax: see `snmf.core.varimax`.
+
+    The components are those of a sample of the rows. If these have fewer than k principal
+    components, start from their clusters, as `kmeans` does.
+    """
+    first = _varimax.drawn(k, rng)  # before the sample: what that draws depends on the rows
+    chosen, sample = _sample(rows, k, rng)
+    share = None if weights is None else weights[chosen, 0].astype("float64")
+    with BLAS:
+        scores = _varimax.nonnegative_scores(sample, share, first)
+    if scores is None:
+        return _clusters(rows, k, rng, sample, share)
+    ops = rows.backend
+    M, offset, lift = (
+        ops.asarray(A, rows.dtype) for A in (scores.M, scores.offset[None, :], scores.mean * LIFT)
+    )
+
+    def weights_of(X: Array) -> tuple[Array, tuple[()]]:
+        return ops.positive_part(ops.matmul(X, M) - offset) + lift, ()
+
+    return rows.map_sum(weights_of)[0], None
+
+
+def _sample(rows: Any, k: int, rng: np.random.RandomState) -> tuple[np.ndarray, Any]:
+    """Draw rows for k components; return their indices, in ascending order, and the rows."""
+    n = len(rows)
+    chosen = np.sort(rng.permutation(n)[: max(SAMPLE[0], SAMPLE[1] * k)])
+    return chosen, rows.take(chosen)
 
 
 def kmeans(
@@ -38,12 +72,16 @@ def kmeans(
 
     The clusters are those of a sample of the rows.
     """
+    chosen, sample = _sample(rows, k, rng)
+    return _clusters(rows, k, rng, sample, None if weights is None else weights[chosen, 0])
+
+
+def _clusters(
+    rows: Any, k: int, rng: np.random.RandomState, sample: Any, weights: np.ndarray | None
+) -> Start:
+    """Start from the clusters of a sample of the rows, which has these weights."""
     from sklearn.cluster import KMeans  # slow to import
 
-    n = len(rows)
-    size = min(n, max(SAMPLE[0], SAMPLE[1] * k))
-    chosen = np.sort(rng.permutation(n)[:size])
-    sample = rows.take(chosen)
     if isinstance(sample, np.ndarray):
         sample = np.require(sample, requirements="W")  # KMeans centres it in place
     else:  # KMeans needs indices of 32 bits, which this constructor makes if they fit
@@ -51,9 +89,9 @@ def kmeans(
     on_host = config_context(array_api_dispatch=False)
     with BLAS, openmp_on_one_thread(), on_host, warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # if distinct rows are too few
-        clusters = KMeans(min(k, size), n_init=1, random_state=rng, copy_x=False).fit(
-            sample, sample_weight=None if weights is None else weights[chosen, 0]
-        )
+        most = min(k, sample.shape[0])
+        clusters = KMeans(most, n_init=1, random_state=rng, copy_x=False)
+        clusters.fit(sample, sample_weight=weights)
     centres = clusters.cluster_centers_[np.unique(clusters.labels_)].astype("float64")
     ops = rows.backend
     offset = ops.asarray(0.5 * (centres**2).sum(axis=1), rows.dtype)
@@ -232,4 +270,9 @@ def unit_rows(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return scaled / np.where(norms > 0, norms, 1.0)[:, None], norms * largest
 
 
-STARTS = {"kmeans": kmeans, "svd": svd, "random": random}
+STARTS = {"auto": varimax, "varimax": varimax, "kmeans": kmeans, "svd": svd, "random": random}
+
+
+def made_by(init: str, locality: float = 0.0) -> Callable[..., Start]:
+    """Return the start of this name; "auto" is k-means where there is locality, else varimax."""
+    return STARTS["kmeans" if locality and init == "auto" else init]

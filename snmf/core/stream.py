@@ -197,7 +197,7 @@ class Stream:
 def start(batch: Batch, k: int, init: str, rng: np.random.RandomState) -> np.ndarray:
     """Return the first components, of unit norm: those of the start of a fit of these rows."""
     rows, ops, algebra = batch.rows, batch.rows.backend, batch.rows.backend.algebra
-    W, H = _init.STARTS[init](rows, k, rng, batch.scaled_weights)
+    W, H = _init.made_by(init)(rows, k, rng, batch.scaled_weights)
     if H is not None:
         return H
     sums = partial(updates.sums_of_block, ops)
@@ -239,7 +239,7 @@ def step(stream: Stream, batch: Batch, l1: float, update: str, keep: float) -> t
     S, T, total, square = (2.0**batch.exponent * term for term in sums)
     square = float(square)
     error = updates.squared_error(algebra, square, S, T, stream.H)
-    objective = error + 2 * l1 * float(total)
+    objective = error + 2 * l1 * float(algebra.xp.sum(total))
     keep = min(keep, (stream.n_taken / (stream.n_taken + n)) ** FADE)
     S, T = keep * stream.S + S, keep * stream.T + T
     if l1:

@@ -33,7 +33,7 @@ def pass_over_block(
     repeats: int,
     weights: Array | None = None,
 ) -> tuple[Array, tuple[Array, Array, Array]]:
-    """Make the W-step for one block of rows; return W, and its S, T and Σ W."""
+    """Make the W-step for one block of rows; return W, and its S, T and Wᵀ 1."""
     A = ops.matmul(X, H.T)
     W = getattr(ops, solver)(A, B, W, l1, repeats)
     return W, sums_of_block(ops, X, W, weights)
@@ -42,13 +42,13 @@ def pass_over_block(
 def sums_of_block(
     ops: Any, X: Array, W: Array, weights: Array | None = None
 ) -> tuple[Array, Array, Array]:
-    """Return ``S = Wᵀ D X``, ``T = Wᵀ D W`` and ``Σ D W`` of one block of rows.
+    """Return ``S = Wᵀ D X``, ``T = Wᵀ D W`` and ``Wᵀ D 1`` of one block of rows.
 
     The diagonal D holds the sample weights, (b, 1), of the sum F; None is the identity. A W-step
     does not use them, since they do not change the minimiser of a row.
     """
     DW = W if weights is None else W * weights
-    return ops.matmul(DW.T, X), ops.matmul(DW.T, W), ops.xp.sum(DW)
+    return ops.matmul(DW.T, X), ops.matmul(DW.T, W), ops.xp.sum(DW, axis=0)
 
 
 def multiplicative(ops: Any, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Array:
@@ -106,12 +106,12 @@ def least_squares_in_ball(
     for j = first…k:  h_j ← ball(h_j + (S_j − T_j H) / T_jj),  ball(v) = v / max(1, ‖v‖)
     """
     xp = ops.xp
-    H, diagonal = ops.xp.asarray(H, copy=True), ops.xp.linalg.diagonal(T)
+    H, diagonal = xp.asarray(H, copy=True), xp.linalg.diagonal(T)[:, None]
     diagonal = xp.where(diagonal > 0, diagonal, math.inf)  # an unused component keeps its row
+    S, T = S / diagonal, T / diagonal
     for j in list(range(first, T.shape[0])) * sweeps:
-        h = H[j, :] + (S[j, :] - ops.matmul(T[j, :], H)) / diagonal[j]
-        norm = xp.sqrt(xp.sum(h * h))
-        H[j, :] = h / xp.where(norm > 1, norm, 1.0)
+        h = H[j, :] + S[j, :] - ops.matmul(T[j, :], H)
+        H[j, :] = h / max(1.0, math.sqrt(float(ops.matmul(h, h))))
     return H
 
 

@@ -16,7 +16,7 @@ GRAM = 4096  # the largest Gram matrix whose eigenvalues are taken
 BLOCK_ROWS = 4096
 
 
-def svd_bound(X: Array, k: int) -> float:
+def svd_bound(X: Array, k: int, *, centred: bool = False) -> float:
     """Return the lowest ‖X − X_k‖² / ‖X‖² of any X_k of rank k, from the singular values of X.
 
     Parameters
@@ -25,6 +25,9 @@ def svd_bound(X: Array, k: int) -> float:
         The data. If there are more rows than columns, the rows are read in blocks.
     k : int
         The rank.
+    centred : bool, default=False
+        Takes X less its column means, as a fit with an intercept does. Rows of a sparse X are then
+        made dense, block by block.
 
     Returns
     -------
@@ -38,10 +41,16 @@ def svd_bound(X: Array, k: int) -> float:
     scale = max(float(abs(_block(X, rows)).max()) for rows in places)
     if scale == 0:
         return 0.0
+    mean = sum((_block(X, rows) / scale).sum(axis=0) for rows in places) / n if centred else None
+
+    def scaled(rows: slice) -> Array:
+        block = _block(X, rows) / scale
+        return block if mean is None else _dense(block) - mean
+
     if p <= n and p <= GRAM:
-        gram = sum(_dense(block.T @ block) for block in (_block(X, r) / scale for r in places))
+        gram = sum(_dense(block.T @ block) for block in map(scaled, places))
         return _tail(np.linalg.eigvalsh(gram).clip(0), k)
-    whole = _block(X, slice(None)) / scale
+    whole = scaled(slice(None))
     if n <= GRAM:
         return _tail(np.linalg.eigvalsh(_dense(whole @ whole.T)).clip(0), k)
     squares = svds(whole, k, return_singular_vectors=False, v0=np.ones(min(n, p))) ** 2
@@ -56,7 +65,8 @@ def _block(X: Array, rows: slice) -> Array:
 
 
 def _tail(squares: np.ndarray, k: int) -> float:
-    return float(squares[:-k].sum() / squares.sum())
+    whole = float(squares.sum())
+    return float(squares[:-k].sum()) / whole if whole else 0.0
 
 
 def _dense(A: Array) -> np.ndarray:

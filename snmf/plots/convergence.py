@@ -84,7 +84,10 @@ class ConvergenceDisplay:
             If X does not have the columns of the data of the fit.
         """
         check_is_fitted(estimator, "loss_curve_")
-        bound = None if X is None else svd_bound(data_of_fit(X, estimator), estimator.n_components_)
+        bound, centred = None, getattr(estimator, "fit_intercept", False)
+        if X is not None:
+            X, k = data_of_fit(X, estimator), estimator.n_components_
+            bound = svd_bound(X, k, centred=centred)
         name = type(estimator).__name__ if name is None else name
         return cls(estimator.loss_curve_, bound=bound, name=name).plot(ax)
 

@@ -329,11 +329,14 @@ class Scale(NamedTuple):
         ‖X‖² after this scaling.
     longest : float
         The largest ‖x‖ of a row, after this scaling.
+    sum : float
+        ‖Σ x‖ over the rows, after this scaling.
     """
 
     exponent: int
     square: float
     longest: float
+    sum: float
 
 
 class NotFiniteError(ValueError):
@@ -453,19 +456,25 @@ def too_large(dtype: str) -> ValueError:
     )
 
 
-def _squares(rows: Rows, weights: RowWise | None) -> tuple[float, float]:
+def _squares(rows: Rows, weights: RowWise | None) -> tuple[float, float, float]:
     row_wise = () if weights is None else (weights,)
-    longest, (square,) = rows.map_sum(partial(_squares_of_block, rows.backend), *row_wise)
-    return float(square), max(map(float, rows.to_host(longest))) ** 0.5
+    longest, (square, total) = rows.map_sum(partial(_squares_of_block, rows.backend), *row_wise)
+    return float(square), max(map(float, rows.to_host(longest))) ** 0.5, _norm(total)
+
+
+def _norm(A: np.ndarray) -> float:
+    largest = float(np.max(np.abs(A)))
+    within = 0 < largest < math.inf
+    return largest * float(np.linalg.norm(A / largest)) if within else largest
 
 
 def _squares_of_block(
     ops: Any, X: Array, weights: Array | None = None
-) -> tuple[Array, tuple[Array]]:
+) -> tuple[Array, tuple[Array, Array]]:
     squares = ops.row_squares(X)
-    return ops.xp.max(squares), (
-        ops.xp.sum(squares if weights is None else squares * weights[:, 0]),
-    )
+    D = ops.xp.ones_like(squares)[:, None] if weights is None else weights
+    with np.errstate(invalid="ignore"):  # NaN and infinity show in the maximum
+        return ops.xp.max(squares), (ops.xp.sum(squares * D[:, 0]), ops.matmul(D.T, X))
 
 
 def _largest(ops: Any, X: Array) -> tuple[Array, tuple[()]]:

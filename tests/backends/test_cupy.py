@@ -64,7 +64,7 @@ def test_the_kernels_on_the_host_are_the_definition(cupy, dtype, update, n, k, l
 @needs_compiler
 @pytest.mark.parametrize("solver", ["mu", "hals"])
 @pytest.mark.parametrize("sparsity", [0.0, 0.1])
-@pytest.mark.parametrize("init", ["kmeans", "svd", "random"])
+@pytest.mark.parametrize("init", ["varimax", "kmeans", "svd", "random"])
 @pytest.mark.parametrize("make", [np.asarray, sp.csr_array])
 def test_a_whole_fit_through_the_adapter(cupy, solver, sparsity, init, make):
     X = planted()
@@ -79,6 +79,21 @@ def test_a_whole_fit_through_the_adapter(cupy, solver, sparsity, init, make):
     assert owner(there.W) == owner(there.H) == cupy
     np.testing.assert_allclose(there.W.get(), theirs.W, atol=1e-6)
     np.testing.assert_allclose(there.H.get(), theirs.H, atol=1e-6)
+
+
+@needs_compiler
+@pytest.mark.parametrize("solver", ["mu", "hals"])
+@pytest.mark.parametrize("make", [np.asarray, sp.csr_array])
+def test_an_intercept_through_the_adapter(cupy, solver, make):
+    X = planted()
+    X[np.abs(X) < 0.5] = 0
+    options = {"solver": solver, "fit_intercept": True, "random_state": 0, "progress_bar": False,
+               "max_iter": 8, "tol": 0, "init": "random"}  # fmt: skip
+    theirs = snmf.factorize(X, 4, **options)
+    ours = snmf.factorize(cupy.asarray(make(X)), 4, **options)
+    for A, B in ((ours.W, theirs.W), (ours.H, theirs.H), (ours.intercept, theirs.intercept)):
+        assert owner(A) == cupy
+        np.testing.assert_allclose(A.get(), B, atol=1e-6)
 
 
 @needs_compiler

@@ -54,7 +54,7 @@ def same(ours, theirs, rtol=1e-11):
 
 @pytest.mark.parametrize("solver", ["mu", "hals"])
 @pytest.mark.parametrize("sparsity", [0.0, 0.1])
-@pytest.mark.parametrize("init", ["kmeans", "svd", "random"])
+@pytest.mark.parametrize("init", ["varimax", "kmeans", "svd", "random"])
 def test_a_fit_is_that_of_the_array_in_memory(solver, sparsity, init):
     X = planted()
     options = dict(solver=solver, sparsity=sparsity, init=init, max_iter=8, tol=0)
@@ -107,7 +107,7 @@ def test_a_row_of_weight_two_is_two_rows_where_entries_are_missing():
     np.testing.assert_allclose(weighted.H, repeated.H, atol=1e-7)
 
 
-@pytest.mark.parametrize("init", ["kmeans", "svd", "random", "H"])
+@pytest.mark.parametrize("init", ["varimax", "kmeans", "svd", "random", "H"])
 @pytest.mark.parametrize("missing", [False, True])
 def test_rows_of_weight_zero_take_no_part(init, missing):
     X, rng = planted(), np.random.default_rng(0)
@@ -136,7 +136,8 @@ def test_rows_of_weight_zero_take_no_part(init, missing):
 
 
 def test_there_may_be_more_components_than_rank():
-    assert factorize(chunked(planted()), 35, init="svd", max_iter=2).error < 1e-6
+    options = dict(init="svd", sparsity=0, max_iter=2)
+    assert factorize(chunked(planted()), 35, **options).error < 1e-6
 
 
 def test_wide_data_too():
@@ -413,8 +414,11 @@ def at_pass(monkeypatch):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
-@pytest.mark.parametrize(("number", "lost"), [(3, False), (21, True), (38, True)])
-def test_a_fit_outlives_a_worker(client, at_pass, monkeypatch, number, lost):
+@pytest.mark.parametrize(
+    ("number", "lost", "sparsity"),
+    [(3, False, 0.01), (21, True, 0.01), (38, True, 0.01), (38, True, 0.0)],
+)
+def test_a_fit_outlives_a_worker(client, at_pass, monkeypatch, number, lost, sparsity):
     """Early, while Dask knows all tasks; when it has just forgotten them; and late."""
     (D, X), killed, replays = on_cluster(), [], []
     original = dask_rows.ChunkedRows._replay
@@ -429,7 +433,7 @@ def test_a_fit_outlives_a_worker(client, at_pass, monkeypatch, number, lost):
 
     monkeypatch.setattr(dask_rows.ChunkedRows, "_replay", replay)
     at_pass(number, kill)
-    options = dict(init="random", tol=0, max_iter=40)
+    options = dict(init="random", sparsity=sparsity, tol=0, max_iter=40)
     ours = factorize(D, 4, **options)
     same(ours, factorize(X, 4, **options))
     assert set(killed).isdisjoint(client.run(os.getpid).values())

@@ -641,7 +641,7 @@ sys.exit(main(sys.argv[1:]))
 @posix
 @pytest.mark.parametrize("name", ["W.npy", "W.csv", "W.h5", "W.zarr"])
 def test_a_full_disk_leaves_no_half_of_a_file(folder, name):
-    np.save("X.npy", np.random.default_rng(0).standard_normal((4000, 3)))
+    np.save("X.npy", 1 + np.random.default_rng(0).standard_normal((4000, 3)))
     snmf.save(snmf.SNMF(2, random_state=0, max_iter=2, tol=0).fit(np.load("X.npy")), "m.npz")
     done = subprocess.run(
         [sys.executable, "-c", LIMITED, "transform", "m.npz", "X.npy", "-o", name],

@@ -42,7 +42,7 @@ def objective(X, W, H, mu, sparsity, D=1.0):
     seed=st.integers(0, 10**6),
     mu=st.sampled_from([0.01, 0.5, 2.0, 100.0]),
     sparsity=st.sampled_from([0.0, 0.1]),
-    init=st.sampled_from(["kmeans", "svd", "random"]),
+    init=st.sampled_from(["auto", "varimax", "kmeans", "svd", "random"]),
     weighted=st.booleans(),
     dtype=st.sampled_from(["float32", "float64"]),
 )

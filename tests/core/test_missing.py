@@ -39,7 +39,7 @@ def observed_error(X, W, H, D=1.0):
     seed=st.integers(0, 10**6),
     share=st.sampled_from([0.05, 0.5, 0.95]),
     sparsity=st.sampled_from([0.0, 0.1]),
-    init=st.sampled_from(["kmeans", "svd", "random"]),
+    init=st.sampled_from(["varimax", "kmeans", "svd", "random"]),
     weighted=st.booleans(),
     dtype=st.sampled_from(["float32", "float64"]),
 )
@@ -66,7 +66,8 @@ def test_the_observed_objective_never_rises(solver, seed, share, sparsity, init,
 @pytest.mark.parametrize("solver", ["mu", "hals"])
 def test_holes_are_filled_by_what_the_data_say(solver):
     clean, _, X = planted(noise=0.0)
-    model = SNMF(3, solver=solver, tol=1e-12, max_iter=2000, missing_values=np.nan, random_state=0)
+    options = dict(sparsity=0, tol=1e-12, max_iter=2000, missing_values=np.nan, random_state=0)
+    model = SNMF(3, solver=solver, **options)
     imputed = model.inverse_transform(model.fit_transform(X))
     assert np.max(np.abs(imputed - clean)) < 0.01 * np.max(np.abs(clean))
 
@@ -147,7 +148,7 @@ def test_transform_is_each_rows_nonnegative_least_squares_over_its_own_entries(s
 def test_fewer_entries_than_components_are_enough_for_a_finite_answer():
     rng = np.random.default_rng(0)
     X = rng.standard_normal((60, 12))
-    model = SNMF(5, missing_values=np.nan, random_state=0).fit(X)
+    model = SNMF(5, sparsity=0, missing_values=np.nan, random_state=0).fit(X)
     few = np.full((30, 12), np.nan)
     for row, x in zip(few, X, strict=False):
         seen = rng.choice(12, 2, replace=False)
@@ -250,7 +251,7 @@ def test_nothing_of_the_objective_is_left_however_h_is_conditioned(shape, power)
     H /= np.linalg.norm(H, axis=1, keepdims=True)
     X = rng.standard_normal((20, p))
     X[rng.random(X.shape) < 0.2] = np.nan
-    result = factorize(X, H=H, fixed=k, progress_bar=False)
+    result = factorize(X, H=H, fixed=k, sparsity=0, progress_bar=False)
     H = result.H
     for x, w in zip(X, result.W, strict=True):
         seen = ~np.isnan(x)

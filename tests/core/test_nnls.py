@@ -328,7 +328,7 @@ def test_pieces_of_a_block_come_to_what_the_block_does(make, weighted, name, mon
     found = []
     for together in (2**17, 4 * 7):
         monkeypatch.setattr(nnls, "TOGETHER", together)
-        (W,), square, squares = nnls.exact_weights(rows, H, 0.1, 0, weights, solver)
+        (W,), square, squares, _ = nnls.exact_weights(rows, H, 0.1, 0, weights, solver)
         found.append((W, square, squares))
     for whole, pieces in zip(*found, strict=True):
         np.testing.assert_allclose(pieces, whole, rtol=1e-10, atol=1e-12)
@@ -344,7 +344,7 @@ def test_a_block_of_many_weights_is_worked_on_in_pieces(monkeypatch):
     X = OPS.rows(rng.standard_normal((4096, 160)))
     assert len(X.slices) == 1
     tracemalloc.start()
-    (W,), _, _ = nnls.exact_weights(X, H, 0.0)
+    (W,), *_ = nnls.exact_weights(X, H, 0.0)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < W.nbytes + 2**24  # arrays of the whole block are 4 MiB each

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 from sklearn.datasets import load_digits, load_wine
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from snmf import SNMF
 from snmf.plots import (
@@ -35,7 +35,8 @@ def _close():
 
 @pytest.fixture(scope="module")
 def model():
-    return SNMF(16, random_state=0).fit(DIGITS)
+    with pytest.warns(ConvergenceWarning, match="X is centred"):
+        return SNMF(16, random_state=0).fit(DIGITS)
 
 
 def drawn(display):
@@ -96,6 +97,11 @@ def test_the_bound_of_any_data_and_any_scale():
     for X in (DIGITS * 1e-200, DIGITS * 1e200, DIGITS.T, sparse.csr_array(DIGITS)):
         assert svd_bound(X, 5) == expected
     assert svd_bound(DIGITS, 64) == 0
+    moved = DIGITS + np.arange(64)
+    for X in (moved, moved[:40], sparse.csr_array(moved)):
+        expected = svd_bound((X.toarray() if sparse.issparse(X) else X) - X.mean(axis=0), 5)
+        assert svd_bound(X, 5, centred=True) == pytest.approx(expected, rel=1e-9)
+    assert svd_bound(np.ones((9, 4)), 2, centred=True) == 0
     assert svd_bound(np.zeros((5, 4)), 2) == 0
 
 
@@ -112,6 +118,7 @@ def test_a_curve_at_its_bound_and_one_without_iterations():
         assert np.isfinite(display.ax_.get_ylim()).all()
 
 
+@pytest.mark.filterwarnings("ignore:X is centred")
 def test_two_curves_on_one_axes(model):
     _, ax = plt.subplots()
     first = ConvergenceDisplay.from_estimator(model, DIGITS, name="mu", ax=ax)

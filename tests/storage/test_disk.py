@@ -131,7 +131,7 @@ def assert_same(ours, theirs, same_bits):
 
 @pytest.mark.parametrize(("dtype", "sparsity"), [("float32", 0.0), ("float64", 0.1)])
 @pytest.mark.parametrize("solver", ["mu", "hals"])
-@pytest.mark.parametrize("init", ["kmeans", "svd", "random"])
+@pytest.mark.parametrize("init", ["varimax", "kmeans", "svd", "random"])
 def test_a_fit_is_that_of_memory(stored, dtype, solver, init, sparsity):
     make, same_bits = stored
     X = planted(dtype=dtype)
@@ -171,7 +171,7 @@ def test_so_it_is_through_another_library(stored, backend, solver, monkeypatch):
     assert_same(ours, fit(X, backend=ops), False)
 
 
-@pytest.mark.parametrize("init", ["kmeans", "svd"])
+@pytest.mark.parametrize("init", ["varimax", "kmeans", "svd"])
 def test_so_it_is_with_wide_data(stored, init):
     make, _ = stored
     X = planted(n=70, p=300)
@@ -311,7 +311,9 @@ def test_a_pass_reads_every_row_once_and_few_blocks_are_held(n_jobs, chunks, scr
     gc.collect()
     store = Slices(planted(), chunks)
     with threadpool_limits(1):  # which without n_jobs are those that blocks have
-        result = factorize(store, 4, init="random", accelerate=False, max_iter=6, n_jobs=n_jobs)
+        result = factorize(
+            store, 4, init="random", sparsity=0, accelerate=False, max_iter=6, n_jobs=n_jobs
+        )
     look, sums, last = 1, 1, 1
     np.testing.assert_array_equal(store.counts, look + sums + result.n_iter + last)
     assert store.longest == {None: 20, (6, 12): 18, (50, 3): 50}[chunks]
@@ -360,10 +362,13 @@ def test_some_rows_are_read_alone_or_with_their_chunk(indices, chunk):
     assert set(read // (chunk or 1)) == set(indices // (chunk or 1))
 
 
-def test_the_sample_of_kmeans_is_all_that_it_reads_beside_a_pass(monkeypatch):
+@pytest.mark.parametrize(("init", "rank"), [("kmeans", 12), ("varimax", 12), ("varimax", 2)])
+def test_a_sample_is_all_that_a_start_reads_beside_a_pass(init, rank, monkeypatch):
     monkeypatch.setattr("snmf.core.start.SAMPLE", (10, 1))
-    store = Slices(planted())
-    result = factorize(store, 4, accelerate=False, max_iter=3)
+    X = planted()
+    X[:, rank:] = 0  # varimax turns to k-means if principal components are missing
+    store = Slices(X)
+    result = factorize(store, 4, init=init, sparsity=0, accelerate=False, max_iter=3)
     passes = 4 + result.n_iter
     assert set(store.counts) == {passes, passes + 1}
     assert np.sum(store.counts > passes) == 10
@@ -405,7 +410,7 @@ def test_reads_are_whole_chunks_and_blocks_parts_of_them(n, most, chunk, bytes_)
 
 
 @pytest.mark.parametrize("solver", ["mu", "hals"])
-@pytest.mark.parametrize("init", ["kmeans", "svd", "random", "custom"])
+@pytest.mark.parametrize("init", ["varimax", "kmeans", "svd", "random", "custom"])
 @pytest.mark.parametrize("sparsity", [0.0, 0.1])
 @pytest.mark.parametrize("backend", ["numpy", "array_api_strict", "torch"])
 def test_w_in_temporary_files_is_the_same(solver, init, sparsity, backend, monkeypatch, tmp_path):

@@ -54,7 +54,9 @@ def test_sparse_data_is_left_as_it_was_and_taken_as_it_is(
     dense = np.zeros(X.shape)
     np.add.at(dense, (np.repeat(np.arange(X.shape[0]), np.diff(X.indptr)), X.indices), X.data)
     H = np.random.default_rng(1).standard_normal((3, X.shape[1])) * [[1], [1], [0]]
-    for init, solver in (("kmeans", "mu"), ("svd", "hals"), ("custom", "hals")):
+    for init, solver in (
+        ("varimax", "mu"), ("kmeans", "mu"), ("svd", "hals"), ("custom", "hals"),
+    ):  # fmt: skip
         model = snmf.SNMF(3, init=init, solver=solver, max_iter=3, random_state=0)
         W = model.fit_transform(X, H=H if init == "custom" else None)
         np.testing.assert_array_equal(W, model.transform(X))
@@ -80,7 +82,8 @@ def test_sparse_data_is_never_made_dense(monkeypatch):
             monkeypatch.setattr(make, method, guarded(getattr(make, method)))
     result = factorize(X, 2, solver="hals", init="random", max_iter=3)
     assert result.H.shape == (2, 10**6)
-    factorize(X, 2, max_iter=2, sparsity=0.1)
+    for init in ("varimax", "kmeans"):
+        factorize(X, 2, init=init, max_iter=2, sparsity=0.1)
 
 
 @pytest.mark.parametrize("make", [sp.csr_array, sp.csr_matrix])
@@ -193,7 +196,7 @@ def close(ours, theirs):
 
 @KINDS
 @pytest.mark.parametrize("solver", ["mu", "hals"])
-@pytest.mark.parametrize("init", ["kmeans", "svd", "random", "custom"])
+@pytest.mark.parametrize("init", ["varimax", "kmeans", "svd", "random", "custom"])
 @pytest.mark.usefixtures("small_blocks")
 def test_a_fit_of_sparse_slices_is_that_of_memory(kind, solver, init, monkeypatch):
     monkeypatch.setattr("snmf.core.start.SAMPLE", (70, 1))

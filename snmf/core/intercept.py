@@ -1,0 +1,160 @@
+"""The intercept m of ``X ≈ 1 mᵀ + W H``: a row that is added to all rows of W H.
+
+Without a penalty, H and m come from one least-squares step for the columns ``[W, 1]``.  With a
+penalty, m is ``x̄ − w̄ H`` for every H, with the means x̄ and w̄ over the rows.  With this m, H
+minimises what it minimises without an intercept, for the centred sums ``S − n w̄ᵀ x̄`` and
+``T − n w̄ᵀ w̄``.  So the objective never rises, and X is neither copied nor changed; sparse rows stay
+sparse.  The W-step needs ``(X − 1 mᵀ) Hᵀ``, which is X Hᵀ less a row.
+
+For X + 1 cᵀ the result has the same W and H, and the intercept m + c; only a start by `svd` depends
+on the mean of X.
+
+In this module H has the intercept as its last row, its shape is (k + 1, p), and the sums S and T
+are those of [W, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from snmf.core import nnls, updates
+from snmf.core.solve import BALL_SWEEPS, Alternation, Point
+
+Array = Any
+RowWise = Any
+
+FLAT = 1e-10  # a column of W whose variance is below this share of its squares is constant
+ENTRIES = 2**22  # entries of sparse rows less an intercept, which are dense, at a time
+
+
+def moments(rows: Any, weights: RowWise | None, total: float) -> tuple[np.ndarray, float]:
+    """Return the mean row of X, of shape (p,), and ‖X − 1 x̄ᵀ‖², in two passes.
+
+    `weights` are the sample weights, block by block, and `total` is their sum.
+    """
+    ops, row_wise = rows.backend, () if weights is None else (weights,)
+
+    def ones_of(X: Array, D: Array | None) -> Array:
+        return ops.asarray(np.ones((X.shape[0], 1)), rows.dtype) if D is None else D
+
+    def sum_of_block(X: Array, D: Array | None = None) -> tuple[None, tuple[Array]]:
+        return None, (ops.matmul(ones_of(X, D).T, X),)
+
+    mean = rows.map_sum(sum_of_block, *row_wise)[1][0][0] / total
+    there = ops.asarray(mean[None, :], rows.dtype)
+
+    def square_of_block(X: Array, D: Array | None = None) -> tuple[None, tuple[Array]]:
+        errors = ops.row_errors(X, ones_of(X, None), there)
+        return None, (ops.xp.sum(errors if D is None else errors * D[:, 0]),)
+
+    return mean, float(rows.map_sum(square_of_block, *row_wise)[1][0])
+
+
+@dataclass(frozen=True)
+class Shifted(Alternation):
+    """The alternation with an intercept.
+
+    Parameters
+    ----------
+    mean : ndarray of shape (p,)
+        The mean row x̄ of X. `square` is ‖X − 1 x̄ᵀ‖².
+    total : float
+        The number of rows, or the sum of the sample weights.
+    """
+
+    mean: Any = None
+    total: float = 1.0
+
+    def start(self, W: RowWise, H: np.ndarray | None) -> Point:
+        S, T, columns = self.sums(W)
+        if H is not None:
+            return self._point(W, self._with_intercept(H, columns), S, T, columns)
+        first = np.vstack([0 * S[:-1], self.mean])  # all of the mean goes into the intercept
+        # The columns of W may add up to a constant, as memberships do. What they and the intercept
+        # can share, the intercept keeps, whatever rounding says of it.
+        H = self._least_squares(S, T, first, float(np.finfo(self.rows.dtype).eps) ** 0.5)
+        if self.l1:
+            W, H = self._with_unit_rows(W, H[:-1])
+            S, T, columns = self.sums(W)
+            H = np.vstack([H, self.mean])
+        return self._point(W, self._with_intercept(H[:-1], columns), S, T, columns)
+
+    def sums(self, W: RowWise) -> list[Array]:
+        return self._beside_ones(*super().sums(W))
+
+    def _beside_ones(self, S: Array, T: Array, columns: Array) -> list[Array]:
+        """Return S and T of [W, 1] for those of W."""
+        corner = np.full((1, 1), self.total)
+        T = np.block([[T, columns[:, None]], [columns[None, :], corner]])
+        return [np.vstack([S, self.total * self.mean]), T, columns]
+
+    def _centred(self, S: Array, T: Array) -> tuple[Array, Array]:
+        """Return the centred sums of W, without components that are the same in all rows."""
+        columns, squares = T[:-1, -1], np.diag(T)[:-1]
+        centred = T[:-1, :-1] - np.outer(columns, columns / self.total)
+        varies = np.diag(centred) > FLAT * squares
+        S = (S[:-1] - np.outer(columns, self.mean)) * varies[:, None]
+        return S, centred * np.outer(varies, varies)
+
+    def _with_intercept(self, H: Array, columns: Array) -> Array:
+        """Return the components with the best intercept for them."""
+        return np.vstack([H, self.mean - columns / self.total @ H])
+
+    def _w_step(self, Y: Array) -> Callable[..., Any]:
+        ops, dtype = self._ops, self.rows.dtype
+        H, B = ops.asarray(Y, dtype), ops.asarray(Y @ Y.T, dtype)
+        update = getattr(ops, self.update)
+
+        def step(X: Array, W: Array, weights: Array | None = None) -> tuple[Array, Any]:
+            W = update(*self.row_problem(X, W, H, B), W, self.l1, self.repeats)
+            return W, updates.sums_of_block(ops, X, W, weights)
+
+        return step
+
+    def row_problem(self, X: Array, W: Array, H: Array, B: Array) -> tuple[Array, Array]:
+        A = self._ops.matmul(X, H.T)
+        return A[:, :-1] - B[-1:, :-1], B[:-1, :-1]
+
+    def _h_step(self, W: RowWise, H: Array, *sums: Array) -> Point:
+        if self._beyond_numbers(sums[1]):
+            return Point(W, H, np.inf)
+        S, T, columns = self._beside_ones(*sums)
+        if self.l1:
+            centred = self._centred(S, T)
+            H = updates.least_squares_in_ball(
+                self._algebra, *centred, H[:-1], BALL_SWEEPS, self._first
+            )
+        else:
+            H = self._least_squares(S, T, H)[:-1]
+        return self._point(W, self._with_intercept(H, columns), S, T, columns)
+
+    def _error(self, W: RowWise, H: Array, S: Array, T: Array) -> float:
+        S, T = self._centred(S, T)
+        error = updates.squared_error(self._algebra, self.square, S, T, H[:-1])
+        return self._residual(W, H) if self._cancels(error) else error
+
+    def _columns(self, W: Array) -> Array:
+        one = self._ops.asarray(np.ones((W.shape[0], 1)), self.rows.dtype)
+        return self._ops.xp.concat([W, one], axis=1)
+
+
+def solver(intercept: np.ndarray) -> nnls.Solver:
+    """Return the function that computes exact weights of rows less an intercept, of shape (p,)."""
+    return partial(_best_weights, intercept)
+
+
+def _best_weights(
+    intercept: np.ndarray, ops: Any, X: Array, components: nnls.Components, l1: float
+) -> tuple[Array, Array, Array]:
+    there = ops.asarray(intercept[None, :], "float64")
+    found = [
+        nnls.best_weights(ops, ops.to_dense(ops.slice(X, some)) - there, components, l1)
+        for some in ops.pieces(X, ENTRIES)
+    ]
+    W, squares, powers = (ops.xp.concat(parts, axis=0) for parts in zip(*found, strict=True))
+    return W, squares, powers
