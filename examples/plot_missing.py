@@ -26,15 +26,15 @@ X = np.where(missing, np.nan, truth)
 # How many components?
 # --------------------
 #
-# ``select_n_components`` hides a tenth of the entries that are there, fits the others, and looks at
-# the error in what was hidden; three times over, for every number. Too few
-# components say too little; too many say what is true of the entries they saw alone.
+# ``select_n_components`` leaves a fifth of the rows out of a fit, and predicts each fifth of their
+# columns from the others; three times over, for every number. Too few components say too little;
+# too many say what is true of the rows they saw alone.
 
 selection = select_n_components(X, range(1, 11), tol=1e-4, random_state=0)
 print(selection)
 
 # %%
-# The smallest number whose mean error is within one standard error of the least is proposed.
+# ``selection.best`` is the number to take: the smallest that predicts as well as any other.
 
 selection.plot()
 

@@ -53,6 +53,15 @@ def of_mean(share: float) -> Iterator[str]:
         )
 
 
+def of_choice(n_components: int) -> Iterator[str]:
+    """Warn if n_components="auto" found that the data support no number, which is 0 here."""
+    if n_components == 0:
+        yield (
+            "No number of components is supported: held-out entries are predicted no better with "
+            "components than without. n_components='auto' takes 1. Set n_components to a number."
+        )
+
+
 def of_components(
     shares: np.ndarray, mass: float, init: str, sparsity: float, largest_sparsity: float
 ) -> Iterator[str]:

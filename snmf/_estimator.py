@@ -37,8 +37,9 @@ class SNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
     n_components : int or "auto", default=None
         Sets the number of components k. None takes the number in a given H or W, or else
         min(n_samples, n_features). "auto" compares several numbers, and takes the one that
-        predicts held-out entries of X best. "auto" makes about 3 log₂ k fits without a penalty to
-        at most 5000 rows; `select_n_components` shows all their errors.
+        `select_n_components` would call the best. If there is none, it warns and takes 1.
+        `n_components_` holds the number. "auto" compares about 3 log₂ k numbers on at most 5000
+        rows, with three fits each.
     tol : float, default=1e-5
         Stops the fit when the objective, divided by ½‖X‖², falls by less than this in an
         iteration. Lower it for a more accurate H; the fit then makes more iterations.

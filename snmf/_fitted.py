@@ -135,14 +135,19 @@ class FittedComponents(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         return found.score
 
     def bic(self, X: Any) -> float:
-        """Return the Bayesian information criterion [1]_, to compare numbers of components.
+        """Return an information criterion [1]_, to compare numbers of components.
 
-        A lower value is better. The criterion is ``N ln(‖X − W H‖² / N) + k (n + p − 1) ln N``
-        with W = ``transform(X)``. N is the number of observed entries of X, n that of its rows,
-        and p that of its columns. It assumes Gaussian noise of unknown variance.
+        A lower value is better. The criterion is ``N ln(‖X − W H‖² / N) + k (n + p) ln(N / (n +
+        p))`` with W = ``transform(X)``. N is the number of observed entries of X, n that of its
+        rows, and p that of its columns. This is N times IC_p1 of Bai and Ng.
 
-        W H has k (n + p − 1) free parameters: scaling a column of W and dividing the row of H by
-        the same factor changes nothing.
+        The Bayesian information criterion of Schwarz has ln N in place of ln(N / (n + p)). That
+        is too much where parameters are added with every row and column: it takes 1 component
+        where the noise is not small.
+
+        Take it for large tables with noise alike in all entries. With less than about 50 columns
+        it tends to the largest k that is compared, and so it does with a penalty if the noise is
+        small: compare fits with sparsity = 0 then. `select_n_components` has neither limit.
 
         Parameters
         ----------
@@ -156,15 +161,16 @@ class FittedComponents(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
 
         References
         ----------
-        .. [1] G. Schwarz, "Estimating the dimension of a model", Annals of Statistics 6(2), 1978.
+        .. [1] J. Bai, S. Ng, "Determining the number of factors in approximate factor models",
+           Econometrica 70(1), 2002.
         """
         found = self._explained(X, "bic", out=False)
-        n, k, p = found.n_samples, self.n_components_, self.n_features_in_
+        size, k = found.n_samples + self.n_features_in_, self.n_components_
         if not found.left:
             return -math.inf
         count = found.entries
         mean_square = math.log(found.left / count) + 2 * found.exponent * math.log(2)
-        return float(count * mean_square + k * (n + p - 1) * math.log(count))
+        return float(count * mean_square + k * size * math.log(count / size))
 
     def diagnostics(self, X: Any, sample_weight: Any = None) -> Diagnostics:
         """Say of each component how much it explains, how often it is used, and what is near it.

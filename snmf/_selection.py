@@ -1,11 +1,13 @@
 """The choice of the number of components: `select_n_components`, and n_components="auto".
 
-Both compare the error in held-out entries of X. `select_n_components` can also compare how stable
-the result is over restarts.
+Both compare the error in held-out entries of X, and both choose by `supported`. They differ in the
+numbers that they compare. `select_n_components` can also compare how stable the result is over
+restarts.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -15,20 +17,24 @@ import numpy as np
 from joblib import Parallel, delayed
 from scipy.cluster.hierarchy import cophenet, linkage
 from scipy.spatial.distance import squareform
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
 
+from snmf import _advice
 from snmf._arguments import check_random_state, check_weights, is_whole
 from snmf._data import Data
-from snmf._factorize import factorize
+from snmf._factorize import Factorization, factorize
+from snmf._transform import exact_transform
 from snmf.storage.rows import taking_part
 
 Array = Any
 
 ROWS = 1000  # the most rows for the stability
 SAMPLE = 5000  # the most rows for "auto"
-HELD_OUT = 0.1  # the share of their entries that "auto" holds out
-# The defaults of all fits here. A penalty would shrink W, and more components make up for that.
-FIT = {"solver": "hals", "sparsity": 0, "progress_bar": False}
+HELD_OUT = 0.2
+REPEATS = 3
+FIT = {"solver": "hals", "progress_bar": False}  # the defaults of all fits here
+LEAST_ERROR = {"sparsity": 0.0, "init": "svd"}  # the defaults of fits that are to predict
 
 
 @dataclass(frozen=True)
@@ -44,15 +50,17 @@ class Selection:
     stability : ndarray of shape (m,) or None
         The cophenetic correlation of the consensus of the restarts, at most 1. None if it was not
         computed.
-    best : int
-        The smallest number of components whose mean error is at most the lowest mean error plus
-        its standard error.
+    best : int or None
+        The number of components that the errors support, or None if they support none. It is the
+        smallest number whose mean error is above the lowest by at most the standard error of the
+        difference. Without components the error is 1, and a number counts only if it is less than
+        min(n_samples, n_features).
     """
 
     n_components: np.ndarray
     errors: np.ndarray
     stability: np.ndarray | None
-    best: int
+    best: int | None
 
     def __str__(self) -> str:
         spread = self.errors.std(axis=1)
@@ -65,6 +73,8 @@ class Selection:
                 zip(self.n_components, self.errors.mean(axis=1), spread, strict=True)
             )
         ]
+        if self.best is None:
+            lines.append("No number of components is supported: no components predict as well.")
         return "\n".join([head, *lines])
 
     def plot(self, ax: Any = None) -> Any:
@@ -90,8 +100,8 @@ def select_n_components(
     X: Any,
     n_components: Iterable[int],
     *,
-    held_out: float = 0.1,
-    repeats: int = 3,
+    held_out: float = HELD_OUT,
+    repeats: int = REPEATS,
     restarts: int = 0,
     random_state: Any = None,
     n_jobs: int | None = None,
@@ -99,17 +109,22 @@ def select_n_components(
 ) -> Selection:
     """Compare numbers of components by the error in held-out entries of X.
 
+    Some rows are left out of a fit, and some of their columns are predicted from the others. This
+    is bi-cross-validation [1]_. The attribute `best` of the result is the number to take.
+
     Parameters
     ----------
     X : array-like of shape (n_samples, n_features)
         The data: a dense array in memory. NaN is a missing value.
     n_components : iterable of int
         The numbers to compare.
-    held_out : float, default=0.1
-        Sets the share of the entries that is held out. They are drawn at random from all of X
-        [1]_, and W and H are fitted to the other entries.
+    held_out : float, default=0.2
+        Sets the share of the rows that is held out, and the share of the columns that is
+        predicted at a time. With 0.2, H is fitted to four fifths of the rows. Each fifth of the
+        columns of the other rows is then predicted with weights from the other four.
     repeats : int, default=3
-        Sets the number of random draws. Each draw makes one fit for every number of components.
+        Sets the number of random draws of rows and columns. Each draw makes one fit for every
+        number of components.
     restarts : int, default=0
         Computes the stability too [2]_, from 2 or more restarts, which are further fits. Two rows
         are close if many restarts give them their largest weight in the same component. The
@@ -120,24 +135,34 @@ def select_n_components(
     n_jobs : int, default=None
         Sets how many fits run at a time, each in a process. −1 takes all cores.
     **parameters
-        Any parameter of `SNMF`, for every fit. The default of `solver` is "hals" here, and that of
-        `sparsity` is 0: with a penalty too many components predict best, since they make up for
-        the smaller weights.
+        Any parameter of `SNMF`, for every fit. The default of `solver` is "hals" here. For the
+        errors the defaults of `sparsity` and `init` are 0 and "svd", which come closest to X. With
+        a penalty the error goes on falling after all components are found, since more of them
+        make up for what it takes away.
 
     Returns
     -------
     Selection
-        The errors and the best number. Print it for a table; call its `plot` for a figure.
+        The errors and the best number, as its attribute `best`: an int, or None if the data
+        support no number. Print it for a table; call its `plot` for a figure.
 
     Raises
     ------
     ValueError
         If X or a parameter is invalid.
 
+    Notes
+    -----
+    The errors count whatever columns share. Noise that is correlated over columns counts as
+    components as well. Components whose signal is weaker than the noise are not counted. If the
+    mean of X was subtracted, the best number may be one larger, unless `fit_intercept` is true;
+    errors are then relative to those of the mean. More components than columns cannot be told from
+    noise.
+
     References
     ----------
-    .. [1] S. Wold, "Cross-validatory estimation of the number of components in factor and
-       principal components models", Technometrics 20(4), 1978.
+    .. [1] A. B. Owen, P. O. Perry, "Bi-cross-validation of the SVD and the nonnegative matrix
+       factorization", Annals of Applied Statistics 3(2), 2009.
     .. [2] J.-P. Brunet, P. Tamayo, T. R. Golub, J. P. Mesirov, "Metagenes and molecular pattern
        discovery using matrix factorization", PNAS 101(12), 2004.
 
@@ -170,7 +195,7 @@ def select_n_components(
     settings = {**FIT, **parameters}
     with Parallel(n_jobs=n_jobs) as parallel:
         errors = parallel(
-            delayed(held_out_error)(X, int(k), held_out, int(seed), settings)
+            delayed(held_out_error)(X, int(k), held_out, int(seed), {**LEAST_ERROR, **settings})
             for k in numbers
             for seed in seeds[:repeats]
         )
@@ -187,7 +212,7 @@ def select_n_components(
     order = np.argsort(numbers, kind="stable")
     counts = np.array(numbers)[order]
     table, stability = table[order], None if stability is None else stability[order]
-    return Selection(counts, table, stability, int(counts[smallest_within_one_error(table)]))
+    return Selection(counts, table, stability, supported(counts, table, min(X.shape) - 1) or None)
 
 
 def n_components_of(data: Data, parameters: dict[str, Any]) -> int:
@@ -201,20 +226,21 @@ def n_components_of(data: Data, parameters: dict[str, Any]) -> int:
         raise ValueError(
             "n_components='auto' has no meaning with locality. Set n_components to a number."
         )
-    seed = int(check_random_state(parameters["random_state"]).randint(2**31 - 1))
-    names = ("solver", "tol", "max_iter", "accelerate", "init")
-    same = {name: parameters[name] for name in names}
-    if same["init"] == "custom":
+    if parameters["init"] == "custom":
         raise ValueError(
             "n_components='auto' cannot use a custom start; got init='custom'. Set n_components "
             "to a number, or choose another init."
         )
+    seeds = check_random_state(parameters["random_state"]).randint(2**31 - 1, size=REPEATS)
     D, _ = check_weights(parameters.get("sample_weight"), data.shape[0])
     rows, D, _ = taking_part(
         data.owner.rows(data.X), D, missing=parameters["missing_values"] is not None
     )
-    some = _sampled_rows(len(rows), seed)
-    return _automatic(rows.take(some), seed, same, None if D is None else D[some, 0])
+    some = _sampled_rows(len(rows), int(seeds[0]))
+    weights = None if D is None else D[some, 0]
+    k = _automatic(rows.take(some), seeds, weights, parameters["fit_intercept"])
+    _advice.warn(_advice.of_choice(k))
+    return max(k, 1)
 
 
 def _sampled_rows(n_samples: int, seed: int) -> np.ndarray:
@@ -223,18 +249,23 @@ def _sampled_rows(n_samples: int, seed: int) -> np.ndarray:
 
 
 def _automatic(
-    X: np.ndarray, seed: int, parameters: dict[str, Any], weights: np.ndarray | None = None
+    X: np.ndarray, seeds: np.ndarray, weights: np.ndarray | None = None, intercept: bool = False
 ) -> int:
-    """Return the number of components with the lowest held-out error, from about 3 log₂ k fits.
+    """Return the number of components that X supports, or 0, from about 3 log₂ k numbers.
 
-    The search increases k by a half until the error has risen twice. It then narrows the interval
-    around the lowest error from both sides.
+    The search increases k by a half until the mean error has risen twice. It then narrows the
+    interval around the lowest error from both sides.
     """
-    settings, most = {**FIT, **parameters}, max(1, min(X.shape) - 1)
+    settings = {**FIT, **LEAST_ERROR, "fit_intercept": intercept}
+    most = max(1, min(X.shape) - 1)
+
+    @cache
+    def errors(k: int) -> list[float]:
+        return [held_out_error(X, k, HELD_OUT, int(seed), settings, weights) for seed in seeds]
 
     @cache
     def error(k: int) -> float:
-        return held_out_error(X, k, HELD_OUT, seed, settings, weights)
+        return float(np.mean(errors(k)))
 
     tried = [1]
     while tried[-1] < most and not _has_risen_twice([error(k) for k in tried]):
@@ -245,17 +276,44 @@ def _automatic(
     while inside := [
         k for k in ((low + best) // 2, (best + high + 1) // 2) if low < k < high and k != best
     ]:
+        tried += inside
         new = min(inside, key=error)
         if error(new) < error(best):
             low, best, high = (low, new, best) if new < best else (best, new, high)
         else:
             low = max([low, *(k for k in inside if k < best)])
             high = min([high, *(k for k in inside if k > best)])
-    return best
+    numbers = np.array(sorted(set(tried)))
+    return supported(numbers, np.array([errors(int(k)) for k in numbers]), min(X.shape) - 1)
 
 
 def _has_risen_twice(errors: list[float]) -> bool:
     return len(errors) > 2 and errors[-1] > errors[-2] > errors[-3]
+
+
+def supported(numbers: np.ndarray, errors: np.ndarray, most: int) -> int:
+    """Return the number of components that held-out errors support, or 0: the rule of this module.
+
+    It is the smallest number whose mean error exceeds the lowest mean by at most the standard
+    error of the difference over repeats. The number 0 has the error 1.
+
+    Parameters
+    ----------
+    numbers : ndarray of shape (m,)
+        The numbers of components, increasing.
+    errors : ndarray of shape (m, repeats)
+        The relative errors.
+    most : int
+        The largest number that may be chosen. One more component than this, and X is fitted
+        exactly.
+    """
+    allowed = numbers <= most
+    numbers = np.append(0, numbers[allowed])
+    errors = np.vstack([np.ones(errors.shape[1]), errors[allowed]])
+    above = errors - errors[np.argmin(errors.mean(axis=1))]
+    repeats = errors.shape[1]
+    spread = above.std(axis=1, ddof=1) / repeats**0.5 if repeats > 1 else 0.0
+    return int(numbers[np.argmax(above.mean(axis=1) <= spread)])
 
 
 def held_out_error(
@@ -266,27 +324,56 @@ def held_out_error(
     parameters: dict[str, Any],
     weights: np.ndarray | None = None,
 ) -> float:
-    """Return the relative error in the held-out entries, after a fit to the other entries."""
-    X = X.astype(X.dtype if X.dtype.kind == "f" else "float64")
-    drawn = np.random.default_rng(seed).random(X.shape) < held_out
-    drawn &= ~np.isnan(X)
-    truth = X[drawn].astype("float64")
-    X[drawn] = np.nan
-    settings = {"random_state": seed, **parameters, "missing_values": np.nan}
-    result = factorize(X, k, sample_weight=weights, **settings)
-    rows, columns = np.nonzero(drawn)
-    model = np.einsum("ij,ij->i", result.W[rows].astype("float64"), result.H.T[columns])
-    roots = 1.0 if weights is None else np.sqrt(weights[rows])
-    whole = np.linalg.norm(roots * truth)
-    return float(np.linalg.norm(roots * (truth - model)) / whole) if whole else 0.0
+    """Return the relative error of predicted entries of rows that the fit has not seen.
+
+    Every part of the columns of these rows is predicted from the other parts. The error is 1 if
+    there is nothing to predict, or nothing to predict it from.
+    """
+    n, p = X.shape
+    rng = np.random.default_rng(seed)
+    order, parts = rng.permutation(n), max(2, round(1 / held_out))
+    part = rng.permutation(p) % min(p, parts)
+    test, train = np.split(order, [min(n - 1, max(1, round(held_out * n)))])
+    if min(n, p) < 2:
+        return 1.0
+    missing = np.nan if np.isnan(X).any() else None
+    settings = {"random_state": seed, **parameters, "missing_values": missing}
+    D = None if weights is None else weights[train]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # what it says of H does not matter
+        fit = factorize(X[train], k, sample_weight=D, **settings)
+    truth = X[test].astype("float64")
+    model, without = np.empty_like(truth), np.zeros(p)
+    if fit.intercept is not None:
+        without = np.average(X[train], axis=0, weights=D)
+    for j in range(part.max() + 1):
+        seen = part != j
+        W = _weights_from(truth[:, seen], seen, fit, settings)
+        product = W @ fit.H[:, ~seen]
+        model[:, ~seen] = product if fit.intercept is None else product + fit.intercept[~seen]
+    unit = np.nanmax(np.abs(truth), initial=0)
+    roots = 1.0 if weights is None else np.sqrt(weights[test])[:, None]
+    both = truth - model, truth - without
+    left, whole = (np.nansum((roots * (A / (unit or 1))) ** 2) for A in both)
+    return float(np.sqrt(left / whole)) if whole else 1.0
 
 
-def smallest_within_one_error(errors: np.ndarray) -> int:
-    """Return the first row whose mean is at most the smallest mean plus its standard error."""
-    means = errors.mean(axis=1)
-    least = int(np.argmin(means))
-    spread = errors[least].std(ddof=1) / errors.shape[1] ** 0.5 if errors.shape[1] > 1 else 0.0
-    return int(np.argmax(means <= means[least] + spread))
+def _weights_from(
+    X: np.ndarray, seen: np.ndarray, fit: Factorization, settings: dict[str, Any]
+) -> np.ndarray:
+    """Return the weights of rows of which these columns are seen."""
+    unit = seen.mean() ** 0.5  # their squared error then counts as that of all columns
+    of_fit = {"backend": "auto", "device": None, "n_jobs": None, "locality": 0.0, **settings}
+    names = ("backend", "device", "n_jobs", "locality", "missing_values")
+    found = exact_transform(
+        Data.of(X / unit),
+        np.asarray(fit.H[:, seen], dtype="float64") / unit,
+        fit.penalty,
+        intercept=None if fit.intercept is None else fit.intercept[seen] / unit,
+        rms=fit.rms,
+        **{name: of_fit[name] for name in names},
+    )
+    return np.asarray(found.W)
 
 
 def _labels(X: np.ndarray, k: int, seed: int, parameters: dict[str, Any]) -> np.ndarray:

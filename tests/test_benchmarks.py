@@ -161,6 +161,33 @@ def test_varimax_finds_what_it_should(recovery):
         assert criterion(R @ G) < criterion(R)
 
 
+def test_selection():
+    found = lines("selection", "--tiny", "--seeds", 1, "--noise", 0.3)
+    assert len(found['"auto"']) == 3  # the last table: white noise, few columns, iris
+    for name in ('"auto"', "select_n_components"):
+        assert found[name][:2] == ["0", "0"]
+        assert 1 <= int(found[name][2]) <= 3
+
+
+@pytest.fixture
+def selection(monkeypatch):
+    yield from imported("selection", monkeypatch)
+
+
+def test_rules_find_what_is_plain(selection):
+    """Five components, above the noise; noise far below would hide what the penalty takes away."""
+    rng = np.random.default_rng(0)
+    X = rng.exponential(size=(300, 5)) @ rng.standard_normal((5, 60))
+    X += rng.standard_normal(X.shape)
+    for name, rule in selection.RULES.items():
+        assert rule(X, [1, 4, 5, 6]) == 5, name
+    off, seconds = selection.measured(
+        [selection.Case(k=3, n=100, p=20)], {"one": lambda X, ks: 1}, range(2)
+    )["one"]
+    np.testing.assert_array_equal(off, [[-2, -2]])
+    assert np.all(seconds > 0)
+
+
 def test_incomplete():
     found = lines("incomplete", "--tiny")
     assert 1 < float(found["hals"][0]) < 2

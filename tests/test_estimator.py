@@ -388,8 +388,20 @@ def test_bic_is_its_formula_and_knows_the_number_of_components(scale):
     assert np.argmin(values) == 2
     W, H = fitted[2].transform(scale * data), fitted[2].components_
     left = np.log(np.sum((data - W / scale @ H) ** 2) / data.size) + 2 * np.log(scale)
-    expected = data.size * left + 4 * (200 + 30 - 1) * np.log(data.size)
+    expected = data.size * left + 4 * (200 + 30) * np.log(data.size / (200 + 30))
     assert values[2] == pytest.approx(expected, rel=1e-9)
+
+
+def test_bic_finds_components_that_share_a_direction():
+    """With ln N in place of ln(np / (n + p)) it would take one."""
+    rng = np.random.default_rng(0)
+    H = rng.standard_normal((6, 60)) + rng.standard_normal(60)
+    data = rng.gamma(2, 0.5, (400, 6)) @ H
+    data = data + 0.3 * np.sqrt(np.mean(data**2)) * rng.standard_normal(data.shape)
+    fitted = [model(k, solver="hals").fit(data) for k in (1, 4, 5, 6, 7, 8)]
+    assert np.argmin([one.bic(data) for one in fitted]) == 3
+    change = 460 * np.log(460)  # of the penalty of a component
+    assert np.argmin([one.bic(data) + one.n_components_ * change for one in fitted]) == 0
 
 
 def test_bic_counts_observed_entries_and_is_minus_infinity_for_an_exact_fit():
@@ -398,7 +410,7 @@ def test_bic_counts_observed_entries_and_is_minus_infinity_for_an_exact_fit():
     fitted = model(missing_values=np.nan).fit(data)
     left = np.nansum((data - fitted.transform(data) @ fitted.components_) ** 2)
     count = np.sum(~np.isnan(data))
-    expected = count * np.log(left / count) + 3 * (60 + 8 - 1) * np.log(count)
+    expected = count * np.log(left / count) + 3 * (60 + 8) * np.log(count / (60 + 8))
     assert fitted.bic(data) == pytest.approx(expected, rel=1e-9)
     assert model(1).fit(np.zeros((4, 3))).bic(np.zeros((4, 3))) == -np.inf
 

@@ -156,12 +156,13 @@ def _select(command: argparse.ArgumentParser) -> None:
         help="numbers of components to compare, such as 2-12 or 5,10,20",
     )
     command.add_argument(
-        "--held-out", type=share, default=0.1,
-        help="share of the entries that the fits do not see; default: 0.1",
+        "--held-out", type=share, default=0.2,
+        help="share of the rows that a fit does not see, and of the columns that are predicted "
+        "at a time; default: 0.2",
     )  # fmt: skip
     command.add_argument(
         "--repeats", type=positive, default=3,
-        help="random draws of the held-out entries, with one fit each; default: 3",
+        help="random draws of rows and columns, with one fit each; default: 3",
     )  # fmt: skip
     command.add_argument(
         "--restarts", type=whole, default=0,
@@ -197,12 +198,12 @@ def _model(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--sparsity", type=nonnegative,
         help="penalize weights, 0.01 to 0.1; 0 is the objective of the paper, whose answers are "
-        "not identified; default: 0.01 for fit, 0 for select",
+        "not identified; default: 0.01, and 0 for the errors of select",
     )  # fmt: skip
     group.add_argument(
-        "--init", choices=STARTS, default="auto",
+        "--init", choices=STARTS,
         help="start of the fit; kmeans is that of the paper; default: auto, which is varimax, and "
-        "kmeans with --locality",
+        "kmeans with --locality; svd for the errors of select",
     )  # fmt: skip
     group.add_argument(
         "--tol", type=nonnegative, default=1e-5,

@@ -68,7 +68,7 @@ def fit(options: Namespace) -> Report:
     k, automatic = model.n_components_, options.n_components == "auto"
     report = [
         *_of_table(table),
-        _fact("components", k, f"{k} (auto: the fit with the lowest error in held-out entries)")
+        _fact("components", k, f"{k} (auto: by the error in held-out entries)")
         if automatic
         else _fact("components", k),
         *_of_fit(model, model.rms_ * table.X.shape[0] ** 0.5),
@@ -96,12 +96,13 @@ def select(options: Namespace) -> Report:
         **_given(options, SELECTED_BY),
     )
     stability = None if result.stability is None else result.stability.tolist()
+    best = "none" if result.best is None else result.best
     report = [
         *_of_table(table),
-        _fact("n components", result.n_components.tolist(), f"best {result.best}\n{result}"),
+        _fact("n components", result.n_components.tolist(), f"best {best}\n{result}"),
         _fact("errors", result.errors.tolist(), "as in the table"),
         _fact("stability", stability, "not computed" if stability is None else "in the table"),
-        _fact("best", result.best),
+        _fact("best", result.best, str(best)),
     ]
     if options.plot is not None:
         _save_picture(result.plot(), options.plot)

@@ -714,7 +714,8 @@ def test_missing_values_are_read_where_it_is_said(holes, capsys):
     assert json.loads(capsys.readouterr().out)["missing_values"] == 10
     assert run("select", "holes.csv", "-k", "1,2", "--missing", "--json") == 0
     errors = json.loads(capsys.readouterr().out)["errors"]
-    expected = snmf.select_n_components(holes, [1, 2], random_state=0).errors
+    table = read(Path("holes.csv"), Reading(missing=True)).X
+    expected = snmf.select_n_components(table, [1, 2], random_state=0).errors
     np.testing.assert_allclose(errors, expected, rtol=1e-3)
 
 
