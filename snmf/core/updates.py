@@ -110,8 +110,8 @@ def least_squares_in_ball(
     diagonal = xp.where(diagonal > 0, diagonal, math.inf)  # an unused component keeps its row
     S, T = S / diagonal, T / diagonal
     for j in list(range(first, T.shape[0])) * sweeps:
-        h = H[j, :] + S[j, :] - ops.matmul(T[j, :], H)
-        H[j, :] = h / max(1.0, math.sqrt(float(ops.matmul(h, h))))
+        h = H[j, :] + S[j, :] - T[j, :] @ H
+        H[j, :] = h / max(1.0, math.sqrt(float(h @ h)))
     return H
 
 
