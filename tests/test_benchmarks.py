@@ -162,9 +162,10 @@ def test_varimax_finds_what_it_should(recovery):
 
 
 def test_selection():
-    found = lines("selection", "--tiny", "--seeds", 1, "--noise", 0.3)
+    rules = ('"auto"', "select_n_components")
+    found = lines("selection", "--tiny", "--seeds", 1, "--noise", 0.3, "--rules", *rules)
     assert len(found['"auto"']) == 3  # the last table: white noise, few columns, iris
-    for name in ('"auto"', "select_n_components"):
+    for name in rules:
         assert found[name][:2] == ["0", "0"]
         assert 1 <= int(found[name][2]) <= 3
 
