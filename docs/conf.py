@@ -39,7 +39,7 @@ numpydoc_validation_checks = {"PR01", "PR02", "PR03", "RT01", "SS02", "SS03"}
 numpydoc_validation_exclude = {
     r"^sklearn\.",
     r"\.Backend\.",  # a line each
-    r"\.(Factorization|Selection)$",  # made by the library: they have attributes
+    r"\.(Alignment|Diagnostics|Factorization|Selection|Stability)(\.of)?$",  # made by the library
 }
 
 plot_include_source = True
