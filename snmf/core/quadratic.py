@@ -41,6 +41,8 @@ LONG_STAGES, SMALL_RIDGES = ((1e-2, 10), (1e-4, 15), (1e-6, 60)), RIDGES[5:]
 MORE_RIDGES = RIDGES * 2 + (RIDGE,) * 50  # for the rows that are left then
 MORE_STAGES = ((1e-2, 30), (1e-4, 40), (1e-5, 80))
 RELAXATION = 1.8  # of these iterations
+POOR = 1e-3  # gradient, in units of the size of the row, at which multipliers have not done enough
+DESCENT = 100  # sweeps of coordinate descent for such rows, if most of their weights are zero
 SETTLED = 1e-10  # gradient, in units of the size of the row, at which multipliers have done all
 REFINEMENTS = 3  # of a W that pivoting found, at most
 EQUAL = 2.0**-48  # difference of objectives, in units of max |a| squared, that is rounding
@@ -401,10 +403,15 @@ def _by_multipliers(
         B = _of(curvature.B, rows[left])
         slope = a - times(ops, w, B)
         slope = xp.where((w > 0) | (slope > 0), slope, 0.0)
-        on = xp.nonzero(_size(ops, slope) > SETTLED * size[rows[left]])[0]
-        left, a, w, dual = left[on], a[on], w[on], dual[on]
+        steep = _size(ops, slope) / size[rows[left]]
+        on = xp.nonzero(steep > SETTLED)[0]
+        left, a, w, dual, steep = left[on], a[on], w[on], dual[on], steep[on]
         if not left.shape[0]:
-            break
+            return W
+    few = xp.sum(xp.astype(w > 0, w.dtype), axis=1) < w.shape[1] / 2  # as a penalty leaves them
+    poor = xp.nonzero((steep > POOR) & few)[0]
+    if poor.shape[0] and curvature.B.ndim == 2:
+        W[left[poor]] = ops.hals(a[poor], curvature.B, w[poor], 0.0, DESCENT)
     return W
 
 

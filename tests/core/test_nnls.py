@@ -378,3 +378,32 @@ def test_systems_by_size_are_the_masked_ones():
     np.testing.assert_allclose(OPS.eliminate(A, B, passive), expected, atol=1e-12)
     system = quadratic.System(OPS, B, delicate=False)
     np.testing.assert_allclose(OPS.solve_passive(A, system, passive), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("sparsity", [0.003, 0.01, 0.05])
+def test_a_penalty_over_many_components_of_few_directions_needs_few_active_sets(
+    monkeypatch, sparsity
+):
+    """Multipliers end far from such weights: few are left of many."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((40, 20)) @ rng.standard_normal((20, 90)) + rng.standard_normal(
+        (40, 90)
+    )
+    H = rng.standard_normal((80, 20)) @ rng.standard_normal((20, 90))
+    H /= np.linalg.norm(H, axis=1)[:, None]
+    H += 0.05 / 90**0.5 * rng.standard_normal(H.shape)
+    H /= np.linalg.norm(H, axis=1)[:, None]
+    left = []
+    real = quadratic.by_active_sets
+
+    def seen(curvature, A, W, rows):
+        left.append(rows.shape[0])
+        return real(curvature, A, W, rows)
+
+    monkeypatch.setattr(quadratic, "by_active_sets", seen)
+    l1 = sparsity * np.linalg.norm(X) / len(X) ** 0.5
+    (W,), *_ = nnls.exact_weights(adapter("numpy").rows(X), H, l1)
+    slope = (X - W @ H) @ H.T - l1
+    wrong = np.where(W > 0, np.abs(slope), np.maximum(slope, 0))
+    assert np.max(wrong / np.linalg.norm(X, axis=1)[:, None]) < 1e-8
+    assert sum(left) <= 10  # of 40; without coordinate descent 39
