@@ -81,7 +81,6 @@ class Checkpoint:
         self.path = check_replaceable(path)
         self._part = self.path.with_name(f".{self.path.name}.part")
         self._interval, self._last = interval, time.monotonic()
-        self._algebra = rows.backend.algebra
         self._parameters = {name: _plain(value) for name, value in parameters.items()}
         self._parameters |= {"shape of X": list(rows.shape), "precision": rows.dtype}
         self._data: dict[str, Any] = {}
@@ -169,7 +168,7 @@ class Checkpoint:
         except DAMAGE as error:
             raise self._unreadable(error) from error
         best = self._header["best"]
-        H = best and self._algebra.asarray(self._arrays["best_H"])
+        H = best and self._arrays["best_H"]
         return self._header["restart"], best and Run(**best, H=H)
 
     def state(self, restart: int, rows: Any) -> State | None:
@@ -177,8 +176,8 @@ class Checkpoint:
         header, arrays = self._header, self._arrays
         if not header or restart != header["restart"]:
             return None
-        H = self._algebra.asarray(arrays["H"])
-        before = self._algebra.asarray(arrays["before"]) if header["moved"] else H
+        H = arrays["H"]
+        before = arrays["before"] if header["moved"] else H
         with Arrays(self.path).opened("W") as (stream, claim):
             W = rows.made(partial(self._next_rows, stream, claim))
         return State(Point(W, H, header["curve"][-1]), before, header["beta"], header["curve"])
@@ -236,7 +235,6 @@ class Checkpoint:
         state: State,
     ) -> None:
         point, before, beta, curve = state
-        to_host = self._algebra.to_host
         header = {
             "format": FORMAT,
             "parameters": self._parameters,
@@ -248,11 +246,11 @@ class Checkpoint:
             "moved": before is not point.H,
             "best": None,
         }
-        arrays = {"H": to_host(point.H), "before": to_host(before)}
+        arrays = {"H": point.H, "before": before}
         if self._coordinates is not None:
             arrays["coordinates"] = self._coordinates
         if best is not None:
-            arrays["best_H"] = to_host(best.H)
+            arrays["best_H"] = best.H
             header["best"] = {n: v for n, v in best._asdict().items() if n not in ("H", "W")}
         text = json.dumps(header, default=lambda value: value.tolist()).encode()
         with zipfile.ZipFile(new, "w") as archive:

@@ -355,7 +355,7 @@ class MiniBatchSNMF(FittedComponents):
         with ops.active():
             with data.rows(ops).threads(self.n_jobs) as rows:
                 batch = _taking_part(rows, weights)
-                stream = Stream(**self._stream).saw(batch).moved(ops.algebra.asarray)
+                stream = Stream(**self._stream).saw(batch)
                 alone = self._first_rows is None or self._are_enough(batch, self._first_rows)
                 if batch.scale.square and alone:  # rows of zeros only count
                     stream = self._learn(stream, batch)
@@ -363,7 +363,7 @@ class MiniBatchSNMF(FittedComponents):
                 collected, D = self._collected(batch)
                 with ops.rows(ops.asarray(collected)).threads(self.n_jobs) as rows:
                     stream = self._learn(stream, Batch(rows, D))
-        self._settle(stream.moved(ops.algebra.to_host), data.owner, data.dtype)
+        self._settle(stream, data.owner, data.dtype)
 
     def _learn(self, stream: Stream, batch: Batch) -> Stream:
         if self._first_rows is not None:
@@ -385,14 +385,13 @@ class MiniBatchSNMF(FittedComponents):
         rng = check_random_state(self.random_state)
         with ops.active(), data.rows(ops).threads(self.n_jobs) as rows:
             batch = _taking_part(rows, weights)
-            stream = Stream(**self._stream).saw(batch).moved(ops.algebra.asarray)
+            stream = Stream(**self._stream).saw(batch)
             if self._first_rows is not None:
                 order = rng.permutation(len(batch.rows))
                 some = order[: max(self.batch_size, self._enough(stream))]
                 stream = self._started(stream, batch.some(np.sort(some)), rng)
                 self._first_rows = None
             stream, unfinished = self._epochs(stream, batch, rng)
-            stream = stream.moved(ops.algebra.to_host)
         self._settle(self._in_order(stream), data.owner, data.dtype)
         return unfinished
 
@@ -469,7 +468,7 @@ class MiniBatchSNMF(FittedComponents):
 
     def _started(self, stream: Stream, batch: Batch, rng: np.random.RandomState) -> Stream:
         H = start(stream.at(batch), len(stream.H), self.init, rng)
-        return stream.restarted(batch.rows.backend.algebra, H)
+        return stream.restarted(H)
 
     def _step(self, stream: Stream, batch: Batch, keep: float) -> tuple[Stream, float]:
         return step(stream, stream.at(batch), self._l1(stream), UPDATES[self.solver], keep)

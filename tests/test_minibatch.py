@@ -142,14 +142,14 @@ def test_a_young_stream_forgets_its_first_batches_and_an_old_one_as_told():
     algebra = adapter("numpy")
     batch = _stream.Batch(algebra.rows(X[:64]))
     stream = _stream.Stream.empty(4, 12).saw(batch)
-    stream = stream.restarted(algebra, _stream.start(batch, 4, "kmeans", np.random.RandomState(0)))
+    stream = stream.restarted(_stream.start(batch, 4, "kmeans", np.random.RandomState(0)))
 
     def step(stream, part, keep=1.0):  # with a penalty, so that no norm moves from H to W
         return _stream.step(stream, _stream.Batch(algebra.rows(part)), 0.1, "hals", keep)[0]
 
     first = step(stream, X[:64])
     np.testing.assert_array_equal(first.S, step(stream, X[:64], 0.0).S)  # there was nothing yet
-    alone = step(first.restarted(algebra, first.H), X[64:128])
+    alone = step(first.restarted(first.H), X[64:128])
     for keep, kept in ((1.0, 0.5**3), (0.01, 0.01)):
         both = step(first, X[64:128], keep)
         np.testing.assert_allclose(both.S, alone.S + kept * first.S, rtol=1e-12)
@@ -172,7 +172,7 @@ def test_a_step_is_what_it_says(solver, l1):
 
     ops, data = Recording(), planted(200, seed=1)
     before = _stream.Stream(**one_epoch(solver=solver).fit(X)._stream)
-    before = before.restarted(ops, before.H)
+    before = before.restarted(before.H)
     update = _minibatch.UPDATES[solver]
     after, loss = _stream.step(before, _stream.Batch(ops.rows(data)), l1, update, 0.5)
     (W,) = seen
@@ -197,7 +197,7 @@ def test_a_step_is_what_it_says(solver, l1):
 
 def test_what_a_batch_says_nothing_of_stays():
     ops, H = adapter("numpy"), np.eye(3, 5)
-    stream = _stream.Stream.empty(3, 5).restarted(ops, H)
+    stream = _stream.Stream.empty(3, 5).restarted(H)
     data = np.array([[2.0, 0, 0, 1, 0], [4.0, 0, 0, -1, 0]])  # along the first component alone
     new = _stream.step(stream, _stream.Batch(ops.rows(data)), 0.0, "hals", 1.0)[0].H
     np.testing.assert_array_equal(new[1:], H[1:])

@@ -254,8 +254,7 @@ class Problem:
             return locality.Local(
                 fitted, square, l1, update, steps, beside, mu=mu, total=self.total
             )
-        kept = None if self.kept is None else fitted.backend.algebra.asarray(self.kept)
-        given = (fitted, square, l1, update, steps, beside, kept)
+        given = (fitted, square, l1, update, steps, beside, self.kept)
         if self.seen is not None:
             return _missing.Incomplete(*given, means=self.seen.means)
         if options.fit_intercept:
@@ -297,7 +296,7 @@ class Problem:
             return self._with_everything(found, lambda rows, _: solved(rows, at_scale))
         H, intercept = self.split(H)
         if intercept is not None:
-            intercept = self._at_scale_of_X(intercept)
+            intercept = self._written(intercept)
         H, norms = _init.unit_rows(H)
         exact = partial(self._exact, norms, intercept)
         if W is not None:
@@ -317,7 +316,7 @@ class Problem:
             lambda rows, W: exact(rows, W)(found.H, self.penalty, self.scale.exponent),
         )
 
-    def _at_scale_of_X(self, intercept: np.ndarray) -> np.ndarray:  # noqa: N802
+    def _written(self, intercept: np.ndarray) -> np.ndarray:
         """Return the intercept at the scale of X, with the precision of the result."""
         exponent = self.scale.exponent
         check_range(self.rows.dtype, float(np.max(np.abs(intercept))), exponent)

@@ -165,18 +165,13 @@ class Stream:
             longest=max(self.longest * two, scale.longest * theirs),
         )
 
-    def moved(self, move: Any) -> Stream:
-        """Return the stream with `move` applied to H, S and T: to the host, or to a device."""
-        return replace(self, H=move(self.H), S=move(self.S), T=move(self.T))
-
     def at(self, batch: Batch) -> Batch:
         """Return the batch at the scale of the stream."""
         return batch.at(self.exponent or 0)
 
-    def restarted(self, algebra: Any, H: np.ndarray) -> Stream:
+    def restarted(self, H: np.ndarray) -> Stream:
         """Return the stream without sums, and with these components."""
-        new = Stream.empty(*H.shape).moved(algebra.asarray)
-        H = algebra.asarray(H)
+        new = Stream.empty(*H.shape)
         return replace(self, H=H, S=new.S, T=new.T, square=0.0, objective=0.0, n_taken=0, n_steps=0)
 
     def ordered(self, order: Array) -> Stream:
@@ -203,7 +198,7 @@ def start(batch: Batch, k: int, init: str, rng: np.random.RandomState) -> np.nda
     sums = partial(updates.sums_of_block, ops)
     _, (S, T, _) = rows.map_sum(lambda *block: (None, sums(*block)), W, *batch.row_wise)
     H = updates.least_squares(algebra, S, T, 0 * S, _rounding(rows.dtype, k))
-    return _init.unit_rows(algebra.to_host(H))[0]
+    return _init.unit_rows(H)[0]
 
 
 def step(stream: Stream, batch: Batch, l1: float, update: str, keep: float) -> tuple[Stream, float]:
@@ -212,7 +207,7 @@ def step(stream: Stream, batch: Batch, l1: float, update: str, keep: float) -> t
     Parameters
     ----------
     stream : Stream
-        The state; its arrays are those of ``rows.backend.algebra``.
+        The state.
     batch : Batch
         The rows, at the scale of the stream.
     l1 : float
