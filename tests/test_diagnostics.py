@@ -13,7 +13,7 @@ import snmf
 from snmf import SNMF, MiniBatchSNMF
 from snmf._diagnostics import nearest_of
 from snmf.backends import adapter
-from snmf.core.contributions import weight_mass
+from snmf.core.contributions import contributions
 from snmf.storage import rows as storage
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -129,9 +129,10 @@ def test_the_mass_of_a_fit_is_that_of_its_factors():
     result = snmf.factorize(HOLES, 4, missing_values=np.nan, random_state=0, progress_bar=False)
     rows = adapter("numpy").rows(HOLES)
     parts = rows.split(D[:, None])
-    found = weight_mass(rows, rows.split(result.W), result.H, parts, missing=True)
+    W, H = rows.split(result.W), result.H
+    found = contributions(rows, W, H, parts, missing=True).mass
     np.testing.assert_allclose(found, directly(HOLES, result.W, result.H, D)[2], rtol=1e-12)
-    scaled = weight_mass(rows.scaled(3), rows.split(result.W), result.H, parts, 3, missing=True)
+    scaled = contributions(rows.scaled(3), W, H, parts, 3, missing=True).mass
     np.testing.assert_allclose(scaled, found, rtol=1e-12)
 
 

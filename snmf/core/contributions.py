@@ -78,20 +78,6 @@ def contributions(
     return Contributions(_ratio(rises, square), used / count, _mass(totals, H, length))
 
 
-def weight_mass(
-    rows: Any,
-    W: RowWise,
-    H: np.ndarray,
-    weights: RowWise | None = None,
-    exponent: int = 0,
-    missing: bool = False,
-) -> np.ndarray:
-    """Compute only the `mass` of `contributions`, without products of X."""
-    step = partial(_masses_of_block, rows.backend, exponent, missing)
-    _, (totals, length) = rows.map_sum(step, W, *(() if weights is None else (weights,)))
-    return _mass(totals, H, length)
-
-
 def _of_block(
     backend: Any,
     H: Array,
@@ -123,18 +109,6 @@ def _of_block(
         xp.sum(used * D, axis=0), xp.sum(D),
         xp.sum(W * D, axis=0), xp.sum(xp.sqrt(lengths) * D[:, 0]),
     )  # fmt: skip
-
-
-def _masses_of_block(
-    backend: Any, exponent: int, missing: bool, X: Array, W: Array, weights: Array | None = None
-) -> tuple[None, tuple[Array, Array]]:
-    ops, xp = backend.precise, backend.precise.xp
-    X, W = backend.to_precise(X), times_power_of_two(backend.to_precise(W), -exponent)
-    if missing:
-        X = ops.filled(X, 0 * W[:, :1], ops.asarray(np.zeros((1, X.shape[1]))))
-    D = 1 + 0 * W[:, :1] if weights is None else backend.to_precise(weights)
-    lengths = xp.sqrt(ops.row_squares(X))
-    return None, (xp.sum(W * D, axis=0), xp.sum(lengths * D[:, 0]))
 
 
 def _mass(totals: np.ndarray, H: np.ndarray, length: np.ndarray) -> np.ndarray:
