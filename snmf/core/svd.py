@@ -171,7 +171,7 @@ def right_singular_vectors(rows: Any, k: int) -> np.ndarray:
     n, p = rows.shape
     k = min(k, n, p)
     if k < min(n, p) > GRAM:
-        V = _by_lanczos(rows, k)
+        _, V = by_lanczos(_operator(rows), k)
     elif p <= n:
         V = _leading(total(rows, _gram), k)
     else:
@@ -185,15 +185,18 @@ def right_singular_vectors(rows: Any, k: int) -> np.ndarray:
     return Vt.T
 
 
-def _by_lanczos(rows: Any, k: int) -> np.ndarray:
-    """Approximate the singular vectors of the k largest singular values; zeros if X = 0."""
-    operator, (n, p) = _operator(rows), rows.shape
+def by_lanczos(operator: LinearOperator, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Approximate the k largest singular values, in no order, and their right singular vectors.
+
+    One value and one vector, of zeros, stand for an operator that is zero.
+    """
+    n, p = operator.shape
     first = np.random.default_rng(0).standard_normal(min(n, p))  # orthogonal to nothing
     there, back = (operator, operator.adjoint()) if p <= n else (operator.adjoint(), operator)
     if not np.any(back @ (there @ first)):
-        return np.zeros((p, 1))
-    vectors: np.ndarray = svds(operator, k, v0=first, return_singular_vectors="vh")[2].T
-    return vectors
+        return np.zeros(1), np.zeros((p, 1))
+    _, values, Vt = svds(operator, k, v0=first, return_singular_vectors="vh")
+    return values, Vt.T
 
 
 def projected(rows: Any, V: np.ndarray) -> RowWise:
@@ -213,10 +216,11 @@ def _leading(gram: np.ndarray, k: int) -> np.ndarray:
 def total(rows: Any, function: Callable[..., Array], *row_wise: RowWise) -> np.ndarray:
     """Return the sum over blocks of function(ops, block, *parts) on the host; blocks in float64."""
     ops = rows.backend
-    _, (total,) = rows.map_sum(
+    _, sums = rows.map_sum(
         lambda X, *parts: (None, (function(ops, ops.asarray(X, ops.widest), *parts),)), *row_wise
     )
-    return total  # type: ignore[no-any-return]
+    total: np.ndarray = sums[0]
+    return total
 
 
 def _gram(ops: Any, X: Array) -> Array:

@@ -17,7 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.linalg import eigh
 from scipy.sparse import issparse
-from scipy.sparse.linalg import LinearOperator, svds
+from scipy.sparse.linalg import LinearOperator
+
+from snmf.core import svd
 
 DENSE = 2048  # the largest matrix to decompose; beyond this size use Lanczos iterations
 PASSES = 100  # of the rotation
@@ -129,14 +131,9 @@ def _by_lanczos(
     X: Any, root: np.ndarray, mean: np.ndarray, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return what `_by_gram` does, without a dense matrix of the size of X or of a Gram matrix."""
-    operator, (n, p) = _centred(X, root, mean), X.shape
-    first = np.random.default_rng(0).standard_normal(min(n, p))  # orthogonal to nothing
-    there, back = (operator, operator.adjoint()) if p <= n else (operator.adjoint(), operator)
-    if not np.any(back @ (there @ first)):
-        return np.zeros(k), np.zeros((p, k))
-    _, deviation, Vt = svds(operator, k, v0=first)
+    deviation, V = svd.by_lanczos(_centred(X, root, mean), k)
     order = np.argsort(-deviation)
-    return deviation[order], Vt[order].T
+    return deviation[order], V[:, order]
 
 
 def _centred(X: Any, root: np.ndarray, mean: np.ndarray) -> LinearOperator:
