@@ -196,8 +196,10 @@ def check_intercept(
         )
     theirs = owner(intercept)
     row = theirs.asarray(intercept)[None, :]
-    factor: np.ndarray = check_factor(row, "intercept", [(1, n_features)], source)[0]  # type: ignore[index]
-    return factor
+    factor = check_factor(row, "intercept", [(1, n_features)], source)
+    assert factor is not None
+    vector: np.ndarray = factor[0]
+    return vector
 
 
 def check_weights(

@@ -3,6 +3,7 @@
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 from scipy.optimize import nnls
@@ -123,7 +124,7 @@ def test_data_in_other_forms(kind, tmp_path):
     elif kind == "dask":
         given = pytest.importorskip("dask.array").from_array(X, chunks=(50, -1))
     elif kind == "frame":
-        given = pytest.importorskip("pandas").DataFrame(X)
+        given = pd.DataFrame(X)
     elif kind == "float32":
         given = X.astype("float32")
     elif kind == "wide":  # without compression
