@@ -119,6 +119,11 @@ def drawn(seed: int, number: int) -> Case:
     alone = not holes and not options.get("locality") and given.get("fixed") != "W"
     if alone and rng.random() < 0.2:
         options["fit_intercept"] = True
+    if rng.random() < 0.15:
+        options["positive_components"] = True
+    if rng.random() < 0.15:
+        most = int(rng.integers(1, p + 1))
+        options["n_nonzero_features"] = most if rng.random() < 0.7 else most / p
     weights = drawn_weights(rng, n) if rng.random() < 0.25 else None
     container = str(rng.choice(list(CONTAINERS), p=[0.64, 0.2, 0.1, 0.04, 0.02]))
     relation = str(rng.choice(list(RELATIONS))) if rng.random() < 0.6 else ""
@@ -379,6 +384,7 @@ def of_any_fit(case: Case, result: snmf.Factorization) -> Iterator[Failure]:
         yield "negative weight", f"{W.min()}"
     numbers = Numbers.of(case, result)
     yield from of_norms(case, numbers)
+    yield from of_limits(case, H)
     yield from of_the_curve(case, result, numbers)
     true = float(np.sqrt(numbers.weights @ np.sum(numbers.residual**2, axis=1)))
     allowed = ROUNDINGS * (numbers.eps * numbers.size + numbers.least + numbers.digit)
@@ -402,6 +408,17 @@ def of_norms(case: Case, numbers: Numbers) -> Iterator[Failure]:
     written = numbers.size > numbers.least / numbers.eps  # weights are not lost for being tiny
     if unused.any() and case.weights is None and written:
         yield "component without weight", f"{np.flatnonzero(unused)}"
+
+
+def of_limits(case: Case, H: np.ndarray) -> Iterator[Failure]:
+    fixed = case.given.get("fixed")
+    free = H[0 if fixed == "W" else int(fixed or 0) :]
+    if case.options.get("positive_components") and free.min(initial=0.0) < 0:
+        yield "negative entry", f"{free.min()}"
+    most = case.options.get("n_nonzero_features", H.shape[1])
+    most = most if isinstance(most, int) else max(1, round(most * H.shape[1]))
+    if np.count_nonzero(free, axis=1).max(initial=0) > most:
+        yield "nonzero entries", f"{np.count_nonzero(free, axis=1)} for {most}"
 
 
 def of_the_curve(case: Case, result: snmf.Factorization, numbers: Numbers) -> Iterator[Failure]:
@@ -615,8 +632,9 @@ def streamed(case: Case, result: snmf.Factorization) -> Iterator[Failure]:
     """A fit by mini-batches has finite components of unit norm, and exact weights."""
     if case.missing:
         return
-    names = ("n_components", "sparsity", "solver", "init", "random_state")
-    options = {name: case.options[name] for name in names}
+    names = ("sparsity", "solver", "init", "random_state", "n_nonzero_features",
+             "positive_components")  # fmt: skip
+    options = {name: case.options[name] for name in names if name in case.options}
     H = case.rng.standard_normal((case.k, case.X.shape[1])) if options["init"] == "custom" else None
     options["n_components"] = case.k
     model = snmf.MiniBatchSNMF(
@@ -647,7 +665,7 @@ def streamed(case: Case, result: snmf.Factorization) -> Iterator[Failure]:
     norms = np.linalg.norm(numbers.H, axis=1)
     if np.any((np.abs(norms - 1) > ROUNDINGS * numbers.eps) & (norms > 0)):
         yield "mini-batches: norm of components", f"{norms}"
-    for kind, what in of_optimality(numbers):
+    for kind, what in (*of_limits(plain, model.components_), *of_optimality(numbers)):
         yield f"mini-batches: {kind}", what
 
 

@@ -14,7 +14,12 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_array
 from sklearn.utils import check_random_state as of_scikit_learn
-from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
+from sklearn.utils._param_validation import (
+    Interval,
+    RealNotInt,
+    StrOptions,
+    validate_parameter_constraints,
+)
 
 from snmf.backends import Backend, owner
 from snmf.core.options import UPDATES, Options
@@ -49,6 +54,8 @@ PARAMETERS: dict[str, list[Any]] = {
     "init": [StrOptions({*STARTS, "custom"})],
     "n_init": [Whole(1)],
     "fit_intercept": ["boolean"],
+    "n_nonzero_features": [Whole(1), Interval(RealNotInt, 0, 1, closed="right"), None],
+    "positive_components": ["boolean"],
     "backend": [str, Backend],  # `choose` checks the names
     "device": [object],
     "missing_values": ["nan", None],
@@ -79,6 +86,15 @@ def check_options(n_components: int | None, parameters: dict[str, Any]) -> Optio
     if isinstance(options.random_state, np.random.Generator):
         return replace(options, random_state=check_random_state(options.random_state))
     return options
+
+
+def check_nonzero_features(most: float | None, n_features: int) -> None:
+    """Raise ValueError if components are to have more nonzero entries than X has columns."""
+    if is_whole(most, n_features + 1):
+        raise ValueError(
+            f"n_nonzero_features must be at most the number of features, {n_features}; got {most}. "
+            "None is for any number, and a float for a share of them."
+        )
 
 
 def check_random_state(random_state: Any) -> np.random.RandomState:

@@ -81,6 +81,12 @@ class SNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
         H as for X, and m + c. Set it for centred data, where components can have no weights near
         zero without it. λ is sparsity × the root-mean-square norm of the rows less their mean. It
         goes with no locality, no missing values, and no fixed W.
+    n_nonzero_features : int or float, default=None
+        Limits each component to this many entries that are not zero, as a number, or as a share of
+        the features (0 to 1). None is no limit. Rows of H that are kept (`fixed`) have none.
+    positive_components : bool, default=False
+        Allows no entry of a component below zero: nonnegative matrix factorization of X of any
+        sign. Rows of H that are kept (`fixed`) stay as they are.
     backend : str or Backend, default="auto"
         Selects the library that does the arithmetic. "auto" takes the library of the array X. If
         a backend or its device is missing, snmf raises an error that says what to install.
@@ -177,6 +183,8 @@ class SNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
         init: str = "auto",
         n_init: int = 1,
         fit_intercept: bool = False,
+        n_nonzero_features: float | None = None,
+        positive_components: bool = False,
         backend: str | Backend = "auto",
         device: Any = None,
         n_jobs: int | None = None,
@@ -198,6 +206,8 @@ class SNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
         self.init = init
         self.n_init = n_init
         self.fit_intercept = fit_intercept
+        self.n_nonzero_features = n_nonzero_features
+        self.positive_components = positive_components
         self.backend = backend
         self.device = device
         self.n_jobs = n_jobs

@@ -22,6 +22,7 @@ from snmf import _advice
 from snmf._arguments import (
     check_fixed,
     check_intercept,
+    check_nonzero_features,
     check_options,
     check_start,
     check_weights,
@@ -211,6 +212,7 @@ def factorize(
     source, dtype = data.owner, data.dtype
     backend = choose(options.backend, source, options.device)
     D, weight_exponent = check_weights(sample_weight, data.shape[0])
+    check_nonzero_features(options.n_nonzero_features, data.shape[1])
     k = number_of_components(n_components, data.shape, D, W, H)
     W, H = check_start(options, W, H, fixed, data.shape, k, source)
     intercept = check_intercept(intercept, options, H, data.shape[1], source)

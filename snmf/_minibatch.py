@@ -18,6 +18,7 @@ from snmf._arguments import (
     PARAMETERS,
     Whole,
     check_factor,
+    check_nonzero_features,
     check_random_state,
     check_weights,
     number_of_components,
@@ -27,7 +28,8 @@ from snmf._fitted import FittedComponents
 from snmf._progress import progress
 from snmf.backends import Backend, adapter, choose, owner
 from snmf.core import start as _init
-from snmf.core.options import UPDATES, l1_at_scale, l1_of
+from snmf.core.limits import Limits
+from snmf.core.options import UPDATES, l1_at_scale, l1_of, limits_of
 from snmf.core.stream import Batch, Stream, start, step
 from snmf.storage.rows import Rows, cut, taking_part, working_dtype
 
@@ -89,6 +91,10 @@ class MiniBatchSNMF(FittedComponents):
         `partial_fit`, and for batches from an iterator, to `batch_size` rows. Lower it if the
         data change over time. At the beginning the sums keep less, since the first components
         are poor: batch t weighs t³. Rows count with their weights.
+    n_nonzero_features : int or float, default=None
+        Limits each component to this many entries that are not zero, as for `SNMF`.
+    positive_components : bool, default=False
+        Allows no entry of a component below zero, as for `SNMF`.
     max_no_improvement : int, default=10
         Stops `fit` after this many mini-batches in a row that did not lower the smoothed
         objective. None turns this test off.
@@ -162,6 +168,8 @@ class MiniBatchSNMF(FittedComponents):
         batch_size: int = 1024,
         forget_factor: float = 0.7,
         max_no_improvement: int | None = 10,
+        n_nonzero_features: float | None = None,
+        positive_components: bool = False,
         backend: str | Backend = "auto",
         device: Any = None,
         n_jobs: int | None = None,
@@ -178,6 +186,8 @@ class MiniBatchSNMF(FittedComponents):
         self.batch_size = batch_size
         self.forget_factor = forget_factor
         self.max_no_improvement = max_no_improvement
+        self.n_nonzero_features = n_nonzero_features
+        self.positive_components = positive_components
         self.backend = backend
         self.device = device
         self.n_jobs = n_jobs
@@ -442,10 +452,12 @@ class MiniBatchSNMF(FittedComponents):
                 "init='custom' and H go together: pass H with it, and not without it; "
                 f"got init={self.init!r} and {'no H' if H is None else 'an H'}"
             )
+        check_nonzero_features(self.n_nonzero_features, n_features)
         stream, self._first_rows = Stream.empty(k, n_features), []
         if H is not None:
             H = check_factor(H, "H", [(k, n_features)], source)
-            stream, self._first_rows = replace(stream, H=_init.unit_rows(H)[0]), None
+            H = _init.unit_rows(self._limits(stream).of_entries(H))[0]
+            stream, self._first_rows = replace(stream, H=H), None
         self._stream = vars(stream)
 
     def _are_enough(self, batch: Batch, before: list[Any]) -> bool:
@@ -467,14 +479,23 @@ class MiniBatchSNMF(FittedComponents):
         return ENOUGH * len(stream.H)
 
     def _started(self, stream: Stream, batch: Batch, rng: np.random.RandomState) -> Stream:
-        H = start(stream.at(batch), len(stream.H), self.init, rng)
+        H = start(stream.at(batch), len(stream.H), self.init, rng, self._limits(stream))
         return stream.restarted(H)
 
     def _step(self, stream: Stream, batch: Batch, keep: float) -> tuple[Stream, float]:
-        return step(stream, stream.at(batch), self._l1(stream), UPDATES[self.solver], keep)
+        l1, limits = self._l1(stream), self._limits(stream)
+        return step(stream, stream.at(batch), l1, UPDATES[self.solver], keep, limits)
 
     def _l1(self, stream: Stream) -> float:
         return l1_of(self.sparsity, stream.rms)
+
+    def _limits(self, stream: Stream) -> Limits:
+        return limits_of(
+            self.n_nonzero_features,
+            stream.H.shape[1],
+            self.positive_components,
+            ball=bool(self._l1(stream)),
+        )
 
     def _in_order(self, stream: Stream) -> Stream:
         if self.init == "custom":

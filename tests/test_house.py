@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "snmf": {"snmf"},
     "snmf/cli": {"snmf"},
 }
-IMPORTS_NOTHING = {"snmf/core/updates.py": {"math", "typing"}}
+IMPORTS_NOTHING = {"snmf/core/updates.py": {"collections.abc", "math", "typing"}}
 
 
 def modules_imported(path):

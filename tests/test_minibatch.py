@@ -29,6 +29,7 @@ from snmf import SNMF, MiniBatchSNMF, _minibatch
 from snmf.backends import ADAPTERS, Backend, adapter, owner
 from snmf.core import nnls, updates
 from snmf.core import stream as _stream
+from snmf.core.limits import NO_LIMITS, Limits
 
 RNG = np.random.default_rng(0)
 SOLVERS = ["mu", "hals"]
@@ -142,10 +143,13 @@ def test_a_young_stream_forgets_its_first_batches_and_an_old_one_as_told():
     algebra = adapter("numpy")
     batch = _stream.Batch(algebra.rows(X[:64]))
     stream = _stream.Stream.empty(4, 12).saw(batch)
-    stream = stream.restarted(_stream.start(batch, 4, "kmeans", np.random.RandomState(0)))
+    stream = stream.restarted(
+        _stream.start(batch, 4, "kmeans", np.random.RandomState(0), NO_LIMITS)
+    )
 
     def step(stream, part, keep=1.0):  # with a penalty, so that no norm moves from H to W
-        return _stream.step(stream, _stream.Batch(algebra.rows(part)), 0.1, "hals", keep)[0]
+        some, ball = _stream.Batch(algebra.rows(part)), Limits(ball=True)
+        return _stream.step(stream, some, 0.1, "hals", keep, ball)[0]
 
     first = step(stream, X[:64])
     np.testing.assert_array_equal(first.S, step(stream, X[:64], 0.0).S)  # there was nothing yet
@@ -174,7 +178,8 @@ def test_a_step_is_what_it_says(solver, l1):
     before = _stream.Stream(**one_epoch(solver=solver).fit(X)._stream)
     before = before.restarted(before.H)
     update = _minibatch.UPDATES[solver]
-    after, loss = _stream.step(before, _stream.Batch(ops.rows(data)), l1, update, 0.5)
+    limits = Limits(ball=bool(l1))
+    after, loss = _stream.step(before, _stream.Batch(ops.rows(data)), l1, update, 0.5, limits)
     (W,) = seen
 
     def objective(W):
@@ -185,7 +190,8 @@ def test_a_step_is_what_it_says(solver, l1):
     exact = np.concatenate(nnls.exact_weights(ops.rows(data), before.H, l1)[0])
     assert objective(exact) - 1e-12 <= loss <= objective(exact) + 0.03
     if l1:
-        ball = updates.least_squares_in_ball(ops, W.T @ data, W.T @ W, before.H, 2)
+        sums = W.T @ data, W.T @ W
+        ball = updates.least_squares_within(ops, *sums, before.H, limits.project, 2)
         np.testing.assert_allclose(after.H, ball, rtol=1e-10)
     else:
         best = np.linalg.lstsq(W, data, rcond=None)[0]
@@ -199,7 +205,7 @@ def test_what_a_batch_says_nothing_of_stays():
     ops, H = adapter("numpy"), np.eye(3, 5)
     stream = _stream.Stream.empty(3, 5).restarted(H)
     data = np.array([[2.0, 0, 0, 1, 0], [4.0, 0, 0, -1, 0]])  # along the first component alone
-    new = _stream.step(stream, _stream.Batch(ops.rows(data)), 0.0, "hals", 1.0)[0].H
+    new = _stream.step(stream, _stream.Batch(ops.rows(data)), 0.0, "hals", 1.0, NO_LIMITS)[0].H
     np.testing.assert_array_equal(new[1:], H[1:])
     assert new[0] @ np.linalg.svd(data)[2][0] ** 2 > 0
 

@@ -130,6 +130,14 @@ def _fit(command: argparse.ArgumentParser) -> None:
         "not depend on the mean of X",
     )  # fmt: skip
     fit.add_argument(
+        "--nonzero-features", dest="n_nonzero_features", type=number_or_share, metavar="N",
+        help="at most so many nonzero entries in a component, as a number or as a share (0.01)",
+    )  # fmt: skip
+    fit.add_argument(
+        "--positive", dest="positive_components", action="store_true",
+        help="no entry of a component below zero",
+    )  # fmt: skip
+    fit.add_argument(
         "--locality", type=nonnegative, default=0.0,
         help="make every row a mixture of components near it: 0.1 to 0.3 for sparse mixtures, "
         "about 2 to separate classes; default: 0",
@@ -309,6 +317,12 @@ nonnegative = _number(float, lambda value: 0 <= value < math.inf, "a number from
 
 
 share = _number(float, lambda value: 0 < value < 1, "a share between 0 and 1")
+
+
+def number_or_share(text: str) -> float:
+    """Convert a positive whole number, or a share of all between 0 and 1."""
+    number: float = share(text) if "." in text else positive(text)
+    return number
 
 
 def file_name(text: str) -> Path:

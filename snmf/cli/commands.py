@@ -28,7 +28,8 @@ Array = Any
 
 FITTED_BY = ("n_components", "solver", "sparsity", "init", "n_init", "tol", "max_iter",
              "random_state", "backend", "device", "n_jobs", "locality", "fit_intercept",
-             "missing_values", "checkpoint")  # fmt: skip
+             "n_nonzero_features", "positive_components", "missing_values",
+             "checkpoint")  # fmt: skip
 SELECTED_BY = ("solver", "sparsity", "init", "tol", "max_iter")
 WHERE = ("backend", "device", "n_jobs")
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from snmf.core import nnls, updates
-from snmf.core.solve import BALL_SWEEPS, Alternation, Point
+from snmf.core.solve import Alternation, Point
 
 Array = Any
 RowWise = Any
@@ -73,16 +73,17 @@ class Shifted(Alternation):
     def start(self, W: RowWise, H: np.ndarray | None) -> Point:
         S, T, columns = self.sums(W)
         if H is not None:
+            H = self._within_limits(H)
             return self._point(W, self._with_intercept(H, columns), S, T, columns)
         first = np.vstack([0 * S[:-1], self.mean])  # all of the mean goes into the intercept
         # The columns of W may add up to a constant, as memberships do. What they and the intercept
         # can share, the intercept keeps, whatever rounding says of it.
         H = self._least_squares(S, T, first, float(np.finfo(self.rows.dtype).eps) ** 0.5)
-        if self.l1:
-            W, H = self._with_unit_rows(W, H[:-1])
+        H = self._within_limits(H[:-1])
+        if self.limits.ball:
+            W, H = self._with_unit_rows(W, H)
             S, T, columns = self.sums(W)
-            H = np.vstack([H, self.mean])
-        return self._point(W, self._with_intercept(H[:-1], columns), S, T, columns)
+        return self._point(W, self._with_intercept(H, columns), S, T, columns)
 
     def sums(self, W: RowWise) -> list[Array]:
         return self._beside_ones(*super().sums(W))
@@ -124,13 +125,10 @@ class Shifted(Alternation):
         if self._beyond_numbers(sums[1]):
             return Point(W, H, np.inf)
         S, T, columns = self._beside_ones(*sums)
-        if self.l1:
-            centred = self._centred(S, T)
-            H = updates.least_squares_in_ball(
-                self._algebra, *centred, H[:-1], BALL_SWEEPS, self._first
-            )
-        else:
+        if self.limits.none:
             H = self._least_squares(S, T, H)[:-1]
+        else:
+            H = self._best_components(*self._centred(S, T), H[:-1])
         return self._point(W, self._with_intercept(H, columns), S, T, columns)
 
     def _error(self, W: RowWise, H: Array, S: Array, T: Array) -> float:

@@ -66,7 +66,7 @@ class Local(Alternation):
         _, sums = self._map_sum(lambda *block: (None, self._local_sums(*block)), W)
         if H is None:
             return self._settled(W, 0 * sums[0], *sums)
-        return self._local_point(W, self._algebra.asarray(H), *sums)
+        return self._local_point(W, self._within_limits(self._algebra.asarray(H)), *sums)
 
     def row_problem(self, X: Array, W: Array, H: Array, B: Array) -> tuple[Array, Array]:
         A = self._ops.matmul(X, H.T)
@@ -99,7 +99,7 @@ class Local(Alternation):
     ) -> Point:
         """Return the point with the best H for W; `H` is where the least squares begin."""
         S_near, T_near = self._with_distances(S, T, columns)
-        H = self._least_squares(S_near, T_near, H)
+        H = self._best_components(S_near, T_near, H)
         return self._local_point(W, H, S, T, columns, reach)
 
     def _with_distances(self, S: Array, T: Array, columns: Array) -> tuple[Array, Array]:

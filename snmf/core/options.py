@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 from os import PathLike
 from typing import Any
 
 import numpy as np
+
+from snmf.core.limits import Limits
 
 ALL_ZERO = 1e30  # a sparsity at which all weights are zero, for any number of rows
 UPDATES = {"mu": "multiplicative", "hals": "hals"}  # solver: its W-step in `snmf.core.updates`
@@ -31,6 +34,8 @@ class Options:
     init: str = "auto"
     n_init: int = 1
     fit_intercept: bool = False
+    n_nonzero_features: float | None = None
+    positive_components: bool = False
     backend: Any = "auto"
     device: Any = None
     n_jobs: int | None = None
@@ -39,6 +44,17 @@ class Options:
     checkpoint: str | PathLike[str] | None = None
     checkpoint_interval: float = 60.0
     warm_start: bool = False
+
+    def limits(self, n_features: int, *, ball: bool) -> Limits:
+        """Return the limits of the rows of H; `ball` says whether their norm is limited."""
+        return limits_of(self.n_nonzero_features, n_features, self.positive_components, ball=ball)
+
+
+def limits_of(most: float | None, n_features: int, nonnegative: bool, *, ball: bool) -> Limits:
+    """Return the limits of rows with `most` nonzero entries, as a number or a share of them."""
+    if most is not None and not isinstance(most, Integral):
+        most = max(1, round(most * n_features))
+    return Limits(ball, nonnegative, None if most is None else int(most))
 
 
 def l1_of(sparsity: float, rms: float) -> float:

@@ -14,6 +14,7 @@ from snmf.core import locality, nnls, wide
 from snmf.core import missing as _missing
 from snmf.core import start as _init
 from snmf.core.canonical import Canonical, given_weights, of_prototypes, of_unit_rows
+from snmf.core.limits import Limits
 from snmf.core.options import UPDATES, Options, l1_at_scale, l1_of
 from snmf.core.solve import Alternation, Point, Run, steps_per_pass
 from snmf.storage.rows import Rows, RowWise, Scale, check_range, measure
@@ -149,7 +150,8 @@ class Problem:
         For wide data the passes run on coordinates (`snmf.core.wide`). `recall` gets the function
         that makes them, and returns them, perhaps from a checkpoint.
         """
-        if self.H is None and self.seen is None and wide.pays(self.scaled):
+        at_liberty = self.H is None and self.seen is None and not self.limits.by_entry
+        if at_liberty and wide.pays(self.scaled):
             return wide.over(self.scaled, recall(partial(wide.coordinates, self.scaled)))
         return self.scaled, lambda H: H
 
@@ -170,11 +172,8 @@ class Problem:
         """The given H at the scale of the fit, if it has all k rows and no W was given."""
         if self.W is not None or self.H is None or len(self.H) < self.n_components:
             return None
-        return (
-            _init.prototypes(self.H, self.scale)
-            if self.options.locality
-            else _init.unit_rows(self.H)[0]
-        )
+        H = self.limits.of_entries(self.H, self.fixed_rows)
+        return _init.prototypes(H, self.scale) if self.options.locality else _init.unit_rows(H)[0]
 
     def exact(self, H: np.ndarray, intercept: np.ndarray | None = None) -> Point:
         """Return the point of H, which is at the scale of the fit, and its exact W.
@@ -241,6 +240,12 @@ class Problem:
         lift = partial(_init.lifted, self.rows.backend, room, self._l1_of_rows)
         return self.alternation(self.scaled).each_row(lift, point)
 
+    @cached_property
+    def limits(self) -> Limits:
+        """What the rows of H may be; with locality their norm is free."""
+        free_norm = self.options.locality or self.fixed == "W"
+        return self.options.limits(self.rows.shape[1], ball=bool(self.l1 and not free_norm))
+
     def alternation(self, fitted: Rows) -> Alternation:
         """Return the `Alternation` that makes the passes over these rows."""
         options, square, k = self.options, self.square, self.n_components
@@ -252,9 +257,10 @@ class Problem:
         if options.locality:
             mu = options.locality
             return locality.Local(
-                fitted, square, l1, update, steps, beside, mu=mu, total=self.total
-            )
-        given = (fitted, square, l1, update, steps, beside, self.kept)
+                fitted, square, l1, update, steps, beside, limits=self.limits,
+                mu=mu, total=self.total,
+            )  # fmt: skip
+        given = (fitted, square, l1, update, steps, beside, self.kept, self.limits)
         if self.seen is not None:
             return _missing.Incomplete(*given, means=self.seen.means)
         if options.fit_intercept:

@@ -15,12 +15,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from snmf.core import updates
+from snmf.core.limits import NO_LIMITS, Limits
 
 Array = Any
 RowWise = Sequence[Any]
 
 EXTRAPOLATION = (0.5, 1.05, 0.8)  # the first β, its growth in every pass, and its upper limit
-BALL_SWEEPS = 2  # sweeps of the penalised H-step
+H_SWEEPS = 2  # of the H-step within limits
 MOST_STEPS = {"multiplicative": 5, "hals": 2, "kept": 1}  # the most W-steps in a pass
 
 
@@ -76,6 +77,8 @@ class Alternation:
         The sample weights, block by block. None is 1 for each.
     fixed : array of shape (m, p), default=None
         The first rows of H, of unit norm. No H-step changes them.
+    limits : Limits, default=NO_LIMITS
+        What the other rows of H may be. With λ > 0 their norm must be limited.
     """
 
     rows: Any
@@ -85,6 +88,7 @@ class Alternation:
     repeats: int
     weights: RowWise | None = None
     fixed: Array | None = None
+    limits: Limits = NO_LIMITS
 
     @property
     def _ops(self) -> Any:
@@ -97,10 +101,10 @@ class Alternation:
     def start(self, W: RowWise, H: np.ndarray | None) -> Point:
         """Return the first point; without an H, compute it from W by least squares."""
         if H is not None:
-            return self._point(W, self._algebra.asarray(H), *self.sums(W))
+            return self._point(W, self._within_limits(self._algebra.asarray(H)), *self.sums(W))
         S, T, total = self.sums(W)
-        H = self._least_squares(S, T, 0 * S)
-        if not self.l1:
+        H = self._within_limits(self._least_squares(S, T, 0 * S))
+        if not self.limits.ball:
             return self._point(W, H, S, T, total)
         W, H = self._with_unit_rows(W, H)
         return self._point(W, H, *self.sums(W))
@@ -112,6 +116,9 @@ class Alternation:
         scale = self._ops.asarray(norms, self.rows.dtype)
         W = self.rows.each(lambda part: part * scale, W)
         return W, H / self._algebra.xp.where(norms > 0, norms, 1.0)[:, None]
+
+    def _within_limits(self, H: Array) -> Array:
+        return self.limits.of_entries(H, self._first)
 
     @property
     def _first(self) -> int:
@@ -140,11 +147,14 @@ class Alternation:
         S, T, total = sums
         if self._beyond_numbers(T):
             return Point(W, H, math.inf)
-        if self.l1:
-            H = updates.least_squares_in_ball(self._algebra, S, T, H, BALL_SWEEPS, self._first)
-        else:
-            H = self._least_squares(S, T, H)
-        return self._point(W, H, S, T, total)
+        return self._point(W, self._best_components(S, T, H), S, T, total)
+
+    def _best_components(self, S: Array, T: Array, H: Array) -> Array:
+        """Make the H-step from H: by least squares, or row by row within the limits."""
+        if self.limits.none:
+            return self._least_squares(S, T, H)
+        project = self.limits.project
+        return updates.least_squares_within(self._algebra, S, T, H, project, H_SWEEPS, self._first)
 
     def _beyond_numbers(self, T: Array) -> bool:
         """Whether weights or their squares have overflowed."""

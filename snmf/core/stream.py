@@ -21,7 +21,8 @@ import numpy as np
 
 from snmf.core import start as _init
 from snmf.core import updates
-from snmf.core.solve import BALL_SWEEPS
+from snmf.core.limits import Limits
+from snmf.core.solve import H_SWEEPS
 from snmf.storage.rows import RowWise, Scale, measure
 
 Array = Any
@@ -189,19 +190,23 @@ class Stream:
         return self.objective / self.square if self.square else 0.0
 
 
-def start(batch: Batch, k: int, init: str, rng: np.random.RandomState) -> np.ndarray:
+def start(
+    batch: Batch, k: int, init: str, rng: np.random.RandomState, limits: Limits
+) -> np.ndarray:
     """Return the first components, of unit norm: those of the start of a fit of these rows."""
     rows, ops, algebra = batch.rows, batch.rows.backend, batch.rows.backend.algebra
     W, H = _init.made_by(init)(rows, k, rng, batch.scaled_weights)
     if H is not None:
-        return H
+        return _init.unit_rows(limits.of_entries(H))[0]
     sums = partial(updates.sums_of_block, ops)
     _, (S, T, _) = rows.map_sum(lambda *block: (None, sums(*block)), W, *batch.row_wise)
     H = updates.least_squares(algebra, S, T, 0 * S, _rounding(rows.dtype, k))
-    return _init.unit_rows(H)[0]
+    return _init.unit_rows(limits.of_entries(H))[0]
 
 
-def step(stream: Stream, batch: Batch, l1: float, update: str, keep: float) -> tuple[Stream, float]:
+def step(
+    stream: Stream, batch: Batch, l1: float, update: str, keep: float, limits: Limits
+) -> tuple[Stream, float]:
     """Learn from one batch: compute its W, update the sums, and compute the next H.
 
     Parameters
@@ -216,6 +221,8 @@ def step(stream: Stream, batch: Batch, l1: float, update: str, keep: float) -> t
         Selects the W-step, by its name in `snmf.core.updates`.
     keep : float
         Sets the factor of the earlier sums. A young stream uses a smaller one.
+    limits : Limits
+        What the rows of H may be. With λ > 0 their norm must be limited.
 
     Returns
     -------
@@ -237,10 +244,12 @@ def step(stream: Stream, batch: Batch, l1: float, update: str, keep: float) -> t
     objective = error + 2 * l1 * float(algebra.xp.sum(total))
     keep = min(keep, (stream.n_taken / (stream.n_taken + n)) ** FADE)
     S, T = keep * stream.S + S, keep * stream.T + T
-    if l1:
-        H = updates.least_squares_in_ball(algebra, S, T, stream.H, BALL_SWEEPS)
+    if limits.none:
+        H = updates.least_squares(algebra, S, T, stream.H, _rounding(rows.dtype, len(T)))
     else:
-        H, S, T = _least_squares(algebra, S, T, stream.H, _rounding(rows.dtype, len(T)))
+        H = updates.least_squares_within(algebra, S, T, stream.H, limits.project, H_SWEEPS)
+    if not limits.ball:
+        H, S, T = _with_unit_rows(algebra, S, T, H)
     learned = replace(
         stream,
         H=H,
@@ -274,18 +283,12 @@ def _of_block(
     return None, (*sums, ops.xp.sum(squares if D is None else squares * D[:, 0]))
 
 
-def _least_squares(
-    ops: Any, S: Array, T: Array, H: Array, rtol: float
-) -> tuple[Array, Array, Array]:
-    """Make the H-step without penalty, and scale the rows of H to unit norm.
+def _with_unit_rows(ops: Any, S: Array, T: Array, H: Array) -> tuple[Array, Array, Array]:
+    """Scale the rows of H to unit norm; return H, S and T.
 
-    Returns
-    -------
-    H, S, T : arrays
-        S and T are scaled as W is, by the norms of the rows of H: with any other scale of W the
-        next least-squares step would undo the scaling.
+    S and T are scaled as W is, by the norms of the rows of H: with any other scale of W the next
+    H-step would undo the scaling.
     """
-    H = updates.least_squares(ops, S, T, H, rtol)
     norms = ops.xp.sqrt(ops.row_squares(H))
     H = H / ops.xp.where(norms > 0, norms, 1.0)[:, None]
     return H, norms[:, None] * S, norms[:, None] * T * norms[None, :]

@@ -1,7 +1,7 @@
 """The updates of semi-nonnegative matrix factorization, ``X ≈ W H`` with ``W ≥ 0``.
 
 The W-steps are `multiplicative`, `hals` and `kept`. The H-steps are `least_squares` and
-`least_squares_in_ball`.
+`least_squares_within`.
 
 The objective is ``F(W, H) = ½‖X − W H‖² + λ Σ W``.  With λ > 0 every row of H has norm at most 1.
 Without this limit, W → cW, H → H/c would make the penalty as small as you like.
@@ -17,6 +17,7 @@ the negative part, and the array-API namespace ``xp``.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 Array = Any
@@ -98,20 +99,29 @@ def least_squares(ops: Any, S: Array, T: Array, H: Array, rtol: float) -> Array:
     return H + unit[:, None] * ops.matmul(inverse, unit[:, None] * (S - ops.matmul(T, H)))
 
 
-def least_squares_in_ball(
-    ops: Any, S: Array, T: Array, H: Array, sweeps: int, first: int = 0
+def least_squares_within(
+    ops: Any,
+    S: Array,
+    T: Array,
+    H: Array,
+    project: Callable[[Array], Array],
+    sweeps: int,
+    first: int = 0,
 ) -> Array:
-    """Make the H-step with a penalty: minimise each row in the unit ball, given the others.
+    """Make the H-step within limits: minimise each row, given the others.
 
-    for j = first…k:  h_j ← ball(h_j + (S_j − T_j H) / T_jj),  ball(v) = v / max(1, ‖v‖)
+    for j = first…k:  h_j ← P(h_j + (S_j − T_j H) / T_jj)
+
+    The projection P returns the nearest row within the limits. With a penalty it is that onto the
+    unit ball, P(v) = v / max(1, ‖v‖); see `snmf.core.limits`. F does not rise, since it is
+    ½ T_jj ‖h_j − v‖² in the row; the limits need not be convex.
     """
     xp = ops.xp
     H, diagonal = xp.asarray(H, copy=True), xp.linalg.diagonal(T)[:, None]
     diagonal = xp.where(diagonal > 0, diagonal, math.inf)  # an unused component keeps its row
     S, T = S / diagonal, T / diagonal
     for j in list(range(first, T.shape[0])) * sweeps:
-        h = H[j, :] + S[j, :] - T[j, :] @ H
-        H[j, :] = h / max(1.0, math.sqrt(float(h @ h)))
+        H[j, :] = project(H[j, :] + S[j, :] - T[j, :] @ H)
     return H
 
 

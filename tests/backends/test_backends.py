@@ -319,6 +319,20 @@ def test_a_fit_with_an_intercept(backend, dtype, solver, sparsity):
     np.testing.assert_allclose(found.share, expected.share, atol=slack)
 
 
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize(
+    "limit", [{"n_nonzero_features": 6}, {"positive_components": True, "sparsity": 0}]
+)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_fit_within_limits(backend, dtype, solver, limit):
+    X = planted(dtype)
+    options = {"solver": solver, "init": "random", "random_state": 0, "max_iter": 8, "tol": 0}
+    ours, theirs = (factorize(A, 4, **options, **limit) for A in (backend.asarray(X, dtype), X))
+    slack = 2e-3 if dtype == "float32" or backend.widest == "float32" else 1e-7
+    np.testing.assert_allclose(backend.to_host(ours.H), theirs.H, atol=slack)
+    np.testing.assert_allclose(backend.to_host(ours.W), theirs.W, atol=slack * theirs.W.max())
+
+
 @pytest.mark.parametrize("start", [("W",), ("H",), ("W", "H")])
 def test_a_start_of_the_libraries_arrays(backend, start):
     X, W, H = factors("float32")

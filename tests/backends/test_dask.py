@@ -75,6 +75,7 @@ OTHERWISE = {
     "locality": lambda X, rng: dict(locality=0.1),
     "restarts": lambda X, rng: dict(n_init=2, init="random"),
     "threads": lambda X, rng: dict(n_jobs=2),
+    "limits": lambda X, rng: dict(n_nonzero_features=5, positive_components=True),
 }
 
 

@@ -751,6 +751,24 @@ def test_locality_reaches_the_fit(folder):
     assert snmf.load("m.npz").locality == 2
 
 
+@pytest.mark.parametrize(("words", "most"), [("3", 3), ("0.5", 2), ("1", 1)])
+def test_limits_of_components_reach_the_fit(folder, capsys, words, most):
+    np.save("X.npy", X)
+    fit = ("fit", "X.npy", "-k", "2", "-o", "m.npz")
+    assert run(*fit, "--nonzero-features", words, "--positive") == 0
+    H = snmf.load("m.npz").components_
+    assert H.min() >= 0
+    assert np.count_nonzero(H, axis=1).max() == most
+
+
+@pytest.mark.parametrize("wrong", ["0", "1.5", "few", "0.0"])
+def test_what_is_no_number_or_share_of_features_is_refused(folder, capsys, wrong):
+    np.save("X.npy", X)
+    with pytest.raises(SystemExit):
+        run("fit", "X.npy", "-k", "2", "-o", "m.npz", "--nonzero-features", wrong)
+    assert "argument --nonzero-features: must be a" in capsys.readouterr().err
+
+
 def test_more_components_than_can_be_told_apart_are_noted(folder, capsys):
     np.save("X.npy", np.random.default_rng(0).standard_normal((200, 7)))
     note = "note: 9 components are too many for 200 rows and 7 columns: least squares determines"

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from snmf.backends import Backend, adapter, owner
 from snmf.core import updates
+from snmf.core.limits import Limits
 
 WSTEPS = ["multiplicative", "hals"]
+BALL = Limits(ball=True)
 
 
 @pytest.fixture(params=["numpy", "array_api_strict"])
@@ -175,7 +177,7 @@ def test_the_h_step_in_the_ball_falls_and_stays_inside(seed, k, sweeps):
     X, W, H = problem(seed, k=k)
     H /= np.linalg.norm(H, axis=1)[:, None]
     W[:, 0] *= seed % 3  # sometimes an empty component, which keeps its row
-    new = updates.least_squares_in_ball(ops, W.T @ X, W.T @ W, H, sweeps)
+    new = updates.least_squares_within(ops, W.T @ X, W.T @ W, H, BALL.project, sweeps)
     assert np.linalg.norm(new, axis=1).max() <= 1 + 1e-12
     assert objective(X, W, new, 0) <= objective(X, W, H, 0) * (1 + 1e-12)
 
@@ -184,7 +186,7 @@ def test_the_h_step_in_the_ball_ends_at_the_constrained_minimum():
     ops = adapter("numpy")
     X, W, H = problem(7)
     S, T = W.T @ X, W.T @ W
-    H = updates.least_squares_in_ball(ops, S, T, H, 2000)
+    H = updates.least_squares_within(ops, S, T, H, BALL.project, 2000)
     gradient = T @ H - S
     for g, h in zip(gradient, H, strict=True):  # −g is a multiple ≥ 0 of h, and 0 inside the ball
         multiplier = -(g @ h)
