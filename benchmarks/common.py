@@ -104,14 +104,16 @@ def a_pass(
     backend: Any = None,
     weighted: bool = False,
     holes: bool = False,
+    limits: Any = None,
 ) -> Iterator[Call]:
     """A call that makes one pass over X, from the same point every time.
 
     It is on one thread, and so are NumPy's products while the context lasts. With ``holes`` the
     NaN of X are not observed. No benchmark uses what is private to snmf, but by this function and
-    the next.
+    the next. ``limits`` are those of the rows of H.
     """
     from snmf.backends import adapter, owner
+    from snmf.core.limits import NO_LIMITS
     from snmf.core.missing import Incomplete, observed
     from snmf.core.options import UPDATES
     from snmf.core.solve import Alternation, steps_per_pass
@@ -125,7 +127,8 @@ def a_pass(
         rng = np.random.default_rng(0)
         square = measure(rows, missing=holes).square
         weights = rows.split(0.5 + rng.random((X.shape[0], 1))) if weighted else None
-        alternation = Alternation(rows, square, 0.0, update, steps, weights)
+        limits = limits or NO_LIMITS
+        alternation = Alternation(rows, square, 0.0, update, steps, weights, limits=limits)
         if holes:
             alternation = Incomplete(**vars(alternation), means=observed(rows).means)
         W = rng.random((X.shape[0], k))

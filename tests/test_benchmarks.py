@@ -56,6 +56,14 @@ def test_busy():
         assert to_before == pytest.approx(idle / before, rel=0.02)
 
 
+def test_limits():
+    found = lines("limits", "--tiny", "--noise", "0.2")
+    assert [found[name][1] for name in ("mu", "hals")] == ["0", "0"]  # the objective never rises
+    assert float(found["winners take all"][2]) > 0
+    assert float(found["hals, tol 1e-06"][1]) < 5
+    assert all(float(found[f"{name}, k = 3"][1]) > 0 for name in ("in the ball", "nonnegative"))
+
+
 def test_laststep():
     found = lines("laststep", "--tiny")
     for name in ("embeddings, k = 10, mu", "rank 5 + noise, k = 3, hals", "white noise, k = 3, mu"):
