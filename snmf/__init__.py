@@ -1,9 +1,9 @@
 """Semi-nonnegative matrix factorization: ``X ≈ W H`` with ``W ≥ 0`` and ``H`` of any sign.
 
-The estimators `SNMF` and `MiniBatchSNMF` follow scikit-learn; `factorize` and `fit_transform` are
-functions; `select_n_components` compares numbers of components; `align` and `stability` compare
-fits; `save` and `load` keep models in files. `snmf.plots` draws results, and `snmf.backends` holds
-the array libraries.
+The estimators `SNMF`, `MiniBatchSNMF` and `HierarchicalSNMF` follow scikit-learn; `factorize` and
+`fit_transform` are functions; `select_n_components` compares numbers of components; `align` and
+`stability` compare fits; `save` and `load` keep models in files. `snmf.plots` draws results, and
+`snmf.backends` holds the array libraries.
 """
 
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ __all__ = [
     "Alignment",
     "Diagnostics",
     "Factorization",
+    "HierarchicalSNMF",
     "MiniBatchSNMF",
     "Selection",
     "Stability",
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from snmf._diagnostics import Diagnostics
     from snmf._estimator import SNMF
     from snmf._factorize import Factorization, factorize, fit_transform
+    from snmf._hierarchy import HierarchicalSNMF
     from snmf._minibatch import MiniBatchSNMF
     from snmf._model_file import load, save
     from snmf._selection import Selection, select_n_components
@@ -47,6 +49,7 @@ else:  # imported on first use, so that ``snmf --help`` is fast
         "Factorization": "_factorize",
         "factorize": "_factorize",
         "fit_transform": "_factorize",
+        "HierarchicalSNMF": "_hierarchy",
         "MiniBatchSNMF": "_minibatch",
         "load": "_model_file",
         "save": "_model_file",

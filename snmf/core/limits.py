@@ -9,8 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from snmf.core import updates
+
+H_SWEEPS = 2  # of the H-step within limits
 
 
 @dataclass(frozen=True)
@@ -64,3 +69,14 @@ class Limits:
 
 
 NO_LIMITS = Limits()
+
+
+def h_step(
+    ops: Any, limits: Limits, S: np.ndarray, T: np.ndarray, H: np.ndarray, rtol: float
+) -> np.ndarray:
+    """Make the H-step from H: by least squares, or row by row within the limits."""
+    if limits.none:
+        found: np.ndarray = updates.least_squares(ops, S, T, H, rtol)
+    else:
+        found = updates.least_squares_within(ops, S, T, H, limits.project, H_SWEEPS)
+    return found

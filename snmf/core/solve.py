@@ -15,13 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from snmf.core import updates
-from snmf.core.limits import NO_LIMITS, Limits
+from snmf.core.limits import H_SWEEPS, NO_LIMITS, Limits
 
 Array = Any
 RowWise = Sequence[Any]
 
 EXTRAPOLATION = (0.5, 1.05, 0.8)  # the first β, its growth in every pass, and its upper limit
-H_SWEEPS = 2  # of the H-step within limits
 MOST_STEPS = {"multiplicative": 5, "hals": 2, "kept": 1}  # the most W-steps in a pass
 
 

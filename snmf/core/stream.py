@@ -21,8 +21,7 @@ import numpy as np
 
 from snmf.core import start as _init
 from snmf.core import updates
-from snmf.core.limits import Limits
-from snmf.core.solve import H_SWEEPS
+from snmf.core.limits import Limits, h_step
 from snmf.storage.rows import RowWise, Scale, measure
 
 Array = Any
@@ -244,10 +243,7 @@ def step(
     objective = error + 2 * l1 * float(algebra.xp.sum(total))
     keep = min(keep, (stream.n_taken / (stream.n_taken + n)) ** FADE)
     S, T = keep * stream.S + S, keep * stream.T + T
-    if limits.none:
-        H = updates.least_squares(algebra, S, T, stream.H, _rounding(rows.dtype, len(T)))
-    else:
-        H = updates.least_squares_within(algebra, S, T, stream.H, limits.project, H_SWEEPS)
+    H = h_step(algebra, limits, S, T, stream.H, _rounding(rows.dtype, len(T)))
     if not limits.ball:
         H, S, T = _with_unit_rows(algebra, S, T, H)
     learned = replace(

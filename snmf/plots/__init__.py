@@ -7,12 +7,14 @@ matplotlib is imported on the first plot.
 from snmf.plots.bound import svd_bound
 from snmf.plots.components import ComponentsDisplay
 from snmf.plots.convergence import ConvergenceDisplay
+from snmf.plots.hierarchy import HierarchyDisplay
 from snmf.plots.selection import SelectionDisplay
 from snmf.plots.weights import WeightsDisplay
 
 __all__ = [
     "ComponentsDisplay",
     "ConvergenceDisplay",
+    "HierarchyDisplay",
     "SelectionDisplay",
     "WeightsDisplay",
     "svd_bound",

@@ -12,10 +12,11 @@ from scipy import sparse
 from sklearn.datasets import load_digits, load_wine
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
-from snmf import SNMF
+from snmf import SNMF, HierarchicalSNMF
 from snmf.plots import (
     ComponentsDisplay,
     ConvergenceDisplay,
+    HierarchyDisplay,
     SelectionDisplay,
     WeightsDisplay,
     svd_bound,
@@ -301,3 +302,31 @@ def test_data_of_any_kind(model, kind):
     X = kind(DIGITS[:100].tolist()) if kind is not sparse.csc_array else kind(DIGITS[:100])
     bound = ConvergenceDisplay.from_estimator(model, X).bound
     assert bound == pytest.approx(svd_bound(DIGITS[:100], 16), rel=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_hierarchy_puts_children_beside_each_other_and_under_their_parents():
+    estimator = SNMF(progress_bar=False, fit_intercept=True)
+    model = HierarchicalSNMF((12, 4, 2), estimator, random_state=0).fit(DIGITS)
+    display = drawn(HierarchyDisplay.from_estimator(model, names=["first", "second"]))
+    assert [len(places) for places in display.positions_] == [12, 4, 2]
+    for level in (0, 1):
+        parents, places = model.parents(level), display.positions_[level]
+        along = parents[np.argsort(places)]
+        assert np.count_nonzero(np.diff(along)) == len(set(parents)) - 1  # families stay together
+        for parent in set(parents):
+            middle = places[parents == parent].mean()
+            assert display.positions_[level + 1][parent] == pytest.approx(middle)
+    assert [text.get_text() for text in display.ax_.texts] == ["first", "second"]
+    assert texts(display.ax_.yaxis) == ["level 0: 12", "level 1: 4", "level 2: 2"]
+
+
+def test_a_hierarchy_must_fit_together():
+    with pytest.raises(ValueError, match="got none"):
+        HierarchyDisplay([])
+    with pytest.raises(ValueError, match=r"got shapes \(4, 3\) and \(2, 1\)"):
+        HierarchyDisplay([np.ones((4, 3)), np.ones((2, 1))])
+    with pytest.raises(ValueError, match="names must have 3 entries; got 1"):
+        HierarchyDisplay([np.ones((4, 3))], names=["a"])
+    with pytest.raises(NotFittedError):
+        HierarchyDisplay.from_estimator(HierarchicalSNMF())
