@@ -8,21 +8,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from common import QUIET, a_pass, generated, interleaved, parser, relative_error, table, timed
-from scipy.optimize import linear_sum_assignment
+from recovery import multiplicative, share
 
 NOISE = (0.23, 0.5, 0.83)  # its share of ‖X‖
-STEPS = 200
-
-
-class Found(NamedTuple):
-    """What a method returns: components, and the objective after every iteration."""
-
-    H: np.ndarray
-    curve: np.ndarray
+Found = tuple[np.ndarray, np.ndarray, np.ndarray]  # W, H, the objective after every iteration
 
 
 def planted(
@@ -44,42 +37,13 @@ def ours(X: np.ndarray, k: int, **options: Any) -> Found:
     import snmf
 
     result = snmf.factorize(X, k, n_jobs=1, **QUIET, **options)
-    return Found(result.H, result.loss_curve)
+    return result.W, result.H, result.loss_curve
 
 
 def thresholded(X: np.ndarray, k: int, entries: int) -> Found:
-    H, curve = ours(X, k)
+    W, H, curve = ours(X, k)
     least = np.sort(np.abs(H), axis=1)[:, [-entries]]
-    return Found(np.where(np.abs(H) < least, 0, H), curve)
-
-
-def winners_take_all(X: np.ndarray, k: int, entries: int, seed: int = 0) -> Found:
-    """Multiplicative steps from random weights, with H by least squares and then cut.
-
-    After every least-squares step only the largest entries of a component stay, as in Shafran,
-    Geiger & Geva, "Decomposing MLP activations into interpretable features via semi-nonnegative
-    matrix factorization", 2025. The cut is not a minimiser, so the objective may rise.
-    """
-    W = np.random.default_rng(seed).random((len(X), k)).astype(X.dtype)
-    square, curve = float(np.vdot(X, X)), []
-    for _ in range(STEPS):
-        T = W.T @ W + 1e-6 * np.eye(k, dtype=X.dtype)
-        H = np.linalg.solve(T, W.T @ X)
-        cut = np.argpartition(np.abs(H), -entries, axis=1)[:, :-entries]
-        np.put_along_axis(H, cut, 0, axis=1)
-        A, B = X @ H.T, H @ H.T
-        up = np.maximum(A, 0) + W @ np.maximum(-B, 0)
-        down = np.maximum(-A, 0) + W @ np.maximum(B, 0)
-        W = W * np.sqrt(up / (down + 1e-9))
-        error = square - 2 * float(np.vdot(W, A)) + float(np.vdot(W.T @ W, B))
-        curve.append(error / square)
-    return Found(H, np.array(curve))
-
-
-def share_found(H: np.ndarray, planted: np.ndarray) -> float:
-    lengths = np.linalg.norm(H, axis=1)[:, None] * np.linalg.norm(planted, axis=1)
-    cosines = np.abs(H @ planted.T) / np.maximum(lengths, 1e-30)
-    return float(np.mean(cosines[linear_sum_assignment(-cosines)] > 0.9))
+    return W, np.where(np.abs(H) < least, 0, H), curve
 
 
 def sparse_lines(
@@ -90,12 +54,11 @@ def sparse_lines(
         "mu": partial(ours, X, k, n_nonzero_features=entries),
         "hals": partial(ours, X, k, n_nonzero_features=entries, solver="hals"),
         "default, thresholded": partial(thresholded, X, k, entries),
-        "winners take all": partial(winners_take_all, X, k, entries),
+        "winners take all": partial(multiplicative, X, k, entries),
     }
     for name, method in methods.items():
-        found, seconds = timed(method)
-        rises = int(np.sum(np.diff(found.curve) > 1e-6))
-        yield name, share_found(found.H, H), rises, seconds
+        (_, found, curve), seconds = timed(method)
+        yield name, share(found, H), int(np.sum(np.diff(curve) > 1e-6)), seconds
 
 
 def positive_lines(name: str, X: np.ndarray, k: int) -> Iterator[tuple[Any, ...]]:

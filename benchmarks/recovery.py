@@ -45,6 +45,7 @@ SNMF: dict[str, dict[str, Any]] = {
     "hals, .1": {"solver": "hals", "sparsity": 0.1},
     "hals, 0, svd start": {"solver": "hals", "sparsity": 0, "init": "svd"},
 }
+STEPS = 200  # of the rule in use
 FOUND = 0.9  # the |cosine| from which a planted component is found
 Factors = tuple[Any, Any]
 Method = Callable[[np.ndarray, int, int], Factors]  # X, k and a seed give W and H
@@ -126,6 +127,54 @@ def tensorly(X: np.ndarray, k: int, seed: int) -> Factors:
     return W * weights, columns.T
 
 
+def multiplicative(
+    X: np.ndarray, k: int, entries: int | None = None, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Multiplicative steps from random weights, with H by least squares, and perhaps cut.
+
+    With `entries` only the largest so many of a component stay after every least-squares step, as
+    in Shafran, Geiger & Geva, "Decomposing MLP activations into interpretable features via
+    semi-nonnegative matrix factorization", 2025 ("winners take all"). The cut is not a minimiser,
+    so the objective may rise. Returns W, H and ‖X − W H‖² / ‖X‖² after every step.
+    """
+    W = np.random.default_rng(seed).random((len(X), k)).astype(X.dtype)
+    square, curve = float(np.vdot(X, X)), []
+    for _ in range(STEPS):
+        T = W.T @ W + 1e-6 * np.eye(k, dtype=X.dtype)
+        H = np.linalg.solve(T, W.T @ X)
+        if entries is not None:
+            cut = np.argpartition(np.abs(H), -entries, axis=1)[:, :-entries]
+            np.put_along_axis(H, cut, 0, axis=1)
+        A, B = X @ H.T, H @ H.T
+        up = np.maximum(A, 0) + W @ np.maximum(-B, 0)
+        down = np.maximum(-A, 0) + W @ np.maximum(B, 0)
+        W = W * np.sqrt(up / (down + 1e-9))
+        error = square - 2 * float(np.vdot(W, A)) + float(np.vdot(W.T @ W, B))
+        curve.append(error / square)
+    return W, H, np.array(curve)
+
+
+def in_use(X: np.ndarray, k: int, seed: int) -> Factors:
+    """200 multiplicative steps, the rule that is passed from repository to repository."""
+    return multiplicative(X, k, seed=seed)[:2]
+
+
+def overcomplete(X: np.ndarray, k: int, seed: int) -> Factors:
+    import torch
+    from overcomplete.optimization import SemiNMF
+
+    torch.manual_seed(seed)
+    W, H = SemiNMF(k).fit(torch.as_tensor(X))
+    return W.numpy(), H.numpy()
+
+
+def turftopic(X: np.ndarray, k: int, seed: int) -> Factors:
+    from turftopic.models._snmf import SNMF
+
+    model = SNMF(k, random_state=seed, progress_bar=False, verbose=False)
+    return model.fit_transform(X), model.components_
+
+
 METHODS: dict[str, Method] = {
     **{name: partial(ours, **parameters) for name, parameters in SNMF.items()},
     "PCA + varimax": varimax,
@@ -135,6 +184,9 @@ METHODS: dict[str, Method] = {
     "NMF, shifted": nmf,
     "noloox": noloox,
     "tensorly": tensorly,
+    "multiplicative": in_use,
+    "overcomplete": overcomplete,
+    "turftopic": turftopic,
 }
 
 
