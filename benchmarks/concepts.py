@@ -104,14 +104,13 @@ def main() -> None:
     words.add_argument("--components", nargs="+", type=int, default=[50, 200, 400])
     words.add_argument("--rows", type=int, default=10_000)
     arguments = words.parse_args()
+    warnings.simplefilter("ignore")
+    print("until: the time that snmf, at sparsity 0, takes to the error of the method, ÷ its time")
     heads = ["found", "error", "filled", "s", "MiB", "mu until", "hals until"]
     n, p = (300, 30) if arguments.tiny else (arguments.rows, 1024)
     for k in [4] if arguments.tiny else arguments.components:
         X, H = planted(n, p, k)
-        title = (
-            f"planted, {n} × {p}, k = {k}; the time of snmf until it has the error, ÷ the other's"
-        )
-        table(title, heads, lines(arguments.methods, X, H, k))
+        table(f"planted, {n} × {p}, k = {k}", heads, lines(arguments.methods, X, H, k))
     X = trained(16 if arguments.tiny else 512)
     for k in (4,) if arguments.tiny else (20, 100):
         title = f"activations of a network, {X.shape[0]} × {X.shape[1]}, k = {k}"

@@ -64,6 +64,13 @@ def test_limits():
     assert all(float(found[f"{name}, k = 3"][1]) > 0 for name in ("in the ball", "nonnegative"))
 
 
+def test_concepts():
+    found = lines("concepts", "--tiny", "--methods", "snmf", "multiplicative")
+    assert found["snmf"][0] == "–"  # of the last table, of activations: nothing is planted
+    assert 0 < float(found["snmf"][1]) < 1
+    assert float(found["multiplicative"][-1]) > 0
+
+
 def test_laststep():
     found = lines("laststep", "--tiny")
     for name in ("embeddings, k = 10, mu", "rank 5 + noise, k = 3, hals", "white noise, k = 3, mu"):
