@@ -48,7 +48,7 @@ def trained(width: int) -> np.ndarray:
     from sklearn.neural_network import MLPClassifier
 
     X, y = load_digits(return_X_y=True)
-    network = MLPClassifier((width,), max_iter=60, random_state=0).fit(X / 16, y)
+    network = MLPClassifier((width,), max_iter=20, random_state=0).fit(X / 16, y)
     activations: np.ndarray = X / 16 @ network.coefs_[0] + network.intercepts_[0]
     return activations.astype("float32")
 
