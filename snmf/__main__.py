@@ -7,11 +7,11 @@ import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from threading import current_thread, main_thread
 from typing import Any
 
-from snmf.cli.arguments import parse
+from snmf.cli.arguments import OPTIONS, STREAM, parse
 
 INTERRUPTED, TERMINATED = 130, 143  # exit codes as in a shell: 128 + the number of the signal
 
@@ -79,15 +79,26 @@ def _run(arguments: list[str] | None) -> None:
             commands.check(options)
             report = getattr(commands, options.command)(options)
         finally:
-            notes = list(dict.fromkeys(_one_line(str(warning.message)) for warning in caught))
+            notes = list(dict.fromkeys(map(_note, caught)))
             if not options.json or sys.exc_info()[0] is not None:
                 for note in notes:
                     print(f"note: {note}", file=sys.stderr)
-    if options.json:
-        _print_json(options.command, report, notes)
-    else:
-        for fact in report:
-            print(f"{fact.name:<16} {fact.words}")
+    written = any(getattr(options, name) == STREAM for name in options.outputs)
+    with redirect_stdout(sys.stderr) if written else nullcontext():
+        if options.json:
+            _print_json(options.command, report, notes)
+        else:
+            for fact in report:
+                print(f"{fact.name:<16} {fact.words}")
+
+
+def _note(warning: warnings.WarningMessage) -> str:
+    """Return a warning in one line; advice on parameters of a fit names the options instead."""
+    words = _one_line(str(warning.message))
+    if warning.category.__name__ == "ConvergenceWarning":
+        for parameter, option in OPTIONS.items():
+            words = words.replace(parameter, option)
+    return words
 
 
 def _print_json(command: str, report: Any, notes: list[str]) -> None:

@@ -7,6 +7,7 @@ This module imports nothing slow, so that ``snmf --help`` is fast. A new command
 from __future__ import annotations
 
 import argparse
+import codecs
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -18,10 +19,22 @@ SOLVERS = ("mu", "hals")
 STARTS = ("auto", "varimax", "kmeans", "svd", "random")
 BACKENDS = ("auto", "numpy", "cupy", "torch", "jax")
 KINDS = ("components", "weights", "convergence")
+STREAM = Path("-")  # standard input or output
+OPTIONS = {  # what a warning of the library calls them
+    "set fit_intercept=True": "pass --intercept",
+    "n_components": "--n-components",
+    "max_iter": "--max-iter",
+    "sparsity": "--sparsity",
+    "init.": "--init.",
+    " tol": " --tol",
+}
+TABLE = "-, .csv, .tsv, .txt, .npy, .parquet, .feather, .xlsx, .h5 or .zarr"
 
 FILES = """
 A data FILE is a table of numbers with a row for every sample: .npy (memory-mapped), .npz (one
-array, or a SciPy sparse matrix), .csv, .tsv, .h5, .hdf5 or .zarr.
+array, or a SciPy sparse matrix), .h5, .h5ad, .zarr, .mtx, .parquet, .feather, .xlsx, or text: .csv,
+.tsv or .txt, also compressed (.gz, .bz2, .xz, .zst). All but .npy, .npz and .mtx need
+pip install 'snmf[files]'. - is standard input or output.
 An output never replaces a file that the command reads. A model replaces a model, and a picture a
 picture. To replace any other file that is not empty, pass --force.
 Exit codes: 0, success; 1, bad data, or a file that cannot be read or written; 2, bad usage.
@@ -49,7 +62,11 @@ def parser() -> argparse.ArgumentParser:
     _fit(command("fit", "learn the components of a data file, and save the model"))
     _select(command("select", "compare numbers of components by the error in held-out entries"))
     _transform(command("transform", "compute the weights of data with a saved model"))
+    _impute(command("impute", "fill the missing values of data with a saved model"))
+    _top(command("top", "list the features of every component with the largest values"))
+    _components(command("components", "write the components of a saved model as a table"))
     _plot(command("plot", "draw a saved model"))
+    _convert(command("convert", "write a data file in another format, such as text as .npy"))
     info = command("info", "show what is in a model or a data file")
     _data(info, "the model or data file")
     _reading(info)
@@ -65,12 +82,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _data(command: argparse.ArgumentParser, help: str) -> None:
-    _input(command, "file", metavar="FILE", help=help)
+    _input(command, "file", metavar="FILE", help=f"{help}; - is standard input")
 
 
 def _input(command: argparse.ArgumentParser, *flags: str, **words: Any) -> None:
     """Add an argument for a file that the command reads."""
-    name = command.add_argument(*flags, type=file_name, **words).dest
+    kind = file_name if "model" in flags else file_or_stream
+    name = command.add_argument(*flags, type=kind, **words).dest
     command.set_defaults(inputs=(*command.get_default("inputs"), name))
 
 
@@ -84,7 +102,8 @@ def _output(
     """Add an argument for a file that the command writes, of a kind of `snmf.cli.outputs`."""
     if not command.get_default("outputs"):
         command.add_argument("--force", action="store_true", help=FORCE)
-    name = (group or command).add_argument(*flags, type=file_name, **words).dest
+    convert = file_or_stream if kind == "table" else file_name
+    name = (group or command).add_argument(*flags, type=convert, **words).dest
     command.set_defaults(outputs={**command.get_default("outputs"), name: kind})
 
 
@@ -117,7 +136,7 @@ def _fit(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     _output(
         command, "--weights", kind="table", metavar="W",
-        help="write the weights W to this file: .npy, .csv, .tsv, .h5 or .zarr",
+        help=f"write the weights W to this file: {TABLE}",
     )  # fmt: skip
     fit = command.add_argument_group("the fit (the parameters of snmf.SNMF)")
     fit.add_argument(
@@ -191,8 +210,8 @@ def _missing(group: argparse._ActionsContainer) -> None:
         dest="missing_values",
         action="store_const",
         const=math.nan,
-        help="allow missing values: NaN, and in .csv also empty cells, NA, N/A, null, ? and others "
-        "(docs/command_line.rst lists them)",
+        help="allow missing values: NaN, and in tables also empty cells, NA, N/A, null, ? and "
+        "others (docs/command_line.rst lists them)",
     )
 
 
@@ -230,9 +249,49 @@ def _transform(command: argparse.ArgumentParser) -> None:
     _data(command, "the data file")
     _output(
         command, "-o", "--output", kind="table", required=True, metavar="W",
-        help="write the weights W to this file: .npy, .csv, .tsv, .h5 or .zarr",
+        help=f"write the weights W to this file: {TABLE}",
     )  # fmt: skip
     _where(command.add_argument_group("backend and threads (default: those of the fit)"))
+    _reading(command)
+
+
+def _impute(command: argparse.ArgumentParser) -> None:
+    _input(command, "model", metavar="MODEL", help="a model that snmf fit --missing has saved")
+    _data(command, "the data file, with missing values")
+    _output(
+        command, "-o", "--output", kind="table", required=True, metavar="X",
+        help=f"write the data, with their missing values filled, to this file: {TABLE}",
+    )  # fmt: skip
+    _where(command.add_argument_group("backend and threads (default: those of the fit)"))
+    _reading(command)
+
+
+def _top(command: argparse.ArgumentParser) -> None:
+    _input(command, "model", metavar="MODEL", help="a model that snmf fit has saved")
+    command.add_argument(
+        "-n", type=positive, default=10, help="number of features for every component; default: 10"
+    )
+    _output(
+        command, "-o", "--output", kind="table", metavar="TABLE",
+        help="write them to this file, with a line for every feature: -, .csv, .tsv, .txt, "
+        ".parquet, .feather or .xlsx",
+    )  # fmt: skip
+
+
+def _components(command: argparse.ArgumentParser) -> None:
+    _input(command, "model", metavar="MODEL", help="a model that snmf fit has saved")
+    _output(
+        command, "-o", "--output", kind="table", required=True, metavar="H",
+        help=f"write the components H, and the intercept if there is one, to this file: {TABLE}",
+    )  # fmt: skip
+
+
+def _convert(command: argparse.ArgumentParser) -> None:
+    _data(command, "the data file")
+    _output(
+        command, "-o", "--output", kind="table", required=True, metavar="X",
+        help=f"write the data to this file: {TABLE}",
+    )  # fmt: skip
     _reading(command)
 
 
@@ -273,28 +332,40 @@ def _reading(command: argparse.ArgumentParser) -> None:
         "--key",
         "--dataset",
         metavar="NAME",
-        help="the array to read, if an .npz, .h5 or .zarr file holds several",
+        help="the array or sheet to read, if an .npz, .h5, .zarr or .xlsx file holds several",
     )
     yes_or_no = argparse.BooleanOptionalAction
     group.add_argument(
         "--header",
         action=yes_or_no,
-        help=".csv, .tsv: say that the first line names the columns, or that it does not; by "
-        "default snmf decides, and prints a note if the names are numbers",
+        help="text, .xlsx: say that a line above the numbers names the columns, or that none does; "
+        "by default snmf decides, or asks",
     )
     group.add_argument(
         "--row-names",
         action=yes_or_no,
-        help=".csv, .tsv: say that the first column names the rows, or that it does not; by "
-        "default snmf decides",
+        help="tables: say that the first column names the rows, or that it does not; by default "
+        "snmf decides, or asks",
     )
     group.add_argument(
         "--drop",
         action="append",
         default=[],
-        metavar="COLUMN",
-        help=".csv, .tsv: leave this column out, by its name or its number from 1; may be repeated",
+        metavar="COLUMNS",
+        help="tables: leave these columns out, by name or number from 1, with commas between them; "
+        "may be repeated",
     )
+    group.add_argument(
+        "--numeric", action="store_true", help="tables: leave out all columns that are no numbers"
+    )
+    group.add_argument(
+        "--decimal", choices=(".", ","),
+        help="text, .xlsx: the sign before decimals; by default snmf decides, or asks",
+    )  # fmt: skip
+    group.add_argument(
+        "--encoding", type=encoding, metavar="NAME",
+        help="text: the encoding; default: UTF-8, UTF-16 with its mark, or else cp1252",
+    )  # fmt: skip
 
 
 def _number(kind: Callable[[str], float], fits: Callable[[float], bool], name: str) -> type:
@@ -328,9 +399,23 @@ def number_or_share(text: str) -> float:
 def file_name(text: str) -> Path:
     """Return the path, if it is neither empty nor "-"."""
     if text in ("", "-"):
-        words = "the name of a file, since snmf does not use standard input and output"
+        words = "the name of a file, since only tables go through standard input and output"
         raise argparse.ArgumentTypeError(f"must be {words}; got {text!r}")
-    return Path(text)
+    return Path(text).absolute() if Path(text) == STREAM else Path(text)  # a file called -
+
+
+def file_or_stream(text: str) -> Path:
+    """Return the path, or STREAM for "-"."""
+    return STREAM if text == "-" else file_name(text)
+
+
+def encoding(text: str) -> str:
+    """Return the name of an encoding, if Python knows it."""
+    try:
+        return codecs.lookup(text).name
+    except LookupError:
+        words = f"must be the name of an encoding, such as cp1252; got {text!r}"
+        raise argparse.ArgumentTypeError(words) from None
 
 
 def positive_or_auto(text: str) -> int | str:

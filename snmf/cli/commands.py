@@ -1,4 +1,4 @@
-"""The commands of the command line: `fit`, `select`, `transform`, `plot`, `info` and `demo`.
+"""The commands of the command line: a function for each, of its name.
 
 Each takes the options that `snmf.cli.arguments` parsed, and returns a report: a list of `Fact`.
 """
@@ -19,8 +19,10 @@ import numpy as np
 
 from snmf import SNMF, MiniBatchSNMF, load, plots, save, select_n_components
 from snmf._model_file import is_model, read_header
-from snmf.cli.files import Reading, Table, read, write
+from snmf.cli.arguments import STREAM
+from snmf.cli.files import check_writable, read, write
 from snmf.cli.outputs import Output, check_outputs, picture_format
+from snmf.cli.tables import Reading, Table
 from snmf.storage.atomic import replacing
 from snmf.storage.rows import NotFiniteError
 
@@ -113,12 +115,7 @@ def select(options: Namespace) -> Report:
 
 def _dense(X: Array, options: Namespace) -> Array:
     """Return the data as a dense array in memory; raise ValueError if they are sparse."""
-    if hasattr(X, "nnz"):
-        raise ValueError(
-            f"{options.file}: select needs a dense table, to hold out entries of it; got a sparse "
-            "matrix. Save it as a dense array first."
-        )
-    X = np.asarray(X[:])
+    X = _in_memory(X, options.file)
     if options.missing_values is None and (missing := np.argwhere(np.isnan(X))).size:
         raise _missing_value(options.file, *missing[0])
     return X
@@ -131,6 +128,81 @@ def transform(options: Namespace) -> Report:
     W = _transform(model, table, options.file)
     write(options.output, W, model.get_feature_names_out(), table.rows)
     return [*_of_table(table), _fact("weights", str(options.output))]
+
+
+def impute(options: Namespace) -> Report:
+    """Fill the missing values of a data file with a saved model, and write the table."""
+    model = load(options.model).set_params(**_given(options, WHERE))
+    if model.missing_values is None:
+        raise ValueError(f"{options.model}: was fitted without --missing. Fit it with --missing.")
+    table = _read_for(model, options.file, options)
+    X = _in_memory(table.X, options.file)
+    missing = np.isnan(X)
+    rows = missing.any(axis=1)
+    filled = np.array(X)
+    if rows.any():
+        W = _transform(model, table._replace(X=X[rows]), options.file)
+        filled[missing] = model.inverse_transform(W)[missing[rows]]
+    names = table.columns or _feature_names(model)
+    write(options.output, filled, names, table.rows, name="X")
+    filled_in = _fact("filled", int(missing.sum()))
+    return [*_of_table(table), filled_in, _fact("table", str(options.output))]
+
+
+def top(options: Namespace) -> Report:
+    """List the features of every component with the largest absolute values."""
+    if options.output is not None:
+        check_writable(options.output, words=True)
+    model = load(options.model)
+    H, features = np.asarray(model.components_), np.array(_feature_names(model), dtype=object)
+    names = model.get_feature_names_out()
+    order = np.argsort(-np.abs(H), axis=1, kind="stable")[:, : options.n]
+    found = {
+        str(name): [(str(features[j]), float(h[j])) for j in best]
+        for name, h, best in zip(names, H, order, strict=True)
+    }
+    if options.output is None:
+        return [
+            _fact(name, [[*pair] for pair in pairs], ", ".join(f"{f} {v:+.3g}" for f, v in pairs))
+            for name, pairs in found.items()
+        ]
+    lines = [
+        [name, rank, *pair] for name, pairs in found.items() for rank, pair in enumerate(pairs, 1)
+    ]
+    write(options.output, np.array(lines, dtype=object), ["component", "rank", "feature", "value"])
+    return [_fact("components", len(H)), _fact("table", str(options.output))]
+
+
+def components(options: Namespace) -> Report:
+    """Write the components of a saved model, with the names of the features, as a table."""
+    model = load(options.model)
+    H, names = np.asarray(model.components_), [*model.get_feature_names_out()]
+    if (intercept := getattr(model, "intercept_", None)) is not None:
+        H, names = np.vstack([H, intercept]), [*names, "intercept"]
+    write(options.output, H, _feature_names(model), names, name="H")
+    return [_fact("components", len(model.components_)), _fact("table", str(options.output))]
+
+
+def convert(options: Namespace) -> Report:
+    """Write a data file in another format."""
+    table = _read(options.file, options, missing=True)
+    X = table.X if isinstance(table.X, np.ndarray) else _in_memory(table.X, options.file)
+    names = table.columns or [f"x{j}" for j in range(X.shape[1])]
+    write(options.output, X, names, table.rows, name="X")
+    return [*_of_table(table), _fact("table", str(options.output))]
+
+
+def _in_memory(X: Array, path: Path) -> np.ndarray:
+    if hasattr(X, "nnz"):
+        raise ValueError(f"{path}: expected a dense table; got a sparse matrix. Save it as dense.")
+    return np.asarray(X[:])
+
+
+def _feature_names(model: Any) -> list[str]:
+    """Return the names of the columns in the fit, or else x0, x1, …, as scikit-learn does."""
+    names = getattr(model, "feature_names_in_", None)
+    p = model.components_.shape[1]
+    return [f"x{j}" for j in range(p)] if names is None else [str(name) for name in names]
 
 
 def plot(options: Namespace) -> Report:
@@ -173,7 +245,7 @@ DRAWN: dict[str, Callable[[Any, Table | None, Namespace], Any]] = {
 
 def info(options: Namespace) -> Report:
     """Report what is in a model file or a data file."""
-    if not (options.file.is_file() and is_model(options.file)):
+    if options.file == STREAM or not (options.file.is_file() and is_model(options.file)):
         return _of_table(_read(options.file, options, missing=True))
     header, model = read_header(options.file), load(options.file)
     k, p = model.components_.shape
@@ -218,8 +290,9 @@ def demo(options: Namespace) -> Report:
 def _read(
     path: Path, options: Namespace, missing: bool, known: Sequence[str] | None = None
 ) -> Table:
-    how = options.key, options.header, options.row_names, options.drop
-    return read(path, Reading(*how, missing, known))
+    names = ("key", "header", "row_names", "numeric", "decimal", "encoding")
+    how = {name: getattr(options, name) for name in names}
+    return read(path, Reading(**how, drop=tuple(options.drop), missing=missing, known=known))
 
 
 def _read_for(model: Any, path: Path, options: Namespace) -> Table:
@@ -285,8 +358,8 @@ def _difference(expected: list[str], columns: list[str]) -> str:
     if missing := [name for name in expected if name not in columns]:
         return f"the file lacks columns of the fit: {', '.join(missing[:10])}. Add them."
     if more := [name for name in columns if name not in expected]:
-        words = " ".join(f"--drop '{name}'" for name in more[:10])
-        return f"the file has columns that were not in the fit. Leave them out: {words}"
+        words = shlex.quote(",".join(more[:10]))
+        return f"the file has columns that were not in the fit. Leave them out: --drop {words}"
     return f"the columns must be in the order of the fit: {', '.join(expected[:30])}"
 
 

@@ -10,18 +10,32 @@ import csv
 import errno
 import math
 import os
+import shutil
+import sys
+import zipfile
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib import import_module
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from tempfile import TemporaryDirectory
+from typing import Any, TextIO
 
 import numpy as np
 import scipy.sparse
 
-from snmf.cli.tables import read_text
+from snmf.cli.arguments import STREAM
+from snmf.cli.tables import (
+    OPENERS,
+    Named,
+    Reading,
+    Table,
+    library,
+    read_columns,
+    read_text,
+    read_xlsx,
+    text_file,
+)
 from snmf.storage.atomic import check_replaceable, replacing
 from snmf.storage.entries import check_places
 from snmf.storage.npz import DAMAGE, Arrays, RefusedError
@@ -30,53 +44,6 @@ Array = Any
 
 SPARSE = {"format", "shape", "data"}
 MODEL = "snmf_model"  # the header of `snmf._model_file`
-
-
-@dataclass(frozen=True)
-class Reading:
-    """The options for reading a file.
-
-    Attributes
-    ----------
-    key : str, default=None
-        Selects an array, if the file holds several.
-    header : bool, default=None
-        Says whether the first line of a text file names the columns. None lets snmf decide.
-    row_names : bool, default=None
-        Says whether the first column of a text file names the rows. None lets snmf decide.
-    drop : sequence of str
-        Leaves out these columns of a text file, by name or by number from 1.
-    missing : bool, default=False
-        Reads empty cells, and cells such as "NA", of a text file as missing values.
-    known : sequence of str, default=None
-        The expected names of the columns.
-    """
-
-    key: str | None = None
-    header: bool | None = None
-    row_names: bool | None = None
-    drop: Sequence[str] = ()
-    missing: bool = False
-    known: Sequence[str] | None = None
-
-
-class Table(NamedTuple):
-    """The table that `read` returns.
-
-    Attributes
-    ----------
-    X : array or sparse matrix of shape (n_samples, n_features)
-        The numbers: memory-mapped, or an array of h5py or Zarr, if the format allows it.
-    columns, rows : list of str or None
-        The names of the columns and of the rows.
-    kind : str
-        The kind of file, in words.
-    """
-
-    X: Array
-    columns: list[str] | None = None
-    rows: list[str] | None = None
-    kind: str = ""
 
 
 def read(path: Path, reading: Reading | None = None) -> Table:
@@ -92,17 +59,16 @@ def read(path: Path, reading: Reading | None = None) -> Table:
         If the file cannot be read.
     """
     reading = reading or Reading()
+    if path == STREAM:
+        return _read_stream(reading)
     reader = _of_suffix(path, READERS)
-    is_text = reader is _read_text
-    if is_text and reading.key is not None:
-        raise ValueError(
-            f"{path}: a text file holds one table, without a name; got --key {reading.key}. Leave "
-            "--key out."
-        )
-    if not is_text and (reading.drop or (reading.header, reading.row_names) != (None, None)):
-        raise ValueError(
-            f"{path}: --header, --row-names and --drop are only for .csv and .tsv. Leave them out."
-        )
+    unused = [
+        f"--{name.replace('_', '-')}"
+        for name, (default, kinds) in FOR.items()
+        if getattr(reading, name) != default and reader not in kinds
+    ]
+    if unused:
+        raise ValueError(f"{path}: {', '.join(unused)}: not for files of this kind. Leave it out.")
     if not path.exists():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     table: Table = reader(path, reading)
@@ -114,29 +80,76 @@ def read(path: Path, reading: Reading | None = None) -> Table:
     return table
 
 
-def write(path: Path, W: np.ndarray, columns: Sequence[str], rows: Sequence[str] | None) -> None:
+def _read_stream(reading: Reading) -> Table:
+    """Read standard input: of the format that its first bytes tell, or else text."""
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        path = Path(folder) / "standard input"
+        with path.open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        with path.open("rb") as file:
+            start = file.read(8)
+        suffix = next(
+            (name for first, name in FIRST_BYTES.items() if start.startswith(first)), ".csv"
+        )
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                suffix = ".xlsx" if "xl/workbook.xml" in archive.namelist() else ".npz"
+        named = path.rename(path.with_name(path.name + suffix))
+        try:
+            return read(named, reading)
+        except (ValueError, ImportError) as error:
+            raise type(error)(str(error).replace(str(named), "standard input")) from error
+
+
+def write(
+    path: Path,
+    X: np.ndarray,
+    columns: Sequence[str],
+    rows: Sequence[str] | None = None,
+    name: str = "W",
+) -> None:
     """Write a table, completely or not at all; include the names if the format has room for them.
+
+    Parameters
+    ----------
+    path : Path
+        The file; its suffix selects the format. STREAM is standard output, in CSV.
+    X : ndarray of shape (n_rows, n_columns)
+        Numbers; with dtype object also words, which .npy, HDF5 and Zarr have no room for.
+    columns, rows : sequence of str
+        The names.
+    name : str, default="W"
+        The name of the dataset in an HDF5 file.
 
     Raises
     ------
     ValueError
-        If the suffix is not known.
+        If the suffix is not known, or has no room for words.
     ImportError
         If the library for this format is not installed.
     OSError
         If the file cannot be written.
     """
-    writer = _of_suffix(path, WRITERS)
-    check_writable(path)
+    if path == STREAM:
+        _write_lines(sys.stdout, X, columns, rows, ",", "\n")
+        return
+    check_writable(path, words=X.dtype == object)
     with replacing(path) as new:
-        writer(path, new, W, columns, rows)
+        WRITERS[_suffix(path)](path, new, X, columns, rows, name)
 
 
-def check_writable(path: Path) -> None:
+def check_writable(path: Path, words: bool = False) -> None:
     """Check before any work that `write` can write to this path; raise as `write` does."""
-    _of_suffix(path, WRITERS)
-    if path.suffix.lower() in LIBRARIES:
-        _library(path)
+    if path == STREAM:
+        return
+    writer = _of_suffix(path, WRITERS)
+    if words and writer not in (_write_text, _write_frame):
+        able = ", ".join(s for s, of in WRITERS.items() if of in (_write_text, _write_frame))
+        raise ValueError(f"{path}: words have no room in this format; name it {able}")
+    for name in LIBRARIES.get(_suffix(path), ()):
+        library(path, name)
+    if path.suffix.lower() == ".zst":
+        library(path, "pyarrow")
     final, zarr = check_replaceable(path), path.suffix.lower() == ".zarr"
     if final.is_dir() and not (zarr and any((path / name).exists() for name in ZARR)):
         raise IsADirectoryError(errno.EISDIR, "is a folder, and not one of Zarr", str(path))
@@ -144,18 +157,20 @@ def check_writable(path: Path) -> None:
         raise NotADirectoryError(errno.ENOTDIR, "is a file; Zarr writes a folder", str(path))
 
 
+def _suffix(path: Path) -> str:
+    """Return the suffix that names the format: ".csv" of table.csv.gz."""
+    whole, inner = path.suffix.lower(), Path(path.stem).suffix.lower()
+    return inner if whole in OPENERS and inner in COMPRESSED else whole
+
+
 def _of_suffix(path: Path, table: dict[str, Any]) -> Any:
-    if path.suffix.lower() not in table:
-        raise ValueError(f"{path}: the name must end in one of {', '.join(table)}")
-    return table[path.suffix.lower()]
-
-
-def _library(path: Path) -> Any:
-    name = LIBRARIES[path.suffix.lower()]
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise ImportError(f"{path}: needs {name}: pip install 'snmf[files]'") from error
+    if _suffix(path) not in table:
+        text = ", ".join(suffix for suffix in COMPRESSED if suffix in table)
+        raise ValueError(
+            f"{path}: the name must end in one of {', '.join(table)}; after {text} may follow one "
+            f"of {', '.join(OPENERS)}"
+        )
+    return table[_suffix(path)]
 
 
 @contextmanager
@@ -204,8 +219,19 @@ def _read_npz(path: Path, reading: Reading) -> Table:
         return Table(arrays[name], kind=f"NumPy array {name!r}")
 
 
+def _read_mtx(path: Path, reading: Reading) -> Table:
+    from scipy.io import mmread
+
+    with _whatever_is_raised(path, "a Matrix Market file"):
+        with OPENERS.get(path.suffix.lower(), open)(path, "rb") as file:
+            X = mmread(file, spmatrix=False)
+        if not scipy.sparse.issparse(X):
+            return Table(X, kind="Matrix Market array")
+        return Table(X.tocsr(), kind=f"Matrix Market, {X.nnz} stored entries")
+
+
 def _read_hdf5(path: Path, reading: Reading) -> Table:
-    h5py = _library(path)
+    h5py = library(path, "h5py")
     names: list[str] = []
 
     def note(name: str, item: Any) -> None:
@@ -216,11 +242,27 @@ def _read_hdf5(path: Path, reading: Reading) -> Table:
         file = h5py.File(path, "r")
         file.visititems(note)
         name = _chosen(path, reading.key, names, file)
-        return Table(_an_array(path, name, file[name]), kind=f"HDF5 dataset {name!r}")
+        X = _an_array(path, name, file[name])
+        columns, rows = (
+            _names_in(file, of, n) for of, n in zip(NAMES, X.shape[::-1], strict=False)
+        )
+        return Table(X, columns, rows, f"HDF5 dataset {name!r}")
+
+
+def _names_in(file: Any, of: str, n: int) -> list[str] | None:
+    """Return the names that `write` put into an HDF5 file, if there are n."""
+    names = file.get(of)
+    if getattr(names, "shape", None) != (n,) or names.dtype.kind != "O":
+        return None
+    return [str(name) for name in names.asstr()[:]]
+
+
+def _read_h5ad(path: Path, reading: Reading) -> Table:
+    return _read_hdf5(path, replace(reading, key=reading.key or "X"))
 
 
 def _read_zarr(path: Path, reading: Reading) -> Table:
-    zarr = _library(path)
+    zarr = library(path, "zarr")
     with _whatever_is_raised(path, "a Zarr array or group"):
         node = zarr.open(str(path), mode="r")
         if not hasattr(node, "arrays"):
@@ -232,65 +274,120 @@ def _read_zarr(path: Path, reading: Reading) -> Table:
 
 def _an_array(path: Path, name: str, node: Any) -> Array:
     if not hasattr(node, "shape"):
-        raise RefusedError(f"{path}: expected a table called {name!r}; it is a group of {[*node]}")
+        words = f"expected a table called {name!r}; it is a group of {[*node]}"
+        sparse = ". Read a sparse matrix in Python, by anndata" if "indptr" in node else ""
+        raise RefusedError(f"{path}: {words}{sparse}")
     return node
 
 
-def _read_text(path: Path, reading: Reading) -> Table:
-    X, columns, rows = read_text(
-        path, reading.header, reading.row_names, reading.drop, reading.missing, reading.known
-    )
-    named = [
-        *(["columns named by the first line"] if columns else []),
-        *(["rows named by the first column"] if rows else []),
-    ]
-    return Table(X, columns, rows, ", ".join(["text", *named]))
+def _table(read: Callable[[Path, Reading], Named], kind: str) -> Reader:
+    """Return a reader whose tables say what names them."""
+
+    def table(path: Path, reading: Reading) -> Table:
+        X, columns, rows = read(path, reading)
+        named = [
+            *(["columns named"] if columns else []),
+            *(["rows named by the first column"] if rows else []),
+        ]
+        return Table(X, columns, rows, ", ".join([kind, *named]))
+
+    return table
 
 
-def _write_npy(path: Path, new: Path, W: np.ndarray, columns: Any, rows: Any) -> None:
+def _write_npy(path: Path, new: Path, X: np.ndarray, *_: Any) -> None:
     with new.open("xb") as file:
-        np.save(file, W, allow_pickle=False)
+        np.save(file, X, allow_pickle=False)
 
 
 def _write_text(
-    path: Path, new: Path, W: np.ndarray, columns: Sequence[str], rows: Sequence[str] | None
+    path: Path, new: Path, X: np.ndarray, columns: Sequence[str], rows: Any, name: str
 ) -> None:
-    number = f"%.{9 if W.dtype == np.float32 else 17}g"  # enough digits to read back the same bits
-    with new.open("x", newline="", encoding="utf-8") as file:
-        lines = csv.writer(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-        lines.writerow([*([] if rows is None else [""]), *columns])
-        for i, w in enumerate(W):
-            lines.writerow([*([] if rows is None else [rows[i]]), *(number % v for v in w)])
+    delimiter = "," if _suffix(path) == ".csv" else "\t"
+    with text_file(new, "wb", "utf-8", path.suffix.lower()) as file:
+        _write_lines(file, X, columns, rows, delimiter, "\r\n")
 
 
-def _write_hdf5(path: Path, new: Path, W: np.ndarray, columns: Sequence[str], rows: Any) -> None:
+def _write_lines(
+    file: TextIO,
+    X: np.ndarray,
+    columns: Sequence[str],
+    rows: Sequence[str] | None,
+    delimiter: str,
+    end: str,
+) -> None:
+    number = f"%.{9 if X.dtype == np.float32 else 17}g"  # enough digits to read back the same bits
+    lines = csv.writer(file, delimiter=delimiter, lineterminator=end)
+    lines.writerow([*([] if rows is None else [""]), *columns])
+    for i, x in enumerate(X):
+        cells = (v if isinstance(v, str) else number % v for v in x)
+        lines.writerow([*([] if rows is None else [rows[i]]), *cells])
+
+
+def _write_frame(
+    path: Path, new: Path, X: np.ndarray, columns: Sequence[str], rows: Any, name: str
+) -> None:
+    frame = library(path, "pandas").DataFrame(X, columns=list(columns)).infer_objects()
+    if rows is not None:
+        frame.insert(0, "", list(rows))
+    with new.open("xb") as file:
+        if path.suffix.lower() == ".xlsx":
+            frame.to_excel(file, engine="openpyxl", index=False)
+        elif path.suffix.lower() == ".parquet":
+            frame.to_parquet(file, index=False)
+        else:
+            frame.to_feather(file)
+
+
+def _write_hdf5(
+    path: Path, new: Path, X: np.ndarray, columns: Sequence[str], rows: Any, name: str
+) -> None:
     buffer = BytesIO()  # HDF5 crashes on a full disk, so it writes to memory
-    with _library(path).File(buffer, "w") as file:
-        file.create_dataset("W", data=W).attrs["columns"] = list(columns)
+    with library(path, "h5py").File(buffer, "w") as file:
+        file.create_dataset(name, data=X)
+        for of, names in zip(NAMES, (columns, rows), strict=True):
+            if names is not None:
+                file.create_dataset(
+                    of, data=list(names), dtype=library(path, "h5py").string_dtype()
+                )
     with buffer.getbuffer() as content, new.open("xb") as whole:  # release the buffer on errors
         whole.write(content)
 
 
-def _write_zarr(path: Path, new: Path, W: np.ndarray, columns: Any, rows: Any) -> None:
-    _library(path).save_array(str(new), W)
+def _write_zarr(path: Path, new: Path, X: np.ndarray, *_: Any) -> None:
+    library(path, "zarr").save_array(str(new), X)
 
 
-READERS: dict[str, Callable[[Path, Reading], Table]] = {
-    ".npy": _read_npy,
-    ".npz": _read_npz,
-    ".csv": _read_text,
-    ".tsv": _read_text,
-    ".h5": _read_hdf5,
-    ".hdf5": _read_hdf5,
-    ".zarr": _read_zarr,
-}
+Reader = Callable[[Path, Reading], Table]
+_text, _xlsx = _table(read_text, "text"), _table(read_xlsx, "xlsx")
+_columns = _table(read_columns, "Parquet or Feather")
+READERS: dict[str, Reader] = {
+    ".npy": _read_npy, ".npz": _read_npz, ".csv": _text, ".tsv": _text, ".txt": _text,
+    ".parquet": _columns, ".feather": _columns, ".xlsx": _xlsx, ".mtx": _read_mtx,
+    ".h5": _read_hdf5, ".hdf5": _read_hdf5, ".h5ad": _read_h5ad, ".zarr": _read_zarr,
+}  # fmt: skip
 WRITERS: dict[str, Callable[..., None]] = {
-    ".npy": _write_npy,
-    ".csv": _write_text,
-    ".tsv": _write_text,
-    ".h5": _write_hdf5,
-    ".hdf5": _write_hdf5,
-    ".zarr": _write_zarr,
-}
+    ".npy": _write_npy, ".csv": _write_text, ".tsv": _write_text, ".txt": _write_text,
+    ".parquet": _write_frame, ".feather": _write_frame, ".xlsx": _write_frame,
+    ".h5": _write_hdf5, ".hdf5": _write_hdf5, ".zarr": _write_zarr,
+}  # fmt: skip
+COMPRESSED = (".csv", ".tsv", ".txt", ".mtx")  # such a file may be compressed
 ZARR = ("zarr.json", ".zarray", ".zgroup")  # every Zarr folder contains one of these
-LIBRARIES = {".h5": "h5py", ".hdf5": "h5py", ".zarr": "zarr"}
+NAMES = ("columns", "rows")  # datasets of names in HDF5
+LIBRARIES = {
+    ".h5": ("h5py",), ".hdf5": ("h5py",), ".zarr": ("zarr",), ".parquet": ("pandas", "pyarrow"),
+    ".feather": ("pandas", "pyarrow"), ".xlsx": ("pandas", "openpyxl"),
+}  # fmt: skip
+FIRST_BYTES = {
+    b"\x93NUMPY": ".npy", b"PAR1": ".parquet", b"ARROW1": ".feather", b"\x89HDF": ".h5",
+    b"%%Matrix": ".mtx", b"\x1f\x8b": ".csv.gz", b"BZh": ".csv.bz2", b"\xfd7zXZ": ".csv.xz",
+    b"(\xb5/\xfd": ".csv.zst",
+}  # fmt: skip
+FOR: dict[str, tuple[Any, tuple[Reader, ...]]] = {  # the default of an option, and its readers
+    "key": (None, (_read_npz, _read_hdf5, _read_h5ad, _read_zarr, _xlsx)),
+    "header": (None, (_text, _xlsx)),
+    "decimal": (None, (_text, _xlsx)),
+    "encoding": (None, (_text,)),
+    "row_names": (None, (_text, _xlsx, _columns)),
+    "numeric": (False, (_text, _xlsx, _columns)),
+    "drop": ((), (_text, _xlsx, _columns)),
+}

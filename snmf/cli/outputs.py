@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from snmf._checkpoint import is_checkpoint
 from snmf._model_file import is_model
+from snmf.cli.arguments import STREAM
 from snmf.cli.files import READERS, check_writable
 from snmf.storage.atomic import check_replaceable
 
@@ -56,6 +57,10 @@ def check_outputs(outputs: Sequence[Output], inputs: Sequence[Path], force: bool
     ValueError, OSError, ImportError
         If an output is refused. The message names the file, and says what to do.
     """
+    if [path for path, _ in outputs].count(STREAM) > 1:
+        raise ValueError("-: two outputs would be standard output. Name a file.")
+    outputs = [output for output in outputs if output.path != STREAM]
+    inputs = [path for path in inputs if path != STREAM]
     names = [output.path for output in outputs]
     for one, other in product(names, inputs):
         if _are_one(one, other):

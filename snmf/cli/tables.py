@@ -1,231 +1,488 @@
-"""Reading of .csv and .tsv files: `read_text`. Errors name the line and the column."""
+"""Tables of text, xlsx, Parquet and Feather, read by pandas.
+
+The way of a text: `_encoding` and `_delimiter` look at its beginning, `layout_of` finds names and
+numbers in its first lines, pandas reads it in pieces, and `_numbers` converts what pandas takes for
+words, such as "1.234,5". The numbers of a large text lie in a temporary file.
+"""
 
 from __future__ import annotations
 
+import bz2
+import codecs
 import csv
+import gzip
+import io
+import lzma
 import math
+import re
 import shlex
+import tempfile
 import warnings
-from array import array
-from collections.abc import Iterator, Sequence
-from itertools import chain, islice
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO
+from warnings import catch_warnings
+from zipfile import BadZipFile
 
 import numpy as np
 
-from snmf.cli.header import Verdict, counts_rows, is_missing, is_number, is_text, judge, mostly
+from snmf.cli.layout import MISSING, ROW_NAMES, Layout, decimal_of, layout_of, number
 
-Names = list[str] | None
-Record = tuple[int, list[str]]  # the number of its last line, and its cells
+Array = Any
+Frame = Any
+Named = tuple[np.ndarray, list[str] | None, list[str] | None]  # with names of columns and rows
 
-SAMPLE = 200  # records from which the layout of a file is decided
-INDEX = {"", "index", "id", "unnamed: 0"}  # usual names of a column of row names
-DELIMITERS = ",;\t"
+LINES, CELLS = 200, 200_000  # the layout is found from at most this many lines and cells
+PIECE, ROWS = 2**21, 500  # pandas reads so many cells at a time, or so many rows if these are more
+LARGE = 2**30  # bytes of text whose numbers are kept in a temporary file
+DELIMITERS = "\t;|, "  # in doubt, the first
+SPELLINGS = [*{c(w) for w in MISSING for c in (str.lower, str.upper, str.title)}, "NaN", "-NaN"]
 
 
-def read_text(
-    path: Path,
-    header: bool | None,
-    row_names: bool | None,
-    drop: Sequence[str],
-    missing: bool = False,
-    known: Sequence[str] | None = None,
-) -> tuple[np.ndarray, Names, Names]:
-    """Read a table of numbers from text.
+@dataclass(frozen=True)
+class Reading:
+    """The options for reading a file.
 
-    Parameters
+    Attributes
     ----------
-    path : Path
-        The file. A ``.tsv`` file is separated by tabs. Other files are separated by the most
-        frequent of comma, semicolon and tab in the first line.
-    header : bool or None
-        Says whether the first line names the columns. With None it does if it has words above
-        numbers, or numbers that `snmf.cli.header` takes for names. A warning is given if the
-        names are numbers, or if numbers may be names.
-    row_names : bool or None
-        Says whether the first column names the rows. With None it does if most of its cells are
-        words, or if its own name is empty, "index" or "id".
+    key : str, default=None
+        Selects an array or a sheet, if the file holds several.
+    header : bool, default=None
+        Says whether a line above the numbers names the columns. None decides by the cells.
+    row_names : bool, default=None
+        Says whether the first column names the rows. None decides by the cells.
     drop : sequence of str
-        Leaves out these columns, by name or by number from 1.
+        Leaves out these columns, by name or by number from 1; each may be several with commas.
+    numeric : bool, default=False
+        Leaves out the columns that are no numbers. Otherwise they are an error.
     missing : bool, default=False
-        Reads empty cells, and cells such as "NA", as NaN. Otherwise they are errors.
+        Reads empty cells, and cells such as "NA", as NaN. Otherwise they are an error.
     known : sequence of str, default=None
-        The expected names of the columns. A first line with these names is a line of names.
+        The expected names of the columns.
+    decimal : {".", ","}, default=None
+        The sign before decimals. None decides by the cells.
+    encoding : str, default=None
+        The encoding of a text. None is UTF-8, UTF-16 with its mark, or else Windows-1252.
+    """
 
-    Returns
-    -------
-    X : ndarray of shape (n_samples, n_features)
-        The numbers, in float64.
+    key: str | None = None
+    header: bool | None = None
+    row_names: bool | None = None
+    drop: tuple[str, ...] = ()
+    numeric: bool = False
+    missing: bool = False
+    known: Sequence[str] | None = None
+    decimal: str | None = None
+    encoding: str | None = None
+
+
+class Table(NamedTuple):
+    """A table that was read.
+
+    Attributes
+    ----------
+    X : array or sparse matrix of shape (n_samples, n_features)
+        The numbers: memory-mapped, or an array of h5py or Zarr, if the format allows it.
     columns, rows : list of str or None
         The names of the columns and of the rows.
+    kind : str
+        The kind of file, in words.
+    """
+
+    X: Array
+    columns: list[str] | None = None
+    rows: list[str] | None = None
+    kind: str = ""
+
+
+def library(path: Path, name: str) -> Any:
+    """Import a library of the extra `files`; raise ImportError that names file and extra."""
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise ImportError(f"{path}: needs {name}: pip install 'snmf[files]'") from error
+
+
+def _zst(path: Path, mode: str) -> Any:
+    pyarrow = library(path, "pyarrow")
+    stream = pyarrow.input_stream if mode == "rb" else pyarrow.output_stream
+    return stream(str(path), compression="zstd")
+
+
+OPENERS: dict[str, Callable[..., Any]] = {
+    ".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open, ".zst": _zst,
+}  # fmt: skip
+
+
+def text_file(path: Path, mode: str, encoding: str, compression: str) -> TextIO:
+    """Open a file of text, to read or write; `compression` is a suffix of OPENERS, or any other."""
+    binary = OPENERS.get(compression, open)(path, mode)
+    return io.TextIOWrapper(binary, encoding=encoding, newline="")
+
+
+@contextmanager
+def _naming(path: Path, kind: str, *damage: type[Exception]) -> Iterator[None]:
+    """Turn errors into a ValueError that names the file; those of `damage` name the kind too."""
+    expected: tuple[type[Exception], ...] = (*damage, csv.Error, UnicodeError, EOFError, OSError)
+    try:
+        yield
+    except expected as error:
+        raise ValueError(f"{path}: expected {kind}; {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def read_text(path: Path, reading: Reading) -> Named:
+    """Read a table of text, compressed or not.
 
     Raises
     ------
     ValueError
-        If the file is no such table. The message names line and column.
+        If it is no table of numbers. The message names the cell or the columns.
+    ImportError
+        If pandas is not installed.
     """
+    pandas, compression = library(path, "pandas"), path.suffix.lower()
+    damage = zlib.error, lzma.LZMAError
+    with _naming(path, "a table of text", *damage):
+        encoding = reading.encoding or _encoding(path, compression)
+    with _naming(path, f"a table of text in {encoding} (another: --encoding)", *damage):
+        with text_file(path, "rb", encoding, compression) as file:
+            look = _Look.at(file, reading)
+        layout, skipped = look.layout, look.skipped
+        large = path.stat().st_size * (4 if compression in OPENERS else 1) > LARGE
+        with text_file(path, "rb", encoding, compression) as file:
+            for _ in range(skipped):
+                file.readline()
+            numbers = [j for j in range(layout.width) if j not in layout.words]
+            numbers = numbers[layout.rows and numbers[0] == 0 :]
+            pieces = pandas.read_csv(
+                file, sep=r"\s+" if look.delimiter == " " else look.delimiter, header=None,
+                names=range(layout.width), index_col=False, decimal=look.decimal or ".",
+                na_values=dict.fromkeys(numbers, SPELLINGS), keep_default_na=False,
+                dtype={0: str} if layout.rows else None, skipinitialspace=True,
+                comment=look.comment, low_memory=False,
+                chunksize=max(ROWS, PIECE // layout.width), **_exact(pandas),
+            )  # fmt: skip
+            pieces = _without_blank_end(_with_lines(pieces, skipped))
+            return _assembled(pieces, layout, reading, look.decimal, large)
+
+
+def _exact(pandas: Any) -> dict[str, str]:
+    """Return the argument by which an older pandas reads the bits that were written."""
+    version = tuple(map(int, pandas.__version__.split(".")[:2]))
+    return {"float_precision": "round_trip"} if version < (3, 1) else {}
+
+
+def _with_lines(pieces: Iterable[Frame], skipped: int) -> Iterator[Frame]:
+    """Correct the line in what pandas says of a line that is too long."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            records = _records(file, _delimiter(path, file))
-            head = list(islice(records, SAMPLE))
-            cells = [cells for _, cells in head]
-            if header is None:
-                header = _names_columns(path, cells, known)
-            layout = _layout(path, cells, header, row_names, drop)
-            return _parsed(path, layout, islice(chain(head, records), layout.header, None), missing)
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: expected a table of text in UTF-8; {error}") from error
+        yield from pieces
+    except ValueError as error:
+        if found := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error)):
+            width, line, seen = map(int, found.groups())
+            words = f"line {line + skipped}: expected {width} cells; got {seen}"
+            raise ValueError(words) from error
+        raise
 
 
-def _delimiter(path: Path, file: TextIO) -> str:
-    if path.suffix.lower() == ".tsv":
-        return "\t"
-    first = file.readline()
-    file.seek(0)
-    return max(DELIMITERS, key=first.count)
+def _without_blank_end(pieces: Iterable[Frame]) -> Iterator[Frame]:
+    """Leave out the last rows if they are empty, as spreadsheets write them."""
+    pieces = iter(pieces)
+    last = next(pieces)
+    for piece in pieces:
+        yield last
+        last = piece
+    n = end = len(last)
+    while n > 1 and last.shape[1] > 1 and {*map(str, last.iloc[n - 1])} <= {"", "nan", "<NA>"}:
+        n -= 1
+    if n < end:
+        warnings.warn(f"left out empty rows at the end: {end - n}", stacklevel=2)
+    yield last[:n]
 
 
-def _records(file: TextIO, delimiter: str) -> Iterator[Record]:
-    reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
-    for cells in reader:
+def _encoding(path: Path, compression: str) -> str:
+    with OPENERS.get(compression, open)(path, "rb") as file:
+        start = file.read(2**20)
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    if b"\0" in start:
+        raise ValueError("it has zero bytes; if it is text in UTF-16, pass --encoding utf-16-le")
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(start)
+    except UnicodeDecodeError:
+        warnings.warn(
+            "the text is not in UTF-8, and was read as Windows-1252; pass --encoding for another",
+            stacklevel=2,
+        )
+        return "cp1252"
+    return "utf-8-sig"
+
+
+class _Look(NamedTuple):
+    """What the first lines of a text tell."""
+
+    delimiter: str
+    comment: str | None
+    decimal: str | None
+    layout: Layout
+    skipped: int  # lines above the numbers
+
+    @classmethod
+    def at(cls, file: TextIO, reading: Reading) -> _Look:
+        lines = list(islice(file, LINES))
+        if not any(map(str.strip, lines)):
+            raise ValueError("the file is empty")
+        said = re.fullmatch(r'"?sep=(.)"?\s*', lines[0], re.IGNORECASE)  # as Excel writes it
+        lines[0] = "\n" if said else lines[0]
+        delimiter = said[1] if said else _delimiter(lines)
+        top = next((i for i, line in enumerate(lines) if line[:1] not in "#\r\n"), 0)
+        comment = "#" if any(line.startswith("#") for line in lines[top:]) else None
+        records, ends = _records(lines, delimiter, top if comment else len(lines))
+        cells = [cell for record in records for cell in record]
+        decimal = reading.decimal or decimal_of(cells, delimiter)
+        layout = layout_of(records, reading.header, reading.row_names, decimal, reading.known)
+        return cls(
+            delimiter, comment, decimal, layout, ends[layout.above - 1] if layout.above else 0
+        )
+
+
+def _delimiter(lines: list[str]) -> str:
+    """Return the delimiter by which the most lines have equally many cells, and numbers in them."""
+    below = [line.strip() for line in lines[1:]]
+    if "," not in lines[0] and below and all(re.fullmatch(r"[+-]?\d+,\d+", x) for x in below):
+        return "\t"  # a single column, with decimal commas
+
+    def fit(delimiter: str) -> tuple[int, int]:
+        rows = csv.reader(lines[:50], delimiter=delimiter, skipinitialspace=True)
+        full = [row for row in rows if row]
+        (width, count), *_ = Counter(map(len, full)).most_common(1)
+        cells = (cell.strip() for row in full if len(row) == width > 1 for cell in row)
+        numbers = (" " not in c and number(c, "," if "," in c else ".") is not None for c in cells)
+        return (count if width > 1 else 0), sum(numbers)
+
+    best = max(DELIMITERS, key=fit)
+    return best if fit(best)[0] else ","
+
+
+def _records(lines: list[str], delimiter: str, top: int) -> tuple[list[list[str]], list[int]]:
+    """Return the cells of the lines, without comments from `top` on, and the last line of each."""
+    at, records, ends = 0, [], []
+
+    def counted() -> Iterator[str]:
+        nonlocal at
+        for at, line in enumerate(lines, 1):
+            if at <= top or not line.startswith("#"):
+                yield line
+
+    for cells in csv.reader(counted(), delimiter=delimiter, skipinitialspace=True):
         if cells:
-            yield reader.line_num, cells
+            records.append(cells)
+            ends.append(at)
+        if len(records) * len(cells) > CELLS:
+            break
+    return records[: -1 if len(lines) == LINES else None], ends  # the last may be cut
 
 
-class Layout(NamedTuple):
-    """The layout of a text file.
-
-    Attributes
-    ----------
-    width : int
-        The number of cells in a line.
-    header, row_names : bool
-        Whether the first line and the first column are names.
-    names : list of str or None
-        The names of all columns.
-    kept : list of int
-        The columns to read.
-    """
-
-    width: int
-    header: bool
-    row_names: bool
-    names: list[str] | None
-    kept: list[int]
-
-
-def _names_columns(path: Path, cells: list[list[str]], known: Sequence[str] | None) -> bool:
-    """Whether the first line names the columns; warn if that is not certain."""
-    if not cells:
-        return False
-    first = _first(cells)
-    verdict = judge(first, cells[1:])
-    if known is not None and [name.strip() for name in first[-len(known) :]] == list(known):
-        return True
-    shown = [cell for cell in cells[0] if cell.strip()]
-    words = ", ".join(shown[:4]) + (", …" if len(shown) > 4 else "")
-    if verdict is Verdict.NUMBERS_AS_NAMES:
-        words = f"line 1 was taken for column names: {words}; pass --no-header if it is data"
-        warnings.warn(f"{path}: {words}", stacklevel=2)
-    elif verdict is Verdict.DOUBTFUL:
-        words = f"line 1 was taken for data: {words}; pass --header if it names the columns"
-        warnings.warn(f"{path}: {words}", stacklevel=2)
-    return verdict in (Verdict.NAMES, Verdict.NUMBERS_AS_NAMES)
+def read_xlsx(path: Path, reading: Reading) -> Named:
+    """Read a sheet of an xlsx file; raise as `read_text` does."""
+    pandas = library(path, "pandas")
+    library(path, "openpyxl")
+    with _naming(path, "an xlsx file", ValueError, LookupError, BadZipFile), catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of styles and the like that are not read
+        sheets = pandas.read_excel(
+            path, None, header=None, dtype=object, keep_default_na=False, engine="openpyxl"
+        )
+    with _naming(path, "an xlsx file"):
+        if (reading.key is None and len(sheets) > 1) or reading.key not in (None, *sheets):
+            raise ValueError(f"expected one sheet; choose one with --key, of: {', '.join(sheets)}")
+        frame = sheets[reading.key or next(iter(sheets))]
+        frame.columns = range(frame.shape[1])
+        records = [["" if c is None else str(c) for c in line] for line in frame[:LINES].values]
+        if not records:
+            raise ValueError("the sheet is empty")
+        decimal = reading.decimal or decimal_of([c for line in records for c in line], "")
+        layout = layout_of(records, reading.header, reading.row_names, decimal, reading.known)
+        pieces = _without_blank_end([frame[layout.above :]])
+        return _assembled(pieces, layout, reading, decimal)
 
 
-def _first(cells: list[list[str]]) -> list[str]:
-    """Return the first line; if it lacks a cell above the row names, as R writes it, add one."""
-    return ["", *cells[0]] if len(cells) > 1 and len(cells[1]) == len(cells[0]) + 1 else cells[0]
+def read_columns(path: Path, reading: Reading) -> Named:
+    """Read a Parquet or Feather file; raise as `read_text` does."""
+    pandas = library(path, "pandas")
+    library(path, "pyarrow")
+    read = pandas.read_parquet if path.suffix.lower() == ".parquet" else pandas.read_feather
+    with _naming(path, "a Parquet or Feather file", ValueError, LookupError):
+        frame = read(path)
+    with _naming(path, "a Parquet or Feather file"):
+        if not isinstance(frame.index, pandas.RangeIndex):
+            frame = frame.reset_index(names="")
+        names = [str(name) for name in frame.columns]
+        frame.columns = range(len(names))
+        words = {}
+        for j in np.flatnonzero([kind.kind not in "biuf" for kind in frame.dtypes]).tolist():
+            cells = frame[j][:LINES].tolist()
+            if None in [number(cell, ".") for cell in cells]:
+                words[j] = str(cells[0])
+        rows = reading.row_names
+        if rows is None:
+            rows = len(names) > 1 and (0 in words or names[0].lower() in ROW_NAMES)
+        layout = Layout(0, names, rows, words, len(names))
+        return _assembled([frame], layout, reading, ".")
 
 
-def _layout(
-    path: Path,
-    cells: list[list[str]],
-    header: bool,
-    row_names: bool | None,
-    drop: Sequence[str],
-) -> Layout:
-    if not cells:
-        raise ValueError(f"{path}: the file is empty")
-    first, rest = _first(cells), cells[1:]
-    width = len(first)
-    if row_names is None:
-        named = header and first[0].strip().lower() in INDEX
-        row_names = width > 1 and (named or mostly(is_text, rest if header else cells, 0))
-        if header and not row_names and counts_rows(first, rest):
-            words = f"column 1, {first[0].strip()!r}, was taken for data"
-            warnings.warn(f"{path}: {words}; pass --row-names if it names the rows", stacklevel=2)
-    names = [name.strip() for name in first] if header else None
-    dropped = {_column(path, word, names, width) for word in drop}
-    kept = [j for j in range(row_names, width) if j not in dropped]
+def _assembled(
+    frames: Iterable[Frame],
+    layout: Layout,
+    reading: Reading,
+    decimal: str | None,
+    large: bool = False,
+) -> Named:
+    """Return the numbers of all frames, and the names of columns and rows."""
+    kept, count = _kept(layout, reading), 0
+    parts: list[np.ndarray] = []
+    rows: list[str] = []
+    with tempfile.TemporaryFile() if large else nullcontext() as file:
+        for frame in frames:
+            X, odd = _numbers(frame, kept, decimal)
+            if odd and reading.numeric and not count:
+                _tell_of_words({j: cell for j, (_, cell) in odd.items()}, layout.names)
+                X, kept = X[:, [j not in odd for j in kept]], [j for j in kept if j not in odd]
+                odd = {}
+            names = frame[0].map(str).tolist() if layout.rows else None
+            _check(X, odd, kept, layout, names, count, decimal, reading.missing)
+            rows += names or []
+            count += len(X)
+            if file is None:
+                parts.append(X)
+            else:
+                file.write(np.ascontiguousarray(X).data)
+        columns = [layout.names[j] for j in kept] if layout.names else None
+        if file is None:
+            return (parts[0] if len(parts) == 1 else np.concatenate(parts)), columns, rows or None
+        file.flush()
+        warnings.warn(
+            "the text is large, so its numbers lie in a temporary file; snmf convert writes them "
+            "to a file that every command reads at once",
+            stacklevel=2,
+        )
+        X = np.memmap(file, "float64", "r", shape=(count, len(kept)))
+        return X, columns, rows or None
+
+
+def _kept(layout: Layout, reading: Reading) -> list[int]:
+    """Return the columns to read; raise ValueError if others are left than numbers."""
+    names, known = layout.names, reading.known
+    dropped = {0} if layout.rows else set()
+    for word in reading.drop:
+        whole = names is not None and word in names
+        parts = [word] if whole else word.split(",")
+        dropped |= {_column(part.strip(), names, layout.width) for part in parts}
+    words = {j: cell for j, cell in layout.words.items() if j not in dropped}
+    if names is not None and known is not None:
+        words = {j: cell for j, cell in words.items() if names[j] in known}
+    words = {j: cell for j, cell in words.items() if cell}
+    if words and not reading.numeric:
+        shown, drop = _shown(words, names), ",".join(_name(j, names) for j in words)
+        raise ValueError(
+            f"columns that are no numbers: {shown}. Leave them out: all with --numeric, or by name "
+            f"with --drop {shlex.quote(drop)}"
+        )
+    if words:
+        _tell_of_words(words, names)
+    kept = [j for j in range(layout.width) if j not in dropped and j not in layout.words]
     if not kept:
-        raise ValueError(f"{path}: no column of numbers is left. Drop fewer columns.")
-    return Layout(width, header, row_names, names, kept)
+        raise ValueError("no column of numbers is left. Drop fewer columns.")
+    return kept
 
 
-def _column(path: Path, word: str, names: list[str] | None, width: int) -> int:
+def _column(word: str, names: list[str] | None, width: int) -> int:
+    """Return the number of a column to drop."""
     if names and names.count(word) > 1:
-        raise ValueError(f"{path}: {names.count(word)} columns are called {word!r}: drop by number")
+        raise ValueError(f"{names.count(word)} columns are called {word!r}: drop by number")
     if names and word in names:
         return names.index(word)
     if word.isdecimal() and 1 <= int(word) <= width:
         return int(word) - 1
     known = f"the columns are {', '.join(names[:30])}" if names else "its columns have no names"
-    raise ValueError(f"{path}: there is no column {word!r} to drop; {known}")
+    raise ValueError(f"there is no column {word!r} to drop; {known}")
 
 
-def _parsed(
-    path: Path, layout: Layout, records: Iterator[Record], missing: bool
-) -> tuple[np.ndarray, Names, Names]:
-    values, rows = array("d"), []
-    for line, cells in records:
-        if len(cells) != layout.width:
-            raise ValueError(
-                f"{path}, line {line}: expected {layout.width} cells; got {len(cells)}"
-            )
-        try:
-            numbers = [float(cells[j]) for j in layout.kept]
-        except ValueError:
-            numbers = [math.nan]
-        if math.isnan(sum(numbers)) or _has_underscore(cells, layout):  # NaN if a cell is missing
-            numbers = [_number(path, line, cells, j, layout, missing) for j in layout.kept]
-        values.extend(numbers)
-        if layout.row_names:
-            rows.append(cells[0])
-    if not values:
-        raise ValueError(f"{path}: expected lines of numbers; got only a line of names")
-    X = np.frombuffer(values).reshape(-1, len(layout.kept))
-    columns = [layout.names[j] for j in layout.kept] if layout.names else None
-    return X, columns, rows or None
+def _name(j: int, names: list[str] | None) -> str:
+    """Return what --drop calls a column."""
+    return names[j] if names and names[j] and names.count(names[j]) == 1 else str(j + 1)
 
 
-def _has_underscore(cells: list[str], layout: Layout) -> bool:
-    """Whether a cell has an underscore: Python would read 1_2 as a number."""
-    return "_" in "".join(cells) and any("_" in cells[j] for j in layout.kept)
+def _shown(words: dict[int, str], names: list[str] | None) -> str:
+    shown = [f"{_name(j, names)} ({cell[:30]!r})" for j, cell in words.items()]
+    return ", ".join(shown[:20]) + (f", and {len(shown) - 20} more" if shown[20:] else "")
 
 
-def _number(
-    path: Path, line: int, cells: list[str], j: int, layout: Layout, missing: bool
-) -> float:
-    if missing and is_missing(cells[j]):
-        return math.nan
-    if not is_missing(cells[j]) and is_number(cells[j]):
-        return float(cells[j])
-    raise ValueError(f"{path}, {_not_a_number(line, cells, j, layout)}")
+def _tell_of_words(words: dict[int, str], names: list[str] | None) -> None:
+    warnings.warn(f"left out, since they are no numbers: {_shown(words, names)}", stacklevel=2)
 
 
-def _not_a_number(line: int, cells: list[str], j: int, layout: Layout) -> str:
-    name = f" ({layout.names[j]!r})" if layout.names else ""
-    where = f"line {line}, column {j + 1}{name}: expected a number; got {cells[j]!r}."
-    if is_missing(cells[j]):
-        return (
-            f"{where} If such values are missing, fit with --missing; or leave out the row, or "
-            "the column (--drop)."
+def _numbers(
+    frame: Frame, kept: list[int], decimal: str | None
+) -> tuple[np.ndarray, dict[int, tuple[int, str]]]:
+    """Return the numbers of some columns, and the first cell of each that is none, with its row."""
+    kinds = frame.dtypes
+    plain = np.array([kinds[j].kind in "biuf" for j in kept])
+    single = all(kinds[j] == np.float32 for j in kept)
+    X = np.empty((len(frame), len(kept)), "float32" if single else "float64")
+    X[:, plain] = frame[[j for j, p in zip(kept, plain, strict=True) if p]].to_numpy(
+        X.dtype, na_value=np.nan
+    )
+    odd = {}
+    for place in np.flatnonzero(~plain):
+        cells = frame[kept[place]].tolist()
+        values = [number(cell, decimal) for cell in cells]
+        if None in values:
+            i = values.index(None)
+            odd[kept[place]] = i, str(cells[i])
+        X[:, place] = [math.nan if value is None else value for value in values]
+    return X, odd
+
+
+def _check(
+    X: np.ndarray,
+    odd: dict[int, tuple[int, str]],
+    kept: list[int],
+    layout: Layout,
+    rows: list[str] | None,
+    before: int,
+    decimal: str | None,
+    missing: bool,
+) -> None:
+    """Raise ValueError if cells are no numbers, or are missing and must not be."""
+
+    def place(i: int, j: int) -> str:
+        row = f" ({rows[i]!r})" if rows else ""
+        column = f" ({layout.names[j]!r})" if layout.names else ""
+        return f"row {before + i + 1}{row}, column {j + 1}{column}"
+
+    if odd:
+        cells = [
+            f"{place(i, j)}: expected a number; got {cell[:60]!r}" for j, (i, cell) in odd.items()
+        ]
+        drop = shlex.quote(",".join(_name(j, layout.names) for j in odd))
+        advice = f"Correct them, or leave the columns out: --numeric, or --drop {drop}"
+        if any("," in cell for _, cell in odd.values()) and decimal != ",":
+            advice = "If decimals follow a comma, pass --decimal ,"
+        elif 0 in odd:
+            advice = f"If column 1 names the rows, pass --row-names. {advice}"
+        raise ValueError(f"{'; '.join(cells[:5])}. {advice}")
+    if not missing and np.isnan(X).any():
+        i, at = np.argwhere(np.isnan(X))[0]
+        drop = shlex.quote(_name(kept[at], layout.names))
+        raise ValueError(
+            f"{place(i, kept[at])}: expected a number; the cell is empty, or says that a value is "
+            f"missing. If such values are missing, fit with --missing; or leave out the row, or "
+            f"the column (--drop {drop})"
         )
-    if is_number(cells[j].replace(",", ".")):
-        return f"{where} Write decimals with a point."
-    if j == 0:
-        return f"{where} If these are names of rows, pass --row-names."
-    drop = layout.names[j] if layout.names else j + 1
-    return f"{where} To leave the column out, pass --drop {shlex.quote(str(drop))}"

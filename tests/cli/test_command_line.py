@@ -312,42 +312,33 @@ def test_what_a_person_says_of_a_table_goes_before_what_is_seen(folder):
 
 
 def test_long_tables_keep_what_their_beginning_says(folder):
-    lines = [f"r{i},{i},{i + 0.5}" for i in range(3 * tables.SAMPLE)]
+    n = 3 * tables.LINES
+    lines = [f"r{i},{i},{i + 0.5}" for i in range(n)]
     table = read(Path(csv("\n".join(["name,a,b", *lines]))))
-    assert len(table.rows) == 3 * tables.SAMPLE
-    np.testing.assert_array_equal(table.X[:, 0], np.arange(3 * tables.SAMPLE))
+    assert len(table.rows) == n
+    np.testing.assert_array_equal(table.X[:, 0], np.arange(n))
     csv("\n".join(["name,a,b", *lines, "last,1,two"]))
-    with pytest.raises(ValueError, match=f"line {3 * tables.SAMPLE + 2}, column 3 .'b'.: .* 'two'"):
+    with pytest.raises(ValueError, match=f"row {n + 1} .'last'., column 3 .'b'.: .* 'two'"):
         read(Path("table.csv"))
 
 
 @pytest.mark.parametrize(
     ("text", "options", "words"),
     [
-        (
-            "a,b\n1,2\n3,x\n4,5\n",
-            [],
-            "table.csv, line 3, column 2 ('b'): expected a number; got 'x'",
-        ),
-        ("a,b c\n1,2\n3,x\n4,5\n", [], "--drop 'b c'"),
-        ("1,2\n3,x\n4,5\n", [], "line 2, column 2: expected a number; got 'x'. To leave the col"),
-        ("a;b\n1,5;2\n3;4\n", [], "got '1,5'. Write decimals with a point"),
-        (
-            "a,b\n1,2\nq,3\n5,6\n",
-            [],
-            "line 3, column 1 ('a'): expected a number; got 'q'. If these",
-        ),
-        ("a,b\n1,2\n3,1_2\n", [], "line 3, column 2 ('b'): expected a number; got '1_2'"),
-        ('a,b\n"1\n",2\nx,"3\n"\n4,4\n', [], "line 5, column 1"),
-        ("a,b\n1,2\n3\n", [], "line 3: expected 2 cells; got 1"),
-        ("a,b\n1,2\n3,4,5\n", [], "line 3: expected 2 cells; got 3"),
+        ("a,b\n1,2\n3,x\n", [], "table.csv: row 2, column 2 ('b'): expected a number; got 'x'"),
+        ("a,b c\n1,2\n3,x\n4,5\n", [], "or leave the columns out: --numeric, or --drop 'b c'"),
+        ("1,2\n3,x\n4,5\n", [], "row 2, column 2: expected a number; got 'x'. Correct them, or"),
+        ("a\tb\n1\t2\n3\t1,234\n", [], "'1,234' may be 1234 or 1.234: pass --decimal . if"),
+        ("a,b\n1,2\nq,3\n5,6\n", [], "row 2, column 1 ('a'): expected a number; got 'q'. If col"),
+        ("a,b\n1,2\n3,1_2\n", [], "row 2, column 2 ('b'): expected a number; got '1_2'"),
+        ("a,b\n1,2\n3,4,5\n", [], "row 2: expected 2 cells; got 3"),
         ("1,2\n3,4,5\n", [], "line 1: expected 3 cells; got 2"),
         ("a,b\n1,2\n", ["--drop", "c"], "no column 'c' to drop; the columns are a, b"),
         ("1,2\n", ["--drop", "3"], "no column '3' to drop; its columns have no names"),
         ("a,b\n1,2\n", ["--drop", "a", "--drop", "b"], "no column of numbers is left"),
-        ("a,b\n", [], "got only a line of names"),
+        ("a,b\n", [], "expected lines of numbers; got none"),
         ("", [], "the file is empty"),
-        ("a,b\n1,2\n", ["--key", "x"], "holds one table"),
+        ("a,b\n1,2\n", ["--key", "x"], "--key: not for files of this kind"),
         ("a\n" + "1" * 200_000, [], "field larger than field limit"),
     ],
 )
@@ -413,8 +404,8 @@ def test_arrays_that_are_no_table_of_numbers_are_refused(files, capsys):
             "other, X", "X, other"
         ).replace("of: other", "of: X, other")
         assert "no table 'Q'; the tables are: " in refused(capsys, "info", name, "--key", "Q")
-    assert "are only for .csv" in refused(capsys, "info", "a.npy", "--header")
-    assert "must end in one of .npy" in refused(capsys, "info", "a.txt")
+    assert "--header: not for files of this kind" in refused(capsys, "info", "a.npy", "--header")
+    assert "must end in one of .npy" in refused(capsys, "info", "a.doc")
     assert "none.npy: No such file" in refused(capsys, "info", "none.npy")
 
 
@@ -458,7 +449,7 @@ def test_what_cannot_be_written_is_said_before_the_work(files, capsys, monkeypat
     Path("other.zarr").mkdir()
     Path("other.zarr/mine").touch()
     assert "no such folder" in refused(capsys, *fit, "none/m.npz")
-    assert "must end in one of" in refused(capsys, *fit, "m.npz", "--weights", "W.txt")
+    assert "must end in one of" in refused(capsys, *fit, "m.npz", "--weights", "W.doc")
     assert "not one of Zarr" in refused(capsys, *fit, "m.npz", "--weights", "other.zarr")
     assert "must end in one of" in refused(capsys, "transform", "m.npz", "a.npy", "-o", "W.npz")
     assert "must end in one of" in refused(capsys, "plot", "m.npz", "-o", "W.txt")
@@ -482,7 +473,7 @@ def test_models_and_data_that_do_not_fit_are_refused(files, capsys):
     go = ("transform", "m.npz")
     assert "order of the fit: a, b, c" in refused(capsys, *go, "turned.csv", "-o", "W.csv")
     assert "lacks columns of the fit: e" in refused(capsys, *go, "other.csv", "-o", "W.csv")
-    assert "Leave them out: --drop 'f'" in refused(capsys, *go, "more.csv", "-o", "W.csv")
+    assert "Leave them out: --drop f" in refused(capsys, *go, "more.csv", "-o", "W.csv")
     assert run(*go, "more.csv", "--drop", "f", "-o", "W.csv") == 0
     assert run(*go, "bare.csv", "-o", "V.csv") == 0
     assert capsys.readouterr().err == ""
@@ -720,9 +711,13 @@ def test_missing_values_are_read_where_it_is_said(holes, capsys):
 
 
 def test_missing_values_are_named_where_it_is_not_said(holes, capsys):
-    words = "holes.csv, line 2, column 1 ('a'): expected a number; got ''. If such values are "
+    words = (
+        "holes.csv: row 1, column 1 ('a'): expected a number; the cell is empty, or says that a "
+    )
     fit = ("fit", "-k", "2", "-o", "n.npz")
-    assert f"{words}missing, fit with --missing" in refused(capsys, *fit, "holes.csv")
+    assert f"{words}value is missing. If such values are missing, fit with --missing" in refused(
+        capsys, *fit, "holes.csv"
+    )
     assert words in refused(capsys, "select", "holes.csv", "-k", "1,2")
     words = "holes.npy: got NaN in row 0, column 0 (from 0). If such values are missing, fit with "
     assert f"{words}--missing" in refused(capsys, *fit, "holes.npy")
@@ -730,19 +725,21 @@ def test_missing_values_are_named_where_it_is_not_said(holes, capsys):
     assert run(*fit, "whole.npy") == 0
     capsys.readouterr()
     assert words in refused(capsys, "transform", "n.npz", "holes.npy", "-o", "W.npy")
-    assert "line 2, column 1" in refused(capsys, "transform", "n.npz", "holes.csv", "-o", "W.npy")
+    assert "row 1, column 1" in refused(capsys, "transform", "n.npz", "holes.csv", "-o", "W.npy")
     csv("a,b\n1,2\n3,NaN\n4,inf\n", "other.csv")
-    assert "line 3, column 2 ('b'): expected a number; got 'NaN'. If" in refused(
+    assert "row 2, column 2 ('b'): expected a number; the cell" in refused(
         capsys, *fit, "other.csv", "--force"
     )
     csv("a,b\n1,2\n3,-inf\n4,inf\n", "other.csv")
     assert "got infinity in row 1, column 1" in refused(capsys, *fit, "other.csv", "--force")
     csv("a,b\n1,2\n3,x\n", "other.csv")
-    assert "got 'x'. To leave" in refused(capsys, *fit, "other.csv", "--missing", "--force")
+    assert "got 'x'. Correct" in refused(capsys, *fit, "other.csv", "--missing", "--force")
 
 
 def test_sparse_data_hold_nothing_out(files, capsys):
-    assert "needs a dense table, to hold" in refused(capsys, "select", "sparse.npz", "-k", "1,2")
+    assert "expected a dense table; got a sparse matrix" in refused(
+        capsys, "select", "sparse.npz", "-k", "1,2"
+    )
 
 
 def test_locality_reaches_the_fit(folder):
@@ -783,39 +780,39 @@ def test_more_components_than_can_be_told_apart_are_noted(folder, capsys):
     assert note.removeprefix("note: ") in json.loads(capsys.readouterr().out)["notes"][0]
 
 
-def test_numbers_that_may_name_the_rows_are_a_note(folder, capsys):
+def test_numbers_that_may_name_the_rows_are_asked_about(folder, capsys):
     A = np.random.default_rng(0).random((30, 3))
     lines = [",".join([str(7 * i), *(f"{v:.4f}" for v in a)]) for i, a in enumerate(A)]
     csv("\n".join(["sample,400,405,410", *lines]))
-    assert run("info", "table.csv") == 0
-    said = capsys.readouterr()
-    note = "column 1, 'sample', was taken for data; pass --row-names if it names the rows"
-    assert said.err == f"note: table.csv: {note}\n"
-    assert "features         4 (sample, 400" in said.out
-    assert run("info", "table.csv", "--row-names") == 0
-    said = capsys.readouterr()
-    assert said.err == ""
-    assert "features         3 (400" in said.out
+    words = (
+        "table.csv: column 1 ('sample') may name the rows: 0, 7, 14, 21, …: pass --row-names if it"
+    )
+    assert words in refused(capsys, "info", "table.csv")
+    for option, features in (("--row-names", 3), ("--no-row-names", 4)):
+        assert run("info", "table.csv", option, "--json") == 0
+        report = json.loads(capsys.readouterr().out)
+        assert (report["features"], report["notes"]) == (features, [])
 
 
-def test_numbers_that_were_taken_for_names_are_a_note(folder, capsys):
+def test_numbers_that_may_name_the_columns_are_asked_about(folder, capsys):
     A = np.random.default_rng(0).random((30, 5))
     lines = [",".join([f"s{i}", *(f"{v:.4f}" for v in a)]) for i, a in enumerate(A)]
-    csv("\n".join(["sample,400,405,410,415,420", *lines]))
+    csv("\n".join(["spectrum,400,405,410,415,420", *lines]))
     fit = ("fit", "table.csv", *FIT, "-o", "m.npz")
-    assert run(*fit) == 0
-    said = capsys.readouterr()
-    note = "line 1 was taken for column names: sample, 400, 405, 410, …; pass --no-header"
-    assert said.err == f"note: table.csv: {note} if it is data\n"
-    assert "samples          30 (s0, s1" in said.out
-    assert "features         5 (400, 405" in said.out
-    assert list(snmf.load("m.npz").feature_names_in_) == ["400", "405", "410", "415", "420"]
-    assert run(*fit, "--json") == 0
-    assert json.loads(capsys.readouterr().out)["notes"] == [f"table.csv: {note} if it is data"]
+    words = (
+        "the first line of numbers may name the columns: 400, 405, 410, 415, …: pass --header if"
+    )
+    assert words in refused(capsys, *fit)
     assert run(*fit, "--header") == 0
-    assert capsys.readouterr().err == ""
+    said = capsys.readouterr()
+    assert "samples          30 (s0, s1" in said.out
+    assert said.err == ""
+    assert list(snmf.load("m.npz").feature_names_in_) == ["400", "405", "410", "415", "420"]
     assert run(*fit, "--no-header") == 0
-    assert snmf.load("m.npz").n_features_in_ == 5
+    assert "samples          31 (spectrum, s0" in capsys.readouterr().out
+    csv("\n".join(["sample,400,405,410,415,420", *lines]))
+    assert run(*fit) == 0
+    assert list(snmf.load("m.npz").feature_names_in_) == ["400", "405", "410", "415", "420"]
 
 
 def test_models_of_streams_are_read_too(folder, capsys):
