@@ -9,10 +9,12 @@ import subprocess
 import sys
 import zipfile
 from contextlib import suppress
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 import zarr
 from matplotlib.image import imread
@@ -858,3 +860,139 @@ def test_a_fit_that_is_ended_within_the_first_minute_goes_on(folder, number, cod
     with np.load("fit.checkpoint") as file:
         header = json.loads(file[_checkpoint.HEADER].tobytes())
     assert len(header["curve"]) >= 4
+
+
+# What comes out
+
+
+@pytest.fixture
+def model(folder, capsys):
+    """A model of a table with missing values, in m.npz."""
+    rng = np.random.default_rng(0)
+    A = rng.random((40, 2)) @ rng.standard_normal((2, 5))
+    frame = pd.DataFrame(
+        A, [f"s{i}" for i in range(40)], ["alpha", "beta", "gamma", "delta", "eps"]
+    )
+    frame.iloc[3, 1] = frame.iloc[7, 4] = np.nan
+    frame.to_csv("holes.csv")
+    assert run("fit", "holes.csv", "-k", 2, "--missing", "--intercept", "-o", "no.npz") == 1
+    assert run("fit", "holes.csv", "-k", 2, "--missing", "-o", "m.npz") == 0
+    capsys.readouterr()
+    return A, frame
+
+
+@pytest.mark.parametrize(
+    "name", ["X.csv", "X.tsv.gz", "X.txt.zst", "X.parquet", "X.feather", "X.xlsx", "X.h5", "X.npy"]
+)
+def test_missing_values_are_filled(model, capsys, name):
+    if name == "X.xlsx":
+        pytest.importorskip("openpyxl")
+    A, frame = model
+    assert run("impute", "m.npz", "holes.csv", "-o", name, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["filled"] == 2
+    filled = read(Path(name))
+    there = ~np.isnan(frame.to_numpy())
+    exact = 1e-15 if name == "X.xlsx" else 0  # where openpyxl writes 16 digits
+    np.testing.assert_allclose(filled.X[:][there], frame.to_numpy()[there], rtol=exact)
+    fitted = snmf.load("m.npz")
+    expected = fitted.inverse_transform(fitted.transform(frame))
+    np.testing.assert_allclose(filled.X[:][~there], expected[~there], rtol=1e-12)
+    assert np.all(np.abs(filled.X[:] - A)[~there] < np.abs(np.mean(A, axis=0) - A)[~there])
+    if name != "X.npy":
+        assert filled.columns == [*frame.columns]
+        assert filled.rows == [*frame.index]
+
+
+def test_only_a_model_of_missing_values_fills_them(model, capsys):
+    assert run("impute", "m.npz", "holes.csv", "-o", "X.csv") == 0
+    assert run("fit", "X.csv", "-k", 2, "-o", "whole.npz") == 0
+    capsys.readouterr()
+    words = "whole.npz: was fitted without --missing. Fit it with --missing."
+    assert words in refused(capsys, "impute", "whole.npz", "holes.csv", "-o", "Y.csv")
+
+
+def test_components_come_with_the_names_of_features(model, capsys):
+    assert run("impute", "m.npz", "holes.csv", "-o", "X.csv") == 0
+    assert run("fit", "X.csv", "-k", 2, "--intercept", "-o", "i.npz") == 0
+    assert run("components", "i.npz", "-o", "H.csv") == 0
+    found, fitted = read(Path("H.csv")), snmf.load("i.npz")
+    assert found.columns == [*model[1].columns]
+    assert found.rows == ["snmf0", "snmf1", "intercept"]
+    np.testing.assert_array_equal(found.X, np.vstack([fitted.components_, fitted.intercept_]))
+
+
+def test_the_top_features_are_those_of_the_largest_values(model, capsys):
+    H, names = snmf.load("m.npz").components_, np.array(model[1].columns)
+    best = np.argsort(-np.abs(H[1]))[:3]
+    assert run("top", "m.npz", "-n", 3, "--json") == 0
+    listed = json.loads(capsys.readouterr().out)["snmf1"]
+    assert listed == [[names[j], H[1, j]] for j in best]
+    assert run("top", "m.npz", "-n", 3) == 0
+    words = ", ".join(f"{names[j]} {H[1, j]:+.3g}" for j in best)
+    assert f"snmf1            {words}\n" in capsys.readouterr().out
+    assert run("top", "m.npz", "-n", 3, "-o", "top.csv") == 0
+    table = pd.read_csv("top.csv")
+    assert [*table.columns] == ["component", "rank", "feature", "value"]
+    assert table.feature[3:].tolist() == [*names[best]]
+    assert table["rank"].tolist() == [1, 2, 3] * 2
+    capsys.readouterr()
+    assert "words have no room in this format" in refused(capsys, "top", "m.npz", "-o", "top.npy")
+
+
+def test_a_table_is_converted_once(model, capsys):
+    assert run("convert", "holes.csv", "-o", "X.h5") == 0
+    whole, found = read(Path("holes.csv"), Reading(missing=True)), read(Path("X.h5"))
+    np.testing.assert_array_equal(found.X[:], whole.X)
+    assert (found.columns, found.rows) == (whole.columns, whole.rows)
+    assert run("fit", "X.h5", "-k", 2, "--missing", "-o", "again.npz") == 0
+    ours, theirs = snmf.load("again.npz"), snmf.load("m.npz")
+    np.testing.assert_array_equal(ours.components_, theirs.components_)
+    assert [*ours.feature_names_in_] == [*theirs.feature_names_in_]
+
+
+def piped(monkeypatch, content):
+    monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(content)))
+
+
+@pytest.mark.parametrize("name", ["X.csv", "X.csv.gz", "X.parquet", "X.xlsx", "X.npy", "X.h5"])
+def test_tables_go_through_standard_streams(model, capsys, monkeypatch, name):
+    if name == "X.xlsx":
+        pytest.importorskip("openpyxl")
+    assert run("impute", "m.npz", "holes.csv", "-o", name) == 0
+    assert run("transform", "m.npz", name, "-o", "W.csv") == 0
+    capsys.readouterr()
+    piped(monkeypatch, Path(name).read_bytes())
+    assert run("transform", "m.npz", "-", "-o", "-") == 0
+    said = capsys.readouterr()
+    assert said.out == Path("W.csv").read_text(encoding="utf-8")
+    assert "samples          40" in said.err
+
+
+def test_what_is_wrong_with_a_stream_is_said(model, capsys, monkeypatch):
+    piped(monkeypatch, b"a,b\n1,2\n3,x\n")
+    words = "snmf: standard input: row 2, column 2 ('b'): expected a number; got 'x'"
+    assert words in refused(capsys, "info", "-")
+    fit = ("fit", "holes.csv", "-k", 2, "--missing", "-o", "n.npz", "--weights", "-")
+    assert run(*fit) == 0
+    assert capsys.readouterr().out.startswith(",snmf0,snmf1\n")
+
+
+def test_advice_on_a_fit_names_options(folder, capsys):
+    A = np.random.default_rng(0).standard_normal((50, 4))
+    np.save("X.npy", A - A.mean(axis=0))
+    assert run("fit", "X.npy", "-k", 3, "--max-iter", 1, "-o", "m.npz") == 0
+    notes = capsys.readouterr().err
+    assert "without an intercept: pass --intercept, or do not centre X." in notes
+    assert "Raise --max-iter, or --tol." in notes
+
+
+def test_columns_of_words_are_dropped_together_or_known_to_the_model(folder, capsys):
+    csv("id,a,day,b,site\n1,1,2024-01-01,2,K\n2,3,2024-01-02,1,L\n3,2,2024-01-03,5,M\n")
+    fit = ("fit", "table.csv", "-k", 1, "-o", "m.npz")
+    assert "--drop day,site" in refused(capsys, *fit)
+    assert run(*fit, "--drop", "day,site") == 0
+    assert run(*fit, "--numeric", "--json") == 0
+    notes = json.loads(capsys.readouterr().out.splitlines()[-1])["notes"]
+    assert notes == ["left out, since they are no numbers: day ('2024-01-02'), site ('L')"]
+    assert run("transform", "m.npz", "table.csv", "-o", "W.csv") == 0
+    assert capsys.readouterr().err == ""
