@@ -24,8 +24,9 @@ COUNTED = 4  # this many rows that count 1, 2, 3, … may be numbered by them
 ORDERED = 6  # this many numbers rarely rise or fall by chance
 NUMBER = {
     decimal: re.compile(
-        rf"[+-]?(?:[1-9]\d{{0,2}}(?:(?P<mark>[{other}'’ \u00a0\u202f])\d{{3}})(?:(?P=mark)\d{{3}})*"
-        rf"|\d*)(?:[{decimal}]\d*)?(?:[eE][+-]?\d+)?"
+        rf"[+-]?(?=[.,]?\d)"
+        rf"(?:[1-9]\d{{0,2}}(?P<mark>[{other}'’ \u00a0\u202f])\d{{3}}(?:(?P=mark)\d{{3}})*|\d*)"
+        rf"(?:[{decimal}]\d*)?(?:[eE][+-]?\d+)?"
     )
     for decimal, other in ((".", ","), (",", "."))
 }
@@ -71,7 +72,7 @@ def number(cell: object, decimal: str | None) -> float | None:
     if text.lower().lstrip("+-") in ("inf", "infinity"):
         return float(text)
     found = NUMBER[decimal or "."].fullmatch(text)
-    if not (found and re.search(r"\d", text)) or (decimal is None and "," in text):
+    if not found or (decimal is None and "," in text):
         return None
     return float(text.replace(found["mark"] or " ", "").replace(",", "."))
 
@@ -152,8 +153,10 @@ class _Sample:
         for other in self.below(i):
             if any(self.is_number(other, j) for j in self.numbers):
                 return other
-        words = "got only a line of names" if i else "got none"
-        raise ValueError(f"expected lines of numbers; {words}")
+        raise ValueError(
+            "expected lines of numbers, with equally many cells; got none. If many other lines are "
+            "above the table, delete them."
+        )
 
     def first_row(self, first: int, names: int | None) -> int:
         """Return the first row of data: rows of missing values may come before the first number."""
@@ -218,7 +221,7 @@ def layout_of(
     """
     sample = _Sample(records, decimal)
     start = sample.first_of_numbers(0)
-    at = sample.line_of_names(start)
+    at = None if header is False else sample.line_of_names(start)
     if at is None and header is not False:
         expected = known is not None and sample.records[start][-len(known) :] == list(known)
         mixed = any(sample.values[start][j] is None for j in sample.numbers)
@@ -231,10 +234,10 @@ def layout_of(
     _tell_of_lines(sample, [i for i in range(start) if i != at])
     names, words = None, sample.words | sample.blank_columns()
     if at is not None:
-        names = [name.strip().lstrip("# ") for name in sample.records[at]]
-    short = names is not None and len(names) < sample.width
-    if names is not None and short:
-        names = [*names, ""] if sample.width - 1 in words else ["", *names]
+        names = [name.strip() for name in sample.records[at]]
+        names[0] = names[0].lstrip("# ")
+        if len(names) < sample.width:
+            names = [*names, ""] if sample.width - 1 in words else ["", *names]
     rows = row_names
     if rows is None:
         cells = [sample.records[i][0].strip() for i in sample.below(start)]
@@ -276,9 +279,10 @@ def _are_names(sample: _Sample, first: int) -> bool:
 
 def _rise_alone(sample: _Sample, first: int, below: list[int], columns: list[int]) -> bool:
     """Whether the numbers of a line rise or fall evenly, or are many; and those below do not."""
-    steps = np.diff([[sample.values[i][j] or 0.0 for j in columns] for i in (first, *below)])
     if len(columns) < 3:
         return False
+    with np.errstate(invalid="ignore"):  # ∞ − ∞
+        steps = np.diff([[sample.values[i][j] or 0.0 for j in columns] for i in (first, *below)])
     one_way = np.all(steps > 0, axis=1) | np.all(steps < 0, axis=1)
     even = np.allclose(steps[0], steps[0, 0], rtol=1e-6, atol=0) or len(columns) >= ORDERED
     return bool(one_way[0] and even and np.mean(one_way[1:]) <= 1 / 3)

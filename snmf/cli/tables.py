@@ -24,7 +24,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 from warnings import catch_warnings
@@ -38,7 +37,8 @@ Array = Any
 Frame = Any
 Named = tuple[np.ndarray, list[str] | None, list[str] | None]  # with names of columns and rows
 
-LINES, CELLS = 200, 200_000  # the layout is found from at most this many lines and cells
+LINES = 200  # the layout of a table is found from its first lines
+FEW, SIZE = 10, 2_000_000  # fewer lines, if they have this many characters
 PIECE, ROWS = 2**21, 500  # pandas reads so many cells at a time, or so many rows if these are more
 LARGE = 2**30  # bytes of text whose numbers are kept in a temporary file
 DELIMITERS = "\t;|, "  # in doubt, the first
@@ -236,21 +236,35 @@ class _Look(NamedTuple):
 
     @classmethod
     def at(cls, file: TextIO, reading: Reading) -> _Look:
-        lines = list(islice(file, LINES))
+        lines, cut = _first_lines(file)
+        said = re.fullmatch(r'"?sep=(.)"?\s*', lines[0], re.IGNORECASE) if lines else None
+        if said:  # as Excel writes it
+            lines[0] = "\n"
         if not any(map(str.strip, lines)):
             raise ValueError("the file is empty")
-        said = re.fullmatch(r'"?sep=(.)"?\s*', lines[0], re.IGNORECASE)  # as Excel writes it
-        lines[0] = "\n" if said else lines[0]
-        delimiter = said[1] if said else _delimiter(lines)
-        top = next((i for i, line in enumerate(lines) if line[:1] not in "#\r\n"), 0)
-        comment = "#" if any(line.startswith("#") for line in lines[top:]) else None
-        records, ends = _records(lines, delimiter, top if comment else len(lines))
+        delimiter = said[1] if said else _delimiter([line for line in lines if line.strip()])
+        top = next((i for i, line in enumerate(lines) if line[0] not in "#\r\n"), 0)
+        below = lines[top:]
+        marked = any(line[0] == "#" for line in below) and not any("#" in x[1:] for x in below)
+        records, ends = _records(lines, delimiter, top if marked else len(lines))
+        records = records[: -1 if cut else None]
         cells = [cell for record in records for cell in record]
         decimal = reading.decimal or decimal_of(cells, delimiter)
         layout = layout_of(records, reading.header, reading.row_names, decimal, reading.known)
-        return cls(
-            delimiter, comment, decimal, layout, ends[layout.above - 1] if layout.above else 0
-        )
+        skipped = ends[layout.above - 1] if layout.above else 0
+        return cls(delimiter, "#" if marked else None, decimal, layout, skipped)
+
+
+def _first_lines(file: TextIO) -> tuple[list[str], bool]:
+    """Return the first lines, and whether more follow, so that the last record may be cut."""
+    lines: list[str] = []
+    size = 0
+    for line in file:
+        if len(lines) >= LINES or (len(lines) >= FEW and size > SIZE):
+            return lines, True
+        lines.append(line)
+        size += len(line)
+    return lines, False
 
 
 def _delimiter(lines: list[str]) -> str:
@@ -260,15 +274,15 @@ def _delimiter(lines: list[str]) -> str:
         return "\t"  # a single column, with decimal commas
 
     def fit(delimiter: str) -> tuple[int, int]:
-        rows = csv.reader(lines[:50], delimiter=delimiter, skipinitialspace=True)
-        full = [row for row in rows if row]
-        (width, count), *_ = Counter(map(len, full)).most_common(1)
-        cells = (cell.strip() for row in full if len(row) == width > 1 for cell in row)
+        rows = [*csv.reader(lines, delimiter=delimiter, skipinitialspace=True)]
+        (width, count), *_ = Counter(map(len, rows)).most_common(1)
+        cells = (cell.strip() for row in rows if len(row) == width > 1 for cell in row)
         numbers = (" " not in c and number(c, "," if "," in c else ".") is not None for c in cells)
         return (count if width > 1 else 0), sum(numbers)
 
-    best = max(DELIMITERS, key=fit)
-    return best if fit(best)[0] else ","
+    fits = {delimiter: fit(delimiter) for delimiter in DELIMITERS}
+    best = max(DELIMITERS, key=lambda delimiter: fits[delimiter])
+    return best if fits[best][0] else ","
 
 
 def _records(lines: list[str], delimiter: str, top: int) -> tuple[list[list[str]], list[int]]:
@@ -278,16 +292,14 @@ def _records(lines: list[str], delimiter: str, top: int) -> tuple[list[list[str]
     def counted() -> Iterator[str]:
         nonlocal at
         for at, line in enumerate(lines, 1):
-            if at <= top or not line.startswith("#"):
+            if at <= top or line[0] != "#":
                 yield line
 
     for cells in csv.reader(counted(), delimiter=delimiter, skipinitialspace=True):
         if cells:
             records.append(cells)
             ends.append(at)
-        if len(records) * len(cells) > CELLS:
-            break
-    return records[: -1 if len(lines) == LINES else None], ends  # the last may be cut
+    return records, ends
 
 
 def read_xlsx(path: Path, reading: Reading) -> Named:

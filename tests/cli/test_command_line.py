@@ -338,7 +338,7 @@ def test_long_tables_keep_what_their_beginning_says(folder):
         ("a,b\n1,2\n", ["--drop", "c"], "no column 'c' to drop; the columns are a, b"),
         ("1,2\n", ["--drop", "3"], "no column '3' to drop; its columns have no names"),
         ("a,b\n1,2\n", ["--drop", "a", "--drop", "b"], "no column of numbers is left"),
-        ("a,b\n", [], "expected lines of numbers; got none"),
+        ("a,b\n", [], "equally many cells; got none"),
         ("", [], "the file is empty"),
         ("a,b\n1,2\n", ["--key", "x"], "--key: not for files of this kind"),
         ("a\n" + "1" * 200_000, [], "field larger than field limit"),

@@ -105,6 +105,18 @@ TABLES = {
         {},
         NAMED,
     ),
+    "settings above": (
+        "t.txt",
+        text([*(f"Setting {i}: {i % 7}; ok" for i in range(4)), *lines(between="\t")]),
+        {},
+        NAMED,
+    ),
+    "no names, infinite": (
+        "t.csv",
+        text(["1,inf,3", "2,-inf,4", "inf,inf,5"]),
+        {},
+        (None, None, [[1, np.inf, 3], [2, -np.inf, 4], [np.inf, np.inf, 5]]),
+    ),
     "units": (
         "t.csv",
         text([*lines(between=";")[:1], ";[mm];[g];[s]", *lines(between=";")[1:]]),
@@ -183,7 +195,8 @@ def test_what_is_left_out_is_said(tmp_path):
         (text(["a;b", "1;2", "3"]), {}, "row 2, column 2 ('b'): expected a number; the cell is e"),
         (text(["a;b", "1;2", "3;4;5"]), {}, "row 2: expected 2 cells; got 3"),
         (text(["a;b", *["1;2"] * 300, "3;4;5"]), {}, "line 302: expected 2 cells; got 3"),
-        (text(["a;b", "x;y"]), {}, "expected lines of numbers; got none"),
+        (text(["n,a,b", "x#1,1,2", "# half", "y,3,4"]), {}, "row 2 ('# half'), column 2 ('a')"),
+        (text(["a;b", "x;y"]), {}, "equally many cells; got none"),
         (text(["a;b", "1;2"], "utf-16-le"), {}, "has zero bytes; if it is text in UTF-16, pass"),
         (text(["a;b", *["1;2"] * 400_000, "ü;1"], "latin1"), {}, "(another: --encoding)"),
         (gzip.compress(text(lines()))[:-12], {"name": "t.csv.gz"}, "table of text; Compressed"),
@@ -216,7 +229,7 @@ DECIMALS = [
     (",", "1\u202f234,5", 1234.5), (".", "\u22121e3", -1000), (",", "12,5E-1", 1.25),
     (".", "-inf", -np.inf), (",", "1.5", None), (".", "0,5", None), (".", "1,23", None),
     (None, "1,234", None), (".", "1_2", None), (".", "1.2.2024", None), (".", "+", None),
-    (".", "0x1", None),
+    (".", "0x1", None), (".", "e5", None), (".", ".5", 0.5), (",", "+,5", 0.5),
 ]  # fmt: skip
 
 
