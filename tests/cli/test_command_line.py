@@ -870,12 +870,10 @@ def model(folder, capsys):
     """A model of a table with missing values, in m.npz."""
     rng = np.random.default_rng(0)
     A = rng.random((40, 2)) @ rng.standard_normal((2, 5))
-    frame = pd.DataFrame(
-        A, [f"s{i}" for i in range(40)], ["alpha", "beta", "gamma", "delta", "eps"]
-    )
+    rows, columns = [f"s{i}" for i in range(40)], ["alpha", "beta", "gamma", "delta", "eps"]
+    frame = pd.DataFrame(A.copy(), rows, columns)
     frame.iloc[3, 1] = frame.iloc[7, 4] = np.nan
     frame.to_csv("holes.csv")
-    assert run("fit", "holes.csv", "-k", 2, "--missing", "--intercept", "-o", "no.npz") == 1
     assert run("fit", "holes.csv", "-k", 2, "--missing", "-o", "m.npz") == 0
     capsys.readouterr()
     return A, frame
