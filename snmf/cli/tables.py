@@ -334,8 +334,11 @@ def read_columns(path: Path, reading: Reading) -> Named:
         frame = read(path)
     with _naming(path, "a Parquet or Feather file"):
         if not isinstance(frame.index, pandas.RangeIndex):
+            frame.index = frame.index.map(str)
             frame = frame.reset_index(names="")
         names = [str(name) for name in frame.columns]
+        if frame.empty:
+            raise ValueError("the table is empty")
         frame.columns = range(len(names))
         words = {}
         for j in np.flatnonzero([kind.kind not in "biuf" for kind in frame.dtypes]).tolist():

@@ -73,6 +73,14 @@ def columns_of(write):
     return file.getvalue()
 
 
+def indexed():
+    index = pd.MultiIndex.from_tuples([("a", 1), ("a", 2), ("b", 1), ("b", 2), ("b", 3)])
+    frame = pd.DataFrame(X, index, COLUMNS)
+    file = BytesIO()
+    frame.to_parquet(file)
+    return file.getvalue()
+
+
 def with_words():
     table = lines(values=[["2024-01-31", *x, "Köln"] for x in X], columns=["day", *COLUMNS, "site"])
     return text(table)
@@ -140,6 +148,12 @@ TABLES = {
     "spaces": ("t.txt", text(lines(between="   ", spell="{:10.3f}".format)), {}, NAMED),
     "R": ("t.csv", text([",".join(COLUMNS), *lines()[1:]]), {}, NAMED),
     "Parquet": ("t.parquet", columns_of("to_parquet"), {"numeric": True}, NAMED),
+    "Parquet with an index": (
+        "t.parquet",
+        indexed(),
+        {},
+        (COLUMNS, ["('a', 1)", "('a', 2)", "('b', 1)", "('b', 2)", "('b', 3)"], X),
+    ),
     "Feather": ("t.feather", columns_of("to_feather"), {"drop": ("day",)}, NAMED),
     "xlsx": ("t.xlsx", sheet, {"key": "Werte"}, NAMED),
 }
