@@ -359,8 +359,8 @@ def _reading(command: argparse.ArgumentParser) -> None:
         "--numeric", action="store_true", help="tables: leave out all columns that are no numbers"
     )
     group.add_argument(
-        "--decimal", choices=(".", ","),
-        help="text, .xlsx: the sign before decimals; by default snmf decides, or asks",
+        "--decimal", choices=(".", ","), metavar="SIGN",
+        help="text, .xlsx: the sign before decimals, . or , ; by default snmf decides, or asks",
     )  # fmt: skip
     group.add_argument(
         "--encoding", type=encoding, metavar="NAME",

@@ -136,17 +136,16 @@ def impute(options: Namespace) -> Report:
     if model.missing_values is None:
         raise ValueError(f"{options.model}: was fitted without --missing. Fit it with --missing.")
     table = _read_for(model, options.file, options)
-    X = _in_memory(table.X, options.file)
+    X, names = _in_memory(table.X, options.file), table.columns or _feature_names(model)
     missing = np.isnan(X)
     rows = missing.any(axis=1)
     filled = np.array(X)
     if rows.any():
         W = _transform(model, table._replace(X=X[rows]), options.file)
         filled[missing] = model.inverse_transform(W)[missing[rows]]
-    names = table.columns or _feature_names(model)
     write(options.output, filled, names, table.rows, name="X")
-    filled_in = _fact("filled", int(missing.sum()))
-    return [*_of_table(table), filled_in, _fact("table", str(options.output))]
+    count = _fact("filled", int(missing.sum()))
+    return [*_of_table(table), count, _fact("table", str(options.output))]
 
 
 def top(options: Namespace) -> Report:

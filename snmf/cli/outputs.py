@@ -57,8 +57,6 @@ def check_outputs(outputs: Sequence[Output], inputs: Sequence[Path], force: bool
     ValueError, OSError, ImportError
         If an output is refused. The message names the file, and says what to do.
     """
-    if [path for path, _ in outputs].count(STREAM) > 1:
-        raise ValueError("-: two outputs would be standard output. Name a file.")
     outputs = [output for output in outputs if output.path != STREAM]
     inputs = [path for path in inputs if path != STREAM]
     names = [output.path for output in outputs]

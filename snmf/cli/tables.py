@@ -57,7 +57,7 @@ class Reading:
         Says whether a line above the numbers names the columns. None decides by the cells.
     row_names : bool, default=None
         Says whether the first column names the rows. None decides by the cells.
-    drop : sequence of str
+    drop : tuple of str
         Leaves out these columns, by name or by number from 1; each may be several with commas.
     numeric : bool, default=False
         Leaves out the columns that are no numbers. Otherwise they are an error.

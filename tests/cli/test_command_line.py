@@ -901,6 +901,14 @@ def test_missing_values_are_filled(model, capsys, name):
         assert filled.rows == [*frame.index]
 
 
+def test_arrays_are_filled_with_the_names_of_the_fit(model, capsys):
+    np.save("X.npy", model[1].to_numpy())
+    assert run("impute", "m.npz", "X.npy", "-o", "filled.csv") == 0
+    filled = read(Path("filled.csv"))
+    assert filled.columns == [*model[1].columns]
+    assert np.isfinite(filled.X).all()
+
+
 def test_only_a_model_of_missing_values_fills_them(model, capsys):
     assert run("impute", "m.npz", "holes.csv", "-o", "X.csv") == 0
     assert run("fit", "X.csv", "-k", 2, "-o", "whole.npz") == 0
