@@ -31,7 +31,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from snmf.cli.layout import MISSING, ROW_NAMES, Layout, decimal_of, layout_of, number
+from snmf.cli.layout import ROW_NAMES, Layout, decimal_of, layout_of, number
 
 Array = Any
 Frame = Any
@@ -39,10 +39,10 @@ Named = tuple[np.ndarray, list[str] | None, list[str] | None]  # with names of c
 
 LINES = 200  # the layout of a table is found from its first lines
 FEW, SIZE = 10, 2_000_000  # fewer lines, if they have this many characters
-PIECE, ROWS = 2**21, 500  # pandas reads so many cells at a time, or so many rows if these are more
+PIECE, ROWS = 2**21, 1000  # pandas reads so many cells at a time, or so many rows if these are more
 LARGE = 2**30  # bytes of text whose numbers are kept in a temporary file
 DELIMITERS = "\t;|, "  # in doubt, the first
-SPELLINGS = [*{c(w) for w in MISSING for c in (str.lower, str.upper, str.title)}, "NaN", "-NaN"]
+COMMON = ["", "NA", "N/A", "n/a", "NaN", "nan", "null"]  # pandas knows these; `number`, all others
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def read_text(path: Path, reading: Reading) -> Named:
             pieces = pandas.read_csv(
                 file, sep=r"\s+" if look.delimiter == " " else look.delimiter, header=None,
                 names=range(layout.width), index_col=False, decimal=look.decimal or ".",
-                na_values=dict.fromkeys(numbers, SPELLINGS), keep_default_na=False,
+                na_values=dict.fromkeys(numbers, COMMON), keep_default_na=False,
                 dtype={0: str} if layout.rows else None, skipinitialspace=True,
                 comment=look.comment, low_memory=False,
                 chunksize=max(ROWS, PIECE // layout.width), **_exact(pandas),
@@ -273,16 +273,23 @@ def _delimiter(lines: list[str]) -> str:
     if "," not in lines[0] and below and all(re.fullmatch(r"[+-]?\d+,\d+", x) for x in below):
         return "\t"  # a single column, with decimal commas
 
-    def fit(delimiter: str) -> tuple[int, int]:
-        rows = [*csv.reader(lines, delimiter=delimiter, skipinitialspace=True)]
-        (width, count), *_ = Counter(map(len, rows)).most_common(1)
-        cells = (cell.strip() for row in rows if len(row) == width > 1 for cell in row)
-        numbers = (" " not in c and number(c, "," if "," in c else ".") is not None for c in cells)
-        return (count if width > 1 else 0), sum(numbers)
+    def full(delimiter: str) -> list[list[str]]:
+        """Return the lines that are cut into as many cells as most are, if these are several."""
+        try:
+            rows = [*csv.reader(lines, delimiter=delimiter, skipinitialspace=True)]
+        except csv.Error:  # a whole line is too long for one cell
+            return []
+        width, _ = Counter(map(len, rows)).most_common(1)[0]
+        return [row for row in rows if len(row) == width > 1]
 
-    fits = {delimiter: fit(delimiter) for delimiter in DELIMITERS}
-    best = max(DELIMITERS, key=lambda delimiter: fits[delimiter])
-    return best if fits[best][0] else ","
+    def numbers(delimiter: str) -> int:
+        cells = [cell.strip() for row in cut[delimiter] for cell in row]
+        return sum(" " not in c and number(c, "," if "," in c else ".") is not None for c in cells)
+
+    cut = {delimiter: full(delimiter) for delimiter in DELIMITERS}
+    most = max(map(len, cut.values()))
+    best = [delimiter for delimiter in DELIMITERS if len(cut[delimiter]) == most]
+    return "," if most == 0 else best[0] if len(best) == 1 else max(best, key=numbers)
 
 
 def _records(lines: list[str], delimiter: str, top: int) -> tuple[list[list[str]], list[int]]:
@@ -447,15 +454,17 @@ def _numbers(
     frame: Frame, kept: list[int], decimal: str | None
 ) -> tuple[np.ndarray, dict[int, tuple[int, str]]]:
     """Return the numbers of some columns, and the first cell of each that is none, with its row."""
-    kinds = frame.dtypes
-    plain = np.array([kinds[j].kind in "biuf" for j in kept])
-    single = all(kinds[j] == np.float32 for j in kept)
+    dtypes = frame.dtypes.tolist()
+    kinds = [dtypes[j] for j in kept]
+    single = all(kind == np.float32 for kind in kinds)
     X = np.empty((len(frame), len(kept)), "float32" if single else "float64")
-    X[:, plain] = frame[[j for j, p in zip(kept, plain, strict=True) if p]].to_numpy(
-        X.dtype, na_value=np.nan
-    )
+    plain = np.array([isinstance(kind, np.dtype) and kind.kind in "biuf" for kind in kinds])
+    X[:, plain] = frame.iloc[:, np.array(kept)[plain]].to_numpy(X.dtype)
     odd = {}
     for place in np.flatnonzero(~plain):
+        if kinds[place].kind in "biuf":  # numbers of another kind than those of NumPy
+            X[:, place] = frame[kept[place]].to_numpy(X.dtype, na_value=np.nan)
+            continue
         cells = frame[kept[place]].tolist()
         values = [number(cell, decimal) for cell in cells]
         if None in values:

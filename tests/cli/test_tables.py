@@ -399,6 +399,14 @@ def test_a_large_text_is_read_in_pieces_and_streamed(tmp_path, monkeypatch):
     )
 
 
+def test_a_table_with_more_columns_than_a_cell_may_have_characters(tmp_path):
+    columns = [f"gene{j}" for j in range(20_000)]
+    values = RNG.integers(0, 9, (12, 20_000))
+    found = read(written(tmp_path, table(values, columns, PLACES[:12], "cell")))
+    assert (found.columns, found.rows) == (columns, PLACES[:12])
+    np.testing.assert_array_equal(found.X, values)
+
+
 def test_matrix_market_is_read_sparse(tmp_path):
     A = sparse.random_array((30, 8), density=0.3, rng=RNG, format="coo")
     for name in ("A.mtx", "A.mtx.gz"):
