@@ -161,11 +161,18 @@ def exact_weights(
     components = Components(rows.backend.precise, H[own])
     solve = partial(solve or best_weights, components=components, l1=l1)
     of_rows = partial(_of_rows, rows.backend, solve, np.argsort(own), exponent, rows.dtype)
-    on_host = rows.backend.precise.on_host
-    together = TOGETHER // len(H) if on_host else ON_DEVICE // len(H) ** 2
-    step = partial(_in_pieces, rows.backend, of_rows, max(1, together))
+    step = in_pieces(rows.backend, of_rows, len(H))
     W, (square, squares, total) = rows.map_sum(step, *(() if weights is None else (weights,)))
     return W, float(square), squares, float(total)
+
+
+def in_pieces(backend: Any, of_rows: Callable[..., Any], k: int) -> Callable[..., Any]:
+    """Return `of_rows` for a block of rows of any size, whose systems fit in memory piece by piece.
+
+    `of_rows` returns rows, and a tuple of sums. So does the result.
+    """
+    together = TOGETHER // k if backend.precise.on_host else ON_DEVICE // k**2
+    return partial(_in_pieces, backend, of_rows, max(1, together))
 
 
 def _in_pieces(

@@ -216,6 +216,16 @@ def nnls(
     return W * curvature.unit, ops.xp.nonzero(left)[0]
 
 
+def on_passive_sets(curvature: Curvature, G: Array, passive: Array) -> Array:
+    """For every row g, find u with u B = g on its passive set, and u = 0 elsewhere.
+
+    If B is singular, B + LEAST · I replaces it, as in `nnls`.
+    """
+    system = curvature.system(LEAST if curvature.ridge else 0.0)
+    G = G * curvature.unit
+    return _solved(system, G, passive, _size(curvature.ops, G))[0] * curvature.unit
+
+
 def by_active_sets(curvature: Curvature, A: Array, W: Array, rows: Array) -> Array:
     """Solve some rows by Lawson & Hanson's method, and keep the result where it is better than W.
 
