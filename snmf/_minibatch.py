@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable
 from copy import copy
 from dataclasses import replace
 from numbers import Real
@@ -199,9 +199,10 @@ class MiniBatchSNMF(FittedComponents):
 
         Parameters
         ----------
-        X : array-like or sparse matrix of shape (n_samples, n_features), or iterator of such
+        X : array-like or sparse matrix of shape (n_samples, n_features), or iterable of such
             The data, of any sign. `fit` reads an array in shuffled mini-batches, epoch after
-            epoch. It reads an iterator of batches once, in its order, as `partial_fit` would.
+            epoch. It reads batches from an iterator, or from an iterable such as a DataLoader of
+            PyTorch, once and in their order, as `partial_fit` would.
         y : None
             Ignored.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -325,10 +326,11 @@ class MiniBatchSNMF(FittedComponents):
 
     # The methods below change the estimator step by step, so they are called on a copy
 
-    def _go_through(self, batches: Iterator[Any], H: Any) -> None:
+    def _go_through(self, batches: Iterable[Any], H: Any) -> None:
         number = -1
         for number, X in enumerate(batches):
             try:
+                _refuse_several(X)
                 self._take(X, None, None if number else H)
             except Exception as error:
                 error.add_note(f"in batch {number} of the iterator")
@@ -516,7 +518,18 @@ class MiniBatchSNMF(FittedComponents):
 
 
 def _is_stream(X: Any) -> bool:
-    return hasattr(X, "__next__")
+    """Whether X gives batches: an iterator, or an iterable that is neither an array nor a list."""
+    array = any(hasattr(X, name) for name in ("shape", "__array__", "__getitem__"))
+    return hasattr(X, "__next__") or (hasattr(X, "__iter__") and not array)
+
+
+def _refuse_several(batch: Any) -> None:
+    """Raise TypeError if the batch is a list of matrices, as of data with their labels."""
+    if isinstance(batch, list | tuple) and any(getattr(part, "ndim", 0) > 1 for part in batch):
+        raise TypeError(
+            f"a batch must be an array of rows; got a {type(batch).__name__} of {len(batch)} "
+            "arrays. Give the array with the rows alone: fit(batch[0] for batch in X)"
+        )
 
 
 def _checked_weights(

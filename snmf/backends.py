@@ -187,7 +187,10 @@ class Backend:
         return self.asarray(A if direct else source.to_host(A))
 
     def check(self, X: Array) -> Array:
-        """Return X; raise ValueError if it is no matrix of real numbers. They may be infinite."""
+        """Return X; raise if it is no matrix of real numbers. They may be infinite."""
+        if not hasattr(X, "ndim"):
+            kind = f"{type(X).__module__}.{type(X).__qualname__}"
+            raise TypeError(f"X must be an array; got {kind}. MiniBatchSNMF.fit takes batches.")
         if self._dense(X).ndim != 2:
             raise ValueError(f"Expected 2D array, got an array of {X.ndim} dimensions instead")
         if "complex" in str(X.dtype):

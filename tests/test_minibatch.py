@@ -229,6 +229,34 @@ def test_an_iterator_is_a_sequence_of_partial_fits(solver, sparsity):
     assert model().fit(generator).n_steps_ == 12
 
 
+class Loader:
+    """Batches that can be read again and again, as a DataLoader of PyTorch gives them."""
+
+    def __init__(self, *batches):
+        self.batches = batches
+
+    def __iter__(self):
+        return iter(self.batches)
+
+    def __len__(self):
+        return len(self.batches)
+
+
+@quiet
+def test_an_iterable_is_read_once_as_an_iterator_is():
+    ours = model().fit(Loader(*in_parts(X, 100)))
+    theirs = model().fit(iter(in_parts(X, 100)))
+    np.testing.assert_array_equal(ours.components_, theirs.components_)
+    assert (ours.n_iter_, ours.n_steps_) == (1, theirs.n_steps_)
+    with pytest.raises(ValueError, match="fit_transform, which reads it twice"):
+        model().fit_transform(Loader(X))
+    with pytest.raises(TypeError, match=r"got a list of 2 arrays\. .* fit\(batch\[0\] for") as caught:
+        model().fit(Loader(X, [X, np.arange(len(X))]))
+    assert caught.value.__notes__ == ["in batch 1 of the iterator"]
+    rows = model().fit(iter([list(X[:50]), X.tolist()]))  # a list of rows is a matrix
+    np.testing.assert_array_equal(rows.components_, model().fit(iter([X[:50], X])).components_)
+
+
 @quiet
 def test_few_rows_are_collected_until_there_are_enough_to_start_from():
     theirs = after([X[:40]])
