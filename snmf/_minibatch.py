@@ -248,7 +248,7 @@ class MiniBatchSNMF(FittedComponents):
         W : array of shape (n_samples, n_components)
             The weights, ≥ 0.
         """
-        if _is_stream(X):
+        if is_stream(X):
             raise ValueError(
                 "X must be an array for fit_transform, which reads it twice; got an iterator of "
                 "batches. Call fit, then transform every batch."
@@ -301,7 +301,7 @@ class MiniBatchSNMF(FittedComponents):
         self._check_parameters()
         fitted, unfinished = copy(self), None
         fitted.__dict__.pop("_stream", None)
-        if not _is_stream(X):
+        if not is_stream(X):
             unfinished = fitted._learn_in_epochs(X, sample_weight, H)
         elif sample_weight is None:
             fitted._go_through(X, H)
@@ -517,7 +517,7 @@ class MiniBatchSNMF(FittedComponents):
         self.loss_ = stream.loss
 
 
-def _is_stream(X: Any) -> bool:
+def is_stream(X: Any) -> bool:
     """Whether X gives batches: an iterator, or an iterable that is neither an array nor a list."""
     array = any(hasattr(X, name) for name in ("shape", "__array__", "__getitem__"))
     return hasattr(X, "__next__") or (hasattr(X, "__iter__") and not array)

@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "snmf": {"snmf"},
     "snmf/cli": {"snmf"},
 }
+EXTRAS = {"snmf.storage.dask_": "dask", "snmf.torch": "torch"}  # which module needs what
 IMPORTS_NOTHING = {"snmf/core/updates.py": {"collections.abc", "math", "typing"}}
 
 
@@ -93,7 +94,7 @@ def test_public_names_are_those_that_are_there():
     public = {name for name in vars(snmf) if not name.startswith("_")} - {"TYPE_CHECKING"}
     modules = {name for name in public if isinstance(getattr(snmf, name), type(sys))}
     assert public - modules == set(snmf.__all__) - {"__version__"}
-    assert modules <= {"backends", "plots", "cli", "core", "storage"}
+    assert modules <= {"backends", "plots", "cli", "core", "storage", "torch"}
 
 
 def test_folders_that_must_not_be_packages_are_none():
@@ -114,8 +115,11 @@ def test_a_bare_checkout_imports(tmp_path):
 def test_examples_in_docstrings():
     tried = 0
     for module in pkgutil.walk_packages(snmf.__path__, "snmf."):
-        if module.name.startswith("snmf.storage.dask_") and not find_spec("dask"):
-            continue  # an extra
+        extra = next(
+            (name for start, name in EXTRAS.items() if module.name.startswith(start)), None
+        )
+        if extra and not find_spec(extra):
+            continue
         results = doctest.testmod(importlib.import_module(module.name))
         assert results.failed == 0
         tried += results.attempted

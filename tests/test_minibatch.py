@@ -250,7 +250,9 @@ def test_an_iterable_is_read_once_as_an_iterator_is():
     assert (ours.n_iter_, ours.n_steps_) == (1, theirs.n_steps_)
     with pytest.raises(ValueError, match="fit_transform, which reads it twice"):
         model().fit_transform(Loader(X))
-    with pytest.raises(TypeError, match=r"got a list of 2 arrays\. .* fit\(batch\[0\] for") as caught:
+    with pytest.raises(
+        TypeError, match=r"got a list of 2 arrays\. .* fit\(batch\[0\] for"
+    ) as caught:
         model().fit(Loader(X, [X, np.arange(len(X))]))
     assert caught.value.__notes__ == ["in batch 1 of the iterator"]
     rows = model().fit(iter([list(X[:50]), X.tolist()]))  # a list of rows is a matrix
