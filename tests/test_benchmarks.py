@@ -105,6 +105,16 @@ def test_cluster():
     assert float(found["loss"][0]) < 1e-8
 
 
+def test_encode():
+    pytest.importorskip("torch", reason="PyTorch is not installed: tox -e backends has it")
+    found = lines("encode", "--tiny")
+    seconds, residual, _ = found["exact, float64"]
+    assert float(seconds) > 0
+    assert float(residual) < 1e-12
+    assert float(found["FISTA, as exact float32"][1]) <= float(found["exact, float32"][1])
+    assert float(found["float64, λ = 0"][-1]) > 0
+
+
 def test_classes():
     found = lines("classes", "--tiny")
     assert float(found["locality 2"][0]) > float(found["sparsity 0"][0])
