@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -133,8 +134,8 @@ class Dictionary(torch.nn.Module):  # type: ignore[misc]
     def fit(self, x: Any) -> Dictionary:
         """Learn the dictionary from x, and forget what was learned before.
 
-        A clone of `estimator` is fitted. If the dictionary was made from an array, it is a
-        `MiniBatchSNMF` with as many components, and with its default parameters.
+        This fits a clone of `estimator`. If the dictionary was made from an array, it fits a
+        `MiniBatchSNMF` with as many components and with default parameters.
 
         Parameters
         ----------
@@ -317,9 +318,10 @@ class Dictionary(torch.nn.Module):  # type: ignore[misc]
         OSError
             If the file cannot be read.
         ValueError
-            If the file has other tensors.
+            If the file is damaged, or has other tensors.
         """
-        state = _safetensors("safetensors.torch").load_file(path)
+        with _naming(path):
+            state = _safetensors("safetensors.torch").load_file(path)
         if not {"dictionary", PENALTY} <= {*state} <= {"dictionary", "intercept", PENALTY}:
             raise ValueError(
                 f"{os.fspath(path)}: expected a file that Dictionary.save has written; got the "
@@ -450,6 +452,8 @@ class SafetensorsRows:
         If safetensors is not installed.
     OSError
         If the file cannot be read.
+    ValueError
+        If the file is damaged, or has no tensor of this name.
 
     Examples
     --------
@@ -457,13 +461,26 @@ class SafetensorsRows:
     """
 
     def __init__(self, path: str | os.PathLike[str], name: str) -> None:
-        self._rows = _safetensors("safetensors").safe_open(path, framework="pt").get_slice(name)
+        with _naming(path):
+            file = _safetensors("safetensors").safe_open(path, framework="pt")
+            self._rows = file.get_slice(name)
         self.shape = tuple(self._rows.get_shape())
         self.dtype = np.dtype(working_dtype(self._rows[0:0].dtype))
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         """Return some rows as a NumPy array."""
         return _wide(self._rows[rows]).numpy()  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Raise errors of safetensors as a ValueError that names the file."""
+    try:
+        yield
+    except _safetensors("safetensors").SafetensorError as error:
+        raise ValueError(
+            f"{os.fspath(path)}: expected a safetensors file with that tensor; {error}"
+        ) from error
 
 
 def _safetensors(name: str) -> Any:
