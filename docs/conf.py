@@ -20,7 +20,6 @@ extensions = [
     "sphinx-mathjax-offline",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.doctest",
     "sphinx.ext.mathjax",
     "sphinx_gallery.gen_gallery",
     "command_help",
@@ -46,14 +45,7 @@ plot_include_source = True
 plot_html_show_source_link = False
 plot_html_show_formats = False
 plot_formats = [("png", 110)]
-plot_pre_code = "import matplotlib.pyplot as plt\nimport numpy as np"
-
-doctest_global_setup = """
-import os, tempfile
-import numpy as np
-import snmf
-os.chdir(tempfile.mkdtemp())
-"""
+plot_pre_code = ""  # a block brings its own imports, as for a reader who pastes it
 
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",

@@ -120,7 +120,7 @@ def test_examples_in_docstrings():
         )
         if extra and not find_spec(extra):
             continue
-        results = doctest.testmod(importlib.import_module(module.name))
+        results = doctest.testmod(importlib.import_module(module.name), globs={})  # as if pasted
         assert results.failed == 0
         tried += results.attempted
     assert tried > 5
