@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from itertools import combinations
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -12,14 +13,12 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
-from snmf._arguments import check_random_state, check_weights, is_whole
+from snmf._arguments import OfThreadedFits, check_random_state, check_weights, is_whole
 from snmf._data import Data
 from snmf._factorize import Factorization, factorize
 from snmf.backends import owner
-from snmf.core.options import DRAWN, Options
+from snmf.core.options import DRAWN, Options, RandomState
 from snmf.core.start import unit_rows
-
-Array = Any
 
 NOT_VARIED = ("n_components", "random_state", "checkpoint", "checkpoint_interval", "warm_start")
 
@@ -180,9 +179,9 @@ def stability(
     *,
     n_fits: int = 5,
     subsample: float = 0.5,
-    random_state: Any = None,
+    random_state: RandomState = None,
     sample_weight: Any = None,
-    **parameters: Any,
+    **parameters: Unpack[OfThreadedFits],
 ) -> Stability:
     """Fit random halves of the rows, and compare the components with those of all rows.
 
@@ -253,10 +252,10 @@ def stability(
     D = np.ones(n) if D is None else D[:, 0]
     members = np.flatnonzero(D)
     size = _sample_size(subsample, len(members), parameters.get("init", Options.init))
-    parameters = {"progress_bar": False, **parameters, "out": False}
+    settings: dict[str, Any] = {"progress_bar": False, **parameters, "out": False}
     rng = check_random_state(random_state)
     whole = factorize(
-        data, n_components, random_state=random_state, sample_weight=sample_weight, **parameters
+        data, n_components, random_state=random_state, sample_weight=sample_weight, **settings
     )
     reference = components_of(whole, "H")
     found = []
@@ -265,9 +264,7 @@ def stability(
         drawn[rng.permutation(members)[:size]] = 1
         weights = None if size == n and sample_weight is None else drawn * D
         seed = int(rng.randint(2**31 - 1))
-        fit = factorize(
-            data, len(reference), random_state=seed, sample_weight=weights, **parameters
-        )
+        fit = factorize(data, len(reference), random_state=seed, sample_weight=weights, **settings)
         found.append(components_of(fit, "H"))
     cosines = np.array([align(H, reference).cosines for H in found])
     pairs = np.eye(n_fits)
@@ -276,7 +273,7 @@ def stability(
     return Stability(reference, cosines, pairs)
 
 
-def _check(n_fits: Any, subsample: Any, parameters: dict[str, Any]) -> None:
+def _check(n_fits: Any, subsample: Any, parameters: Mapping[str, Any]) -> None:
     names = [f.name for f in fields(Options) if f.name not in NOT_VARIED]
     if unknown := [name for name in parameters if name not in names]:
         raise TypeError(f"stability got the parameters {unknown}; it takes {names}")

@@ -6,10 +6,11 @@ Every function raises ValueError or TypeError if an argument is invalid.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from numbers import Integral, Real
 from os import PathLike
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from sklearn.utils import check_array
@@ -22,8 +23,43 @@ from sklearn.utils._param_validation import (
 )
 
 from snmf.backends import Backend, owner
-from snmf.core.options import UPDATES, Options
+from snmf.core.options import UPDATES, Init, Options, RandomState, Solver
 from snmf.core.start import STARTS
+
+
+class OfManyFits(TypedDict, total=False):
+    """The types of the parameters of `SNMF` that a function passes on to all of its fits."""
+
+    tol: float
+    max_iter: int
+    progress_bar: bool
+    sparsity: float
+    verbose: bool
+    solver: Solver
+    accelerate: bool
+    init: Init
+    n_init: int
+    fit_intercept: bool
+    n_nonzero_features: float | None
+    positive_components: bool
+    backend: str | Backend
+    device: Any
+    missing_values: float | None
+    locality: float
+
+
+class OfThreadedFits(OfManyFits, total=False):
+    """The same, and the number of threads of a fit."""
+
+    n_jobs: int | None
+
+
+class OfOneFit(OfThreadedFits, total=False):
+    """The types of the parameters of `SNMF`, for a function that makes one fit."""
+
+    random_state: RandomState
+    checkpoint: str | PathLike[str] | None
+    checkpoint_interval: float
 
 
 def is_whole(value: Any, least: int) -> bool:
@@ -67,7 +103,7 @@ PARAMETERS: dict[str, list[Any]] = {
 }
 
 
-def check_options(n_components: int | None, parameters: dict[str, Any]) -> Options:
+def check_options(n_components: int | None, parameters: Mapping[str, Any]) -> Options:
     """Return the parameters of a fit as `Options`; raise ValueError if one is invalid."""
     options = Options(n_components, **parameters)
     values = {f.name: getattr(options, f.name) for f in fields(Options)}

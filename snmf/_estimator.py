@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from copy import copy
 from os import PathLike
-from typing import Any
+from typing import Any, Literal, Self
 
+import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from snmf._arguments import (
@@ -22,8 +23,7 @@ from snmf._factorize import Factorization, factorize
 from snmf._fitted import FittedComponents
 from snmf._selection import n_components_of
 from snmf.backends import Backend, owner
-
-Array = Any
+from snmf.core.options import Init, RandomState, Solver
 
 
 class SNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
@@ -168,19 +168,30 @@ class SNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
     (True, True)
     """
 
+    components_: np.ndarray
+    intercept_: np.ndarray | None
+    n_components_: int
+    n_iter_: int
+    reconstruction_err_: float
+    penalty_: float
+    rms_: float
+    loss_curve_: np.ndarray
+    n_features_in_: int
+    feature_names_in_: np.ndarray
+
     def __init__(
         self,
-        n_components: int | str | None = None,
+        n_components: int | Literal["auto"] | None = None,
         tol: float = 1e-5,
         max_iter: int = 200,
         progress_bar: bool = True,
-        random_state: Any = None,
+        random_state: RandomState = None,
         sparsity: float = 0.01,
         verbose: bool = False,
         *,
-        solver: str = "mu",
+        solver: Solver = "mu",
         accelerate: bool = True,
-        init: str = "auto",
+        init: Init = "auto",
         n_init: int = 1,
         fit_intercept: bool = False,
         n_nonzero_features: float | None = None,
@@ -225,8 +236,8 @@ class SNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
         *,
         W: Any = None,
         H: Any = None,
-        fixed: str | int | None = None,
-    ) -> SNMF:
+        fixed: Literal["W"] | int | None = None,
+    ) -> Self:
         """Learn the components of X.
 
         Parameters
@@ -267,9 +278,9 @@ class SNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
         *,
         W: Any = None,
         H: Any = None,
-        fixed: str | int | None = None,
+        fixed: Literal["W"] | int | None = None,
         out: str | PathLike[str] | None = None,
-    ) -> Array:
+    ) -> np.ndarray:
         """Learn the components of X, and return the weights of X.
 
         Parameters
@@ -295,9 +306,10 @@ class SNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
             The weights, ≥ 0; `transform` returns the same for X.
         """
         given = {"W": W, "H": H, "sample_weight": sample_weight, "fixed": fixed, "out": out}
-        return self._fit(X, y, **given).W
+        result: Factorization = self._fit(X, y, **given)
+        return result.W
 
-    def add_components(self, X: Any, m: int = 1, *, sample_weight: Any = None) -> SNMF:
+    def add_components(self, X: Any, m: int = 1, *, sample_weight: Any = None) -> Self:
         """Learn m more components of X, and keep the existing ones unchanged.
 
         Parameters

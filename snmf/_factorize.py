@@ -13,13 +13,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from functools import partial
 from operator import call
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, Unpack
 
 import numpy as np
 from sklearn.utils import check_random_state
 
 from snmf import _advice
 from snmf._arguments import (
+    OfOneFit,
     check_fixed,
     check_intercept,
     check_nonzero_features,
@@ -39,8 +40,6 @@ from snmf.core.problem import Problem
 from snmf.core.solve import Alternation, Point, Run, State, solve
 from snmf.storage.parts import Output, check_output
 from snmf.storage.rows import Rows, check_range, taking_part
-
-Array = Any
 
 ANY_OF = {  # a fit may continue from a checkpoint with other values of these parameters
     "progress_bar", "verbose", "backend", "device", "n_jobs", "checkpoint", "checkpoint_interval",
@@ -105,8 +104,8 @@ class Factorization:
         ‖X − 1 mᵀ − W H‖_F, and `rms` and `loss_curve` are those of X less its mean.
     """
 
-    W: Array
-    H: Array
+    W: np.ndarray
+    H: np.ndarray
     error: float
     rms: float
     penalty: float
@@ -114,7 +113,7 @@ class Factorization:
     loss_curve: np.ndarray
     converged: bool
     reason: str
-    intercept: Array | None = None
+    intercept: np.ndarray | None = None
 
 
 def factorize(
@@ -124,12 +123,12 @@ def factorize(
     W: Any = None,
     H: Any = None,
     sample_weight: Any = None,
-    fixed: str | int | None = None,
+    fixed: Literal["W"] | int | None = None,
     intercept: Any = None,
     exact: bool = True,
     out: Output = None,
     callback: Callback | None = None,
-    **parameters: Any,
+    **parameters: Unpack[OfOneFit],
 ) -> Factorization:
     """Factorise X into nonnegative weights and components of any sign, ``X ≈ W H``.
 
@@ -277,10 +276,10 @@ def fit_transform(
     W: Any = None,
     H: Any = None,
     sample_weight: Any = None,
-    fixed: str | int | None = None,
+    fixed: Literal["W"] | int | None = None,
     out: Output = None,
-    **parameters: Any,
-) -> Array:
+    **parameters: Unpack[OfOneFit],
+) -> np.ndarray:
     """Factorise X and return the weights: ``factorize(X, …).W``.
 
     Parameters

@@ -16,8 +16,6 @@ from snmf._diagnostics import Diagnostics
 from snmf._transform import Explained, exact_transform, exact_weights
 from snmf.backends import owner
 
-Array = Any
-
 
 class FittedComponents(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """The methods of a fitted estimator: they use its components, and do not change it."""
@@ -25,7 +23,7 @@ class FittedComponents(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     missing_values: float | None = None
     locality = 0.0
 
-    def transform(self, X: Any, *, out: str | PathLike[str] | None = None) -> Array:
+    def transform(self, X: Any, *, out: str | PathLike[str] | None = None) -> np.ndarray:
         """Compute the weights of X: solve one nonnegative least-squares problem per row.
 
         The problems have the λ of the fit. They are solved exactly.
@@ -52,7 +50,8 @@ class FittedComponents(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         OSError
             If rows of X cannot be read, or W cannot be written.
         """
-        return exact_weights(self._data_for(X, "transform"), **self._fitted(), out=out)
+        W: np.ndarray = exact_weights(self._data_for(X, "transform"), **self._fitted(), out=out)
+        return W
 
     def _explained(self, X: Any, method: str, **given: Any) -> Explained:
         return exact_transform(self._data_for(X, method).sized(), **self._fitted(), **given)
@@ -75,7 +74,7 @@ class FittedComponents(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         factors = {"H": self._components_on_host(), "intercept": self._intercept_on_host()}
         return {**factors, "penalty": self.penalty_, "rms": self.rms_, **parameters}
 
-    def inverse_transform(self, X: Any) -> Array:
+    def inverse_transform(self, X: Any) -> np.ndarray:
         """Reconstruct data from weights: return ``W H``, plus the intercept if there is one.
 
         Parameters
@@ -103,7 +102,7 @@ class FittedComponents(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             )
         with ops.active():
             H = ops.asarray(self._components_on_host(), data.dtype)
-            product = ops.matmul(ops.asarray(W, data.dtype), H)
+            product: np.ndarray = ops.matmul(ops.asarray(W, data.dtype), H)
             intercept = self._intercept_on_host()
             return product if intercept is None else product + ops.asarray(intercept, data.dtype)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from copy import copy
 from dataclasses import replace
 from numbers import Real
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from scipy.sparse import issparse, vstack
@@ -29,11 +29,9 @@ from snmf._progress import progress
 from snmf.backends import Backend, adapter, choose, owner
 from snmf.core import start as _init
 from snmf.core.limits import Limits
-from snmf.core.options import UPDATES, l1_at_scale, l1_of, limits_of
+from snmf.core.options import UPDATES, Init, RandomState, Solver, l1_at_scale, l1_of, limits_of
 from snmf.core.stream import Batch, Stream, start, step
 from snmf.storage.rows import Rows, cut, taking_part, working_dtype
-
-Array = Any
 
 ENOUGH = 10  # rows per component: until a stream has seen so many, each call makes the start anew
 HEAVIEST = 2.0**500  # the largest sample weight; with larger ones the sums would overflow
@@ -150,6 +148,15 @@ class MiniBatchSNMF(FittedComponents):
     ((3, 8), 5)
     """
 
+    components_: np.ndarray
+    n_components_: int
+    n_iter_: int
+    n_steps_: int
+    penalty_: float
+    rms_: float
+    loss_: float
+    n_features_in_: int
+    feature_names_in_: np.ndarray
     _stream: dict[str, Any]  # a Stream on the host
     _first_rows: list[Any] | None  # rows and weights, as NumPy arrays, until there are ENOUGH
 
@@ -159,12 +166,12 @@ class MiniBatchSNMF(FittedComponents):
         tol: float = 1e-4,
         max_iter: int = 200,
         progress_bar: bool = True,
-        random_state: Any = None,
+        random_state: RandomState = None,
         sparsity: float = 0.01,
         verbose: bool = False,
         *,
-        solver: str = "mu",
-        init: str = "auto",
+        solver: Solver = "mu",
+        init: Init = "auto",
         batch_size: int = 1024,
         forget_factor: float = 0.7,
         max_no_improvement: int | None = 10,
@@ -192,9 +199,7 @@ class MiniBatchSNMF(FittedComponents):
         self.device = device
         self.n_jobs = n_jobs
 
-    def fit(
-        self, X: Any, y: Any = None, sample_weight: Any = None, *, H: Any = None
-    ) -> MiniBatchSNMF:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, *, H: Any = None) -> Self:
         """Learn the components of X, and forget what was learned before.
 
         Parameters
@@ -228,7 +233,7 @@ class MiniBatchSNMF(FittedComponents):
 
     def fit_transform(
         self, X: Any, y: Any = None, sample_weight: Any = None, *, H: Any = None
-    ) -> Array:
+    ) -> np.ndarray:
         """Learn the components of X, and return the weights of X: ``fit(X).transform(X)``.
 
         Parameters
@@ -258,7 +263,7 @@ class MiniBatchSNMF(FittedComponents):
 
     def partial_fit(
         self, X: Any, y: Any = None, sample_weight: Any = None, *, H: Any = None
-    ) -> MiniBatchSNMF:
+    ) -> Self:
         """Learn from more rows.
 
         The first rows make the start. A good start needs ten rows (of weight above zero) per

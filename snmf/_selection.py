@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -21,13 +21,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
 
 from snmf import _advice
-from snmf._arguments import check_random_state, check_weights, is_whole
+from snmf._arguments import OfManyFits, check_random_state, check_weights, is_whole
 from snmf._data import Data
 from snmf._factorize import Factorization, factorize
 from snmf._transform import exact_transform
+from snmf.core.options import RandomState
 from snmf.storage.rows import taking_part
-
-Array = Any
 
 ROWS = 1000  # the most rows for the stability
 SAMPLE = 5000  # the most rows for "auto"
@@ -103,9 +102,9 @@ def select_n_components(
     held_out: float = HELD_OUT,
     repeats: int = REPEATS,
     restarts: int = 0,
-    random_state: Any = None,
+    random_state: RandomState = None,
     n_jobs: int | None = None,
-    **parameters: Any,
+    **parameters: Unpack[OfManyFits],
 ) -> Selection:
     """Compare numbers of components by the error in held-out entries of X.
 

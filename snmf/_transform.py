@@ -43,7 +43,7 @@ class Explained(NamedTuple):
         What each component contributes to W H. None if it was not asked for.
     """
 
-    W: Array
+    W: np.ndarray
     n_samples: int
     left: float
     whole: float

@@ -4,6 +4,7 @@ import inspect
 import pickle
 import warnings
 from dataclasses import fields
+from typing import get_args, get_type_hints
 
 import joblib
 import numpy as np
@@ -20,10 +21,12 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import snmf
-from snmf import SNMF, _arguments
+from snmf import SNMF, MiniBatchSNMF, _arguments
+from snmf._arguments import OfOneFit
 from snmf.backends import adapter
 from snmf.core import quadratic
-from snmf.core.options import Options
+from snmf.core.options import UPDATES, Init, Options, Solver
+from snmf.core.start import STARTS
 
 RNG = np.random.default_rng(0)
 X = RNG.random((60, 3)) @ RNG.standard_normal((3, 8)) + 0.2 * RNG.standard_normal((60, 8))
@@ -71,6 +74,31 @@ def test_the_first_seven_parameters_are_nolooxs():
     assert positional.get_params()["sparsity"] == 0.2
     with pytest.raises(TypeError):
         SNMF(4, 1e-4, 10, False, 1, 0.2, True, "hals")
+
+
+def test_types_of_parameters_stand_in_three_places_and_agree():
+    of_options = get_type_hints(Options)
+    of_functions, of_snmf = get_type_hints(OfOneFit), get_type_hints(SNMF.__init__)
+    for elsewhere in ("n_components", "warm_start"):
+        del of_options[elsewhere]
+    assert of_functions == of_options | {"backend": of_functions["backend"]}
+    assert of_functions == {name: of_snmf[name] for name in of_functions}
+    ours = get_type_hints(MiniBatchSNMF.__init__)
+    shared = ours.keys() & of_functions.keys()
+    assert {name: ours[name] for name in shared} == {name: of_functions[name] for name in shared}
+    assert set(get_args(Solver)) == set(UPDATES)
+    assert set(get_args(Init)) == {*STARTS, "custom"}
+
+
+@pytest.mark.parametrize("estimator", [SNMF, MiniBatchSNMF])
+def test_every_fitted_attribute_has_a_type(estimator):
+    X = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 4)), columns=list("abcd"))
+    model = estimator(2, random_state=0, max_iter=5, tol=0).fit(X)
+    fitted = {name for name in vars(model) if name.endswith("_") and not name.startswith("_")}
+    types = get_type_hints(estimator)
+    assert fitted == {name for name in types if not name.startswith("_")} - {"missing_values"}
+    for name in fitted:
+        assert isinstance(getattr(model, name), types[name]), name
 
 
 def test_defaults_stand_in_two_signatures_and_agree():

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from numbers import Integral
 from os import PathLike
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from snmf.core.limits import Limits
 
 ALL_ZERO = 1e30  # a sparsity at which all weights are zero, for any number of rows
+Solver = Literal["mu", "hals"]
+Init = Literal["auto", "varimax", "kmeans", "svd", "random", "custom"]
+RandomState = int | np.random.RandomState | np.random.Generator | None
 UPDATES = {"mu": "multiplicative", "hals": "hals"}  # solver: its W-step in `snmf.core.updates`
 
 # the random starts: only these differ from restart to restart
@@ -26,12 +29,12 @@ class Options:
     tol: float = 1e-5
     max_iter: int = 200
     progress_bar: bool = True
-    random_state: Any = None
+    random_state: RandomState = None
     sparsity: float = 0.01
     verbose: bool = False
-    solver: str = "mu"
+    solver: Solver = "mu"
     accelerate: bool = True
-    init: str = "auto"
+    init: Init = "auto"
     n_init: int = 1
     fit_intercept: bool = False
     n_nonzero_features: float | None = None
