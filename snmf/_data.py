@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from sklearn.utils.validation import validate_data
 
 from snmf.backends import Backend, owner
-from snmf.storage.rows import Rows, working_dtype
+from snmf.storage.rows import NotFiniteError, Rows, working_dtype
 
 Array = Any
 
@@ -55,6 +57,23 @@ class Data:
     def rows(self, backend: Backend) -> Rows:
         """Return the rows in blocks, for the backend that does the arithmetic."""
         return self.owner.rows(self.X, backend)
+
+    @contextmanager
+    def threaded(self, backend: Backend, n_jobs: int | None) -> Iterator[Rows]:
+        """Yield the rows in blocks, on n_jobs threads."""
+        with self.naming_columns(), self.rows(backend).threads(n_jobs) as rows:
+            yield rows
+
+    @contextmanager
+    def naming_columns(self) -> Iterator[None]:
+        """Give an error for an entry that is not finite the name of its column."""
+        try:
+            yield
+        except NotFiniteError as error:
+            names = getattr(self.names, "columns", None)
+            if names is not None and isinstance(names[error.column], str):
+                error.name = names[error.column]
+            raise
 
     def name_features(self, estimator: Any, reset: bool) -> None:
         """Set or check `n_features_in_` and `feature_names_in_`, as scikit-learn does."""

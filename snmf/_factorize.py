@@ -218,7 +218,7 @@ def factorize(
     check_output(out, data.X, (data.shape[0], k), dtype)
     with (
         backend.active(),
-        data.rows(backend).threads(options.n_jobs) as every,
+        data.threaded(backend, options.n_jobs) as every,
         ExitStack() as stack,
     ):
         given = {"W": W, "H": H, "sample_weight": D, "fixed": fixed, "intercept": intercept}

@@ -370,7 +370,7 @@ class MiniBatchSNMF(FittedComponents):
         if weights is not None and not weights.any():
             return
         with ops.active():
-            with data.rows(ops).threads(self.n_jobs) as rows:
+            with data.threaded(ops, self.n_jobs) as rows:
                 batch = _taking_part(rows, weights)
                 stream = Stream(**self._stream).saw(batch)
                 alone = self._first_rows is None or self._are_enough(batch, self._first_rows)
@@ -400,7 +400,7 @@ class MiniBatchSNMF(FittedComponents):
         k = number_of_components(self.n_components, data.shape, weights, H=H)
         self._begin(k, data.shape[1], H, data.owner)
         rng = check_random_state(self.random_state)
-        with ops.active(), data.rows(ops).threads(self.n_jobs) as rows:
+        with ops.active(), data.threaded(ops, self.n_jobs) as rows:
             batch = _taking_part(rows, weights)
             stream = Stream(**self._stream).saw(batch)
             if self._first_rows is not None:

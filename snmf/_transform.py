@@ -110,7 +110,7 @@ def exact_transform(
     ops = choose(backend, data.owner, device)
     D, _ = check_weights(sample_weight, data.shape[0])
     check_output(out, data.X, (data.shape[0], len(H)), data.dtype)
-    with ops.active(), data.rows(ops).threads(n_jobs) as rows:
+    with ops.active(), data.threaded(ops, n_jobs) as rows:
         missing = missing_values is not None
         rows, D, members = taking_part(rows, D, missing)
         assert members is None or out is False, "W has a row for every row of X"
@@ -149,7 +149,8 @@ def exact_weights(data: Data, H: np.ndarray, *, backend: Any, device: Any, **fit
     check_output(fitted["out"], data.X, (data.shape[0], len(H)), data.dtype)
     fitted["n_jobs"] = data.owner.threads_of_call(fitted["n_jobs"])
     weights = partial(_exact_weights, H=H, backend=ops, device=device, **fitted)
-    return data.owner.map_rows(weights, data.X, len(H))
+    with data.naming_columns():
+        return data.owner.map_rows(weights, data.X, len(H))
 
 
 def _exact_weights(X: Any, source: Backend, **fitted: Any) -> Array:

@@ -353,8 +353,20 @@ def test_an_entry_that_is_not_finite_is_named(value, make):
     word = "NaN" if np.isnan(value) else "infinity"
     message = rf"X must be finite; got {word} in row 40, column 3\. Drop or impute"
     for call in (model().fit, model().fit(X).transform, model().fit(X).score):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ValueError, match=message) as caught:
             call(make(A))
+        assert ("SNMF(missing_values=np.nan)" in str(caught.value)) == (word == "NaN")
+
+
+def test_an_entry_that_is_missing_is_named_by_its_column():
+    A = pd.DataFrame(X, columns=[f"gene {j}" for j in range(8)])
+    good, message = model().fit(A), r"got NaN in row 40, column 3 \('gene 3'\)\. Drop"
+    A.iloc[40, 3] = np.nan
+    for call in (model().fit, good.transform, MiniBatchSNMF(2).fit, MiniBatchSNMF(2).partial_fit):
+        with pytest.raises(ValueError, match=message):
+            call(A)
+    with pytest.raises(ValueError, match=r"column 3\. Drop"):
+        model().fit(A.set_axis(range(8), axis=1))
 
 
 def test_transform_wants_a_fit_and_its_features():

@@ -348,7 +348,14 @@ class NotFiniteError(ValueError):
         The place of the entry, from 0.
     value : float
         The entry.
+
+    Attributes
+    ----------
+    name : str or None
+        The name of the column, if X has names.
     """
+
+    name: str | None = None
 
     def __init__(self, row: int, column: int, value: float) -> None:
         super().__init__(row, column, value)
@@ -356,10 +363,14 @@ class NotFiniteError(ValueError):
 
     def __str__(self) -> str:
         kind = "NaN" if math.isnan(self.value) else "infinity"
-        return (
-            f"X must be finite; got {kind} in row {self.row}, column {self.column}. "
-            "Drop or impute such entries, e.g. by sklearn.impute.SimpleImputer."
+        name = "" if self.name is None else f" ({self.name!r})"
+        message = (
+            f"X must be finite; got {kind} in row {self.row}, column {self.column}{name}. "
+            "Drop or impute such entries, e.g. by sklearn.impute.SimpleImputer"
         )
+        if kind == "infinity":
+            return f"{message}."
+        return f"{message}, or leave them out of the fit: SNMF(missing_values=np.nan)."
 
 
 def taking_part(
