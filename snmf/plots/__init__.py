@@ -7,6 +7,7 @@ matplotlib is imported on the first plot.
 from snmf.plots.bound import svd_bound
 from snmf.plots.components import ComponentsDisplay
 from snmf.plots.convergence import ConvergenceDisplay
+from snmf.plots.features import TopFeaturesDisplay
 from snmf.plots.hierarchy import HierarchyDisplay
 from snmf.plots.selection import SelectionDisplay
 from snmf.plots.weights import WeightsDisplay
@@ -16,6 +17,11 @@ __all__ = [
     "ConvergenceDisplay",
     "HierarchyDisplay",
     "SelectionDisplay",
+    "TopFeaturesDisplay",
     "WeightsDisplay",
     "svd_bound",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -9,13 +9,21 @@ from typing import Any, Self
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from snmf.plots.drawing import axes_of, count_ticks, end_of_colours, shortened
-from snmf.plots.given import matrix
+from snmf.plots.drawing import (
+    axes_of,
+    count_ticks,
+    end_of_colours,
+    points_of,
+    shortened,
+    titled,
+)
+from snmf.plots.given import matrix, names_of
 
 Array = Any
 Axes = Any
 
-MOST_NAMES = 60  # the most feature names that fit on the axis
+MOST_NAMES = 60  # the most feature names that fit on the axis of a figure of our own
+NAME_POINTS, BAR_POINTS = 10, 60  # the height of a name; what the colour bar takes from the axes
 
 
 class ComponentsDisplay:
@@ -26,8 +34,8 @@ class ComponentsDisplay:
     components : array of shape (n_components, n_features)
         The components H.
     feature_names : sequence of str of shape (n_features,), default=None
-        The names of the features. If they are more than 60, the plot shows the features with the
-        largest entries of each component, component by component.
+        The names of the features. If they are more than 60, or more than there is room for, the
+        plot shows the features with the largest entries of each component, component by component.
     image_shape : tuple of two int, default=None
         Draws every component as an image of this height and width.
 
@@ -57,12 +65,7 @@ class ComponentsDisplay:
     ) -> None:
         self.components = matrix(components, "components")
         p = self.components.shape[1]
-        self.feature_names = None if feature_names is None else [str(f) for f in feature_names]
-        if self.feature_names is not None and len(self.feature_names) != p:
-            raise ValueError(
-                f"feature_names must have {p} entries, one for every feature; "
-                f"got {len(self.feature_names)}"
-            )
+        self.feature_names = names_of(feature_names, p)
         self.image_shape = None if image_shape is None else tuple(image_shape)
         if self.image_shape is not None and (
             len(self.image_shape) != 2 or np.prod(self.image_shape) != p
@@ -127,7 +130,8 @@ class ComponentsDisplay:
         """
         self.features_ = np.arange(self.components.shape[1])
         if self.image_shape is None and self.feature_names is not None:
-            self.features_ = _strongest(self.components, MOST_NAMES)
+            room = MOST_NAMES if ax is None else int((points_of(ax)[0] - BAR_POINTS) / NAME_POINTS)
+            self.features_ = _strongest(self.components, max(1, min(MOST_NAMES, room)))
         most, beyond = end_of_colours(np.abs(self.components[:, self.features_]))
         options = {"cmap": "RdBu_r", "vmin": -most, "vmax": most, **options}
         draw = self._heat_map if self.image_shape is None else self._images
@@ -136,6 +140,7 @@ class ComponentsDisplay:
         self.colorbar_ = self.figure_.colorbar(
             self.image_, ax=self.ax_, label="H", extend="both" if beyond else "neither"
         )
+        titled(self.ax_, "Components (rows of H)")
         return self
 
     def _heat_map(self, ax: Axes, options: dict[str, Any]) -> None:
@@ -156,9 +161,9 @@ class ComponentsDisplay:
             count_ticks(ax.xaxis, p)
             ax.set_xlabel("feature")
             return
-        ax.set_xticks(range(shown), names, rotation=90, fontsize="small" if shown > 25 else None)
+        ax.set_xticks(range(shown), names, rotation=90, fontsize="small")
         if shown < p:
-            ax.set_xlabel(f"the {shown} features of {p} that weigh most in a component")
+            ax.set_xlabel(f"{shown} features of {p}, by largest entry")
 
     def _images(self, ax: Axes, options: dict[str, Any]) -> None:
         assert self.image_shape is not None

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from snmf.plots.bound import svd_bound
-from snmf.plots.drawing import axes_of
+from snmf.plots.drawing import axes_of, titled
 from snmf.plots.given import data_of_fit, vector
 
 Array = Any
@@ -121,6 +121,7 @@ class ConvergenceDisplay:
         elif ax.get_yscale() == "linear":
             ax.ticklabel_format(axis="y", useOffset=False)
         ax.set(xlabel="iteration", ylabel="objective / ½‖X‖²")
+        titled(ax, "Convergence")
         ax.set_xlim(left=0)
         ax.xaxis.get_major_locator().set_params(integer=True)
         if len(ax.get_legend_handles_labels()[1]) > 1:

@@ -13,13 +13,51 @@ SEEN = 99.8  # percent of the entries within the range of the colours
 
 def axes_of(ax: Axes, size: tuple[float, float]) -> Axes:
     """Return `ax`, or the axes of a new figure; raise ImportError if matplotlib is missing."""
-    if ax is not None:
-        return ax
+    return figure_of(None, size).subplots() if ax is None else ax
+
+
+def figure_of(figure: Any, size: tuple[float, float]) -> Any:
+    """Return `figure`, or a new one; raise ImportError if matplotlib is missing."""
+    if figure is not None:
+        return figure
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:
         raise ImportError("plots need matplotlib: pip install 'snmf[plots]'") from error
-    return plt.subplots(figsize=size, layout="constrained")[1]
+    return plt.figure(figsize=size, layout="constrained")
+
+
+def titled(ax: Axes, title: str) -> None:
+    """Set the title, if the axes have none yet."""
+    if not ax.get_title():
+        ax.set_title(title)
+
+
+def spaced(places: np.ndarray, axis_points: float, span: float, label_points: float) -> np.ndarray:
+    """Return the indices of the places whose labels do not overlap, the first place included.
+
+    Parameters
+    ----------
+    places : ndarray
+        Where the labels belong, increasing, in units of the axis.
+    axis_points : float
+        The length of the axis, in points.
+    span : float
+        Its length in its own units.
+    label_points : float
+        The room that a label takes along the axis, in points.
+    """
+    least, kept = label_points * span / axis_points, [0]
+    for i in range(1, len(places)):
+        if places[i] - places[kept[-1]] >= least:
+            kept.append(i)
+    return np.array(kept)
+
+
+def points_of(ax: Axes) -> tuple[float, float]:
+    """Return the width and the height of the axes, in points."""
+    box, dots = ax.get_window_extent(), ax.figure.dpi
+    return box.width * 72 / dots, box.height * 72 / dots
 
 
 def count_ticks(axis: Any, n: int) -> None:
@@ -42,5 +80,5 @@ def end_of_colours(values: np.ndarray) -> tuple[float, bool]:
 
 
 def shortened(name: str) -> str:
-    """Return a name cut to at most 24 characters."""
-    return name if len(name) <= 24 else f"{name[:23]}…"
+    """Return a name cut in the middle to at most 24 characters; names often differ at the end."""
+    return name if len(name) <= 24 else f"{name[:11]}…{name[-12:]}"

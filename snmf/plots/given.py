@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,17 @@ def _checked(values: Array, name: str, ndim: int) -> np.ndarray:
     if not np.isfinite(A).all():
         raise ValueError(f"{name} must be finite; got NaN or infinity")
     return A
+
+
+def names_of(names: Sequence[str] | None, n_features: int) -> list[str] | None:
+    """Return names as a list of str; raise ValueError if they are not one for every feature."""
+    if names is None:
+        return None
+    if len(names) != n_features:
+        raise ValueError(
+            f"feature_names must have {n_features} entries, one for every feature; got {len(names)}"
+        )
+    return [str(name) for name in names]
 
 
 def data_of_fit(X: Array, estimator: Any) -> Array:

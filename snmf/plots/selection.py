@@ -6,11 +6,13 @@ from typing import Any, Self
 
 import numpy as np
 
-from snmf.plots.drawing import axes_of
+from snmf.plots.drawing import axes_of, points_of, spaced, titled
 from snmf.plots.given import matrix, on_host, vector
 
 Array = Any
 Axes = Any
+
+LABEL_POINTS = 24  # the width of a number
 
 
 class SelectionDisplay:
@@ -113,9 +115,8 @@ class SelectionDisplay:
             handles += other.plot(self.k, self.stability, **style)
             other.set(ylabel="stability", ylim=(min(0, self.stability.min()), None))
         ax.set(xlabel="number of components k", ylabel=self.error_name)
-        if len(self.k) <= 20:
-            ax.set_xticks(self.k, [f"{k:g}" for k in self.k])
-        else:
-            ax.xaxis.get_major_locator().set_params(integer=True)
+        some = spaced(self.k, points_of(ax)[0], np.ptp(self.k) or 1, LABEL_POINTS)
+        ax.set_xticks(self.k[some], [f"{k:g}" for k in self.k[some]])
+        titled(ax, "Number of components")
         ax.legend(handles=handles, fontsize="small")
         return self

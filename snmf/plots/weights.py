@@ -7,13 +7,22 @@ from typing import Any, Self
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from snmf.plots.drawing import axes_of, count_ticks, end_of_colours, shortened
+from snmf.plots.drawing import (
+    axes_of,
+    count_ticks,
+    end_of_colours,
+    points_of,
+    shortened,
+    spaced,
+    titled,
+)
 from snmf.plots.given import matrix
 
 Array = Any
 Axes = Any
 
 MOST_ROWS = 1000  # a screen has no more lines than this
+LABEL_POINTS = 14  # the height of a label
 
 
 class WeightsDisplay:
@@ -140,10 +149,12 @@ class WeightsDisplay:
         count_ticks(ax.xaxis, k)
         thinned = "" if len(self.rows_) == n else f", {len(self.rows_)} of {n} shown"
         ax.set(xlabel="component", ylabel=f"rows of X, sorted{thinned}")
+        titled(ax, "Weights (W)")
         if self.labels is not None:
             ends = np.cumsum(np.bincount(groups))
             middles = ends - np.bincount(groups) / 2
-            ax.set_yticks(middles, [shortened(str(name)) for name in names])
+            some = spaced(middles, points_of(ax)[1], n, LABEL_POINTS)
+            ax.set_yticks(middles[some], [shortened(str(name)) for name in names[some]])
             for end in ends[:-1]:
                 ax.axhline(end, color="0.2", linewidth=0.6)
         return self

@@ -1,5 +1,6 @@
 """The displays: what they draw is what the model holds, and wrong input is an error."""
 
+import itertools
 import subprocess
 import sys
 
@@ -12,13 +13,15 @@ from scipy import sparse
 from sklearn.datasets import load_digits, load_wine
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
-from snmf import SNMF, HierarchicalSNMF
+from snmf import SNMF, HierarchicalSNMF, plots
 from snmf.plots import (
     ComponentsDisplay,
     ConvergenceDisplay,
     HierarchyDisplay,
     SelectionDisplay,
+    TopFeaturesDisplay,
     WeightsDisplay,
+    drawing,
     svd_bound,
 )
 
@@ -60,6 +63,27 @@ def test_without_matplotlib_the_error_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     with pytest.raises(ImportError, match=r"pip install 'snmf\[plots\]'"):
         ConvergenceDisplay([1.0, 0.5]).plot()
+
+
+def overlaps(axis):
+    """Whether the labels of an axis overlap as they are drawn."""
+    axis.figure.canvas.draw()
+    boxes = [label.get_window_extent() for label in axis.get_ticklabels() if label.get_text()]
+    return any(a.overlaps(b) for a, b in itertools.pairwise(boxes))
+
+
+def test_the_module_lists_the_displays_and_what_else_is_public():
+    assert set(dir(plots)) == {name for name in plots.__all__ if hasattr(plots, name)}
+    assert [name for name in dir(plots) if not name.endswith("Display")] == ["svd_bound"]
+
+
+def test_a_plot_has_a_title_unless_the_axes_have_one():
+    displays = [ComponentsDisplay([[1.0]]), ConvergenceDisplay([1.0]), WeightsDisplay([[1.0]])]
+    for display in [*displays, SelectionDisplay([1], [[1.0]])]:
+        assert drawn(display.plot()).ax_.get_title()
+        ax = plt.subplots()[1]
+        ax.set_title("mine")
+        assert display.plot(ax).ax_.get_title() == "mine"
 
 
 # Convergence
@@ -167,6 +191,25 @@ def test_of_many_named_features_those_that_weigh_most_are_shown():
     assert "60 features of 500" in display.ax_.get_xlabel()
 
 
+def test_a_long_name_keeps_its_end():
+    names = [f"the same beginning of a long name {j}" for j in range(3)]
+    shown = texts(drawn(ComponentsDisplay(np.eye(3), feature_names=names).plot()).ax_.xaxis)
+    assert [(name[:8], name[-6:], len(name)) for name in shown] == [
+        ("the same", f"name {j}", 24) for j in range(3)
+    ]
+
+
+@pytest.mark.parametrize("width", [3, 5, 8])
+def test_names_do_not_overlap_on_given_axes(width):
+    H = np.random.default_rng(0).standard_normal((3, 59))
+    ax = plt.subplots(figsize=(width, 4), layout="constrained")[1]
+    display = ComponentsDisplay(H, feature_names=[f"gene {j}" for j in range(59)]).plot(ax)
+    assert len(display.features_) == len(texts(ax.xaxis)) >= 3 * width
+    assert not overlaps(ax.xaxis)
+    ax.set_xticks(np.linspace(0, 1, 59), [f"gene {j}" for j in range(59)], rotation=90)
+    assert overlaps(ax.xaxis)  # the check sees an overlap
+
+
 @pytest.mark.parametrize("k", [1, 2, 40])
 def test_components_as_images(k):
     H = np.random.default_rng(k).standard_normal((k, 15)).astype("float32")
@@ -193,6 +236,33 @@ def test_a_dead_component_and_an_outlier():
     assert display.image_.get_clim()[1] < 10
     assert display.colorbar_.extend == "both"
     assert drawn(ComponentsDisplay(np.zeros((2, 3))).plot()).image_.get_clim() == (-1, 1)
+
+
+def test_top_features_are_those_with_the_largest_entries():
+    model = SNMF(3, random_state=0).fit(WINE)
+    display = TopFeaturesDisplay.from_estimator(model, n_top=4)
+    display.figure_.canvas.draw()
+    assert len(display.axes_) == 3
+    for h, ax, shown in zip(model.components_, display.axes_, display.features_, strict=True):
+        rest = np.delete(np.abs(h), shown)
+        assert np.all(np.diff(np.abs(h[shown])) <= 0)
+        assert np.abs(h[shown]).min() >= rest.max()
+        np.testing.assert_array_equal([bar.get_width() for bar in ax.patches], h[shown])
+        assert len({bar.get_facecolor() for bar in ax.patches}) == len({*np.sign(h[shown])})
+        assert texts(ax.yaxis)[0] == drawing.shortened(WINE.columns[shown[0]])
+        low, high = ax.get_ylim()
+        assert low > high  # the largest is at the top
+        assert not overlaps(ax.yaxis)
+
+
+def test_top_features_without_names_of_many_components_in_a_given_figure():
+    figure = plt.figure(figsize=(9, 9), layout="constrained")
+    H = np.random.default_rng(0).standard_normal((6, 5))
+    display = TopFeaturesDisplay(H).plot(figure)
+    assert display.figure_ is figure
+    assert len(display.axes_) == len(figure.axes) == 6
+    assert texts(display.axes_[5].yaxis) == [str(j) for j in np.argsort(-np.abs(H[5]))]
+    assert len({ax.get_xlim() for ax in display.axes_}) == 1
 
 
 # Weights
@@ -231,6 +301,13 @@ def test_labels_group_the_rows():
     assert list(display.ax_.get_yticks()) == [10, 25, 45]
 
 
+def test_labels_of_small_groups_do_not_overlap():
+    W = np.random.default_rng(0).random((400, 3))
+    display = drawn(WeightsDisplay(W, labels=np.minimum(np.arange(400), 60)).plot())
+    assert not overlaps(display.ax_.yaxis)
+    assert {"0", "60"} <= {*texts(display.ax_.yaxis)}
+
+
 @pytest.mark.parametrize("k", [1, 2, 40])
 def test_any_number_of_components(k):
     W = np.maximum(np.random.default_rng(0).standard_normal((50, k)), 0).astype("float32")
@@ -257,6 +334,13 @@ def test_selection_shows_means_spread_stability_and_choice():
     assert one.stability_ax_ is None
 
 
+def test_numbers_of_components_that_are_near_each_other_do_not_overlap():
+    k = [2, 3, 4, 5, 50, 100, 200, 203]
+    display = drawn(SelectionDisplay(k, np.arange(8.0)).plot())
+    assert not overlaps(display.ax_.xaxis)
+    assert texts(display.ax_.xaxis) == ["2", "50", "100", "200"]
+
+
 # What is refused
 
 
@@ -265,6 +349,7 @@ def test_selection_shows_means_spread_stability_and_choice():
     [
         lambda m: ConvergenceDisplay.from_estimator(m),
         lambda m: ComponentsDisplay.from_estimator(m),
+        lambda m: TopFeaturesDisplay.from_estimator(m),
         lambda m: WeightsDisplay.from_estimator(m, DIGITS),
     ],
 )
@@ -283,6 +368,8 @@ def test_an_unfitted_estimator_is_refused(display):
         (lambda m: ComponentsDisplay.from_estimator(m, image_shape=(8, 9)), "64 pixels"),
         (lambda m: ComponentsDisplay.from_estimator(m, image_shape=(64,)), "height, width"),
         (lambda m: ComponentsDisplay(np.ones(3)), "2 dimensions"),
+        (lambda m: TopFeaturesDisplay(np.ones((1, 2)), feature_names="a"), "2 entries.*got 1"),
+        (lambda m: TopFeaturesDisplay(np.ones((1, 2)), n_top=0), "at least 1; got 0"),
         (lambda m: ComponentsDisplay([["a"]]), "real numbers"),
         (lambda m: WeightsDisplay.from_estimator(m, DIGITS, labels=[1, 2]), r"shape \(1797,\)"),
         (lambda m: WeightsDisplay([[-1.0]]), "nonnegative; the least is -1"),
