@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tomllib
 import warnings
 from pathlib import Path
 
@@ -66,11 +67,17 @@ html_static_path = ["_static"]
 html_css_files = ["snmf.css"]
 html_title = f"snmf {release}"
 html_show_sourcelink = False
+with open(Path(__file__).parents[1] / "pyproject.toml", "rb") as file:
+    urls = tomllib.load(file)["project"]["urls"]
+html_baseurl = urls["Documentation"]
 pages = {path.stem for path in Path(__file__).parent.glob("*.rst")}
 html_sidebars = {page: [] for page in pages - {"reference"}}  # no page lies below them
 html_theme_options = {
     "navbar_align": "left",
-    "header_links_before_dropdown": 8,
+    "header_links_before_dropdown": 6,  # on one row, in a window of 1280 pixels
+    "icon_links": [
+        {"name": "Repository", "url": urls["Repository"], "icon": "fa-solid fa-code-branch"}
+    ],
     "show_prev_next": True,
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": [],
