@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from snmf._arguments import OfThreadedFits, check_random_state, check_weights, is_whole
 from snmf._data import Data
 from snmf._factorize import Factorization, factorize
+from snmf._html import table
 from snmf.backends import owner
 from snmf.core.options import DRAWN, Options, RandomState
 from snmf.core.start import unit_rows
@@ -50,14 +51,25 @@ class Alignment:
         return float(np.nanmean(self.cosines))
 
     def __str__(self) -> str:
-        pairs = enumerate(zip(self.indices, self.cosines, strict=True))
-        lines = [f"{j:4d} {i:4d}   {c:7.4f}" if i >= 0 else f"{j:4d}" for j, (i, c) in pairs]
-        last = [f"mean cosine {self.mean:.4f}"]
-        if len(self.unmatched):
-            last.append("of A without a pair: " + ", ".join(map(str, self.unmatched)))
-        return "\n".join(["of B of A    cosine", *lines, *last])
+        lines = (f"{j:>4} {i:>4}   {c:>7}".rstrip() for j, i, c in self._cells())
+        return "\n".join(["of B of A    cosine", *lines, *self._summary()])
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return table(("of B", "of A", "cosine"), self._cells(), "; ".join(self._summary()))
+
+    def _cells(self) -> list[tuple[str, str, str]]:
+        return [
+            (str(j), str(i), f"{c:.4f}") if i >= 0 else (str(j), "", "")
+            for j, (i, c) in enumerate(zip(self.indices, self.cosines, strict=True))
+        ]
+
+    def _summary(self) -> list[str]:
+        mean = f"mean cosine {self.mean:.4f}"
+        if not len(self.unmatched):
+            return [mean]
+        return [mean, "of A without a pair: " + ", ".join(map(str, self.unmatched))]
 
 
 def align(A: Any, B: Any) -> Alignment:
@@ -162,15 +174,23 @@ class Stability:
         return float(self.pairs[np.triu_indices(len(self.pairs), 1)].mean())
 
     def __str__(self) -> str:
-        lowest = self.cosines.min(axis=0)
-        lines = [
-            f"{j:9d}   {mean:11.4f}   {low:6.4f}"
-            for j, (mean, low) in enumerate(zip(self.per_component, lowest, strict=True))
-        ]
-        last = f"mean over pairs of {len(self.pairs)} fits {self.mean:.4f}"
-        return "\n".join(["component   mean cosine   lowest", *lines, last])
+        lines = (f"{j:>9}   {mean:>11}   {low:>6}" for j, mean, low in self._cells())
+        return "\n".join(["component   mean cosine   lowest", *lines, self._summary()])
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return table(("component", "mean cosine", "lowest"), self._cells(), self._summary())
+
+    def _cells(self) -> list[tuple[str, str, str]]:
+        means, lowest = self.per_component, self.cosines.min(axis=0)
+        return [
+            (str(j), f"{mean:.4f}", f"{low:.4f}")
+            for j, (mean, low) in enumerate(zip(means, lowest, strict=True))
+        ]
+
+    def _summary(self) -> str:
+        return f"mean over pairs of {len(self.pairs)} fits {self.mean:.4f}"
 
 
 def stability(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import numpy as np
 
+from snmf._html import table
 from snmf.core.contributions import Contributions
 from snmf.core.start import unit_rows
 
@@ -91,15 +91,7 @@ class Diagnostics:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{name}</th>" for name in ("component", *COLUMNS))
-        rows = "".join(
-            "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
-            for cells in self._cells()
-        )
-        return (
-            f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-            f"<p>{escape(self._summary())}</p>"
-        )
+        return table(("component", *COLUMNS), self._cells(), self._summary())
 
     def _cells(self) -> list[list[str]]:
         return [

@@ -31,6 +31,7 @@ from snmf._arguments import (
 )
 from snmf._checkpoint import Checkpoint
 from snmf._data import Data
+from snmf._html import table
 from snmf._progress import progress
 from snmf._transform import handed_back
 from snmf.backends import choose
@@ -71,7 +72,7 @@ class Iteration(NamedTuple):
 Callback = Callable[[Iteration], bool | None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Factorization:
     """A semi-nonnegative matrix factorization ``X ≈ W H``.
 
@@ -114,6 +115,27 @@ class Factorization:
     converged: bool
     reason: str
     intercept: np.ndarray | None = None
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name:<16} {words}" for name, words in self._facts())
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return table((), self._facts())
+
+    def _facts(self) -> list[tuple[str, str]]:
+        W = "not kept" if self.W is None else " × ".join(map(str, self.W.shape))
+        intercept = [] if self.intercept is None else [("intercept", str(len(self.intercept)))]
+        return [
+            ("W", W),
+            ("H", " × ".join(map(str, self.H.shape))),
+            *intercept,
+            ("error ‖X − W H‖", f"{self.error:.6g}"),
+            ("penalty λ", f"{self.penalty:.6g}"),
+            ("iterations", str(self.n_iter)),
+            ("stopped because", self.reason),
+        ]
 
 
 def factorize(

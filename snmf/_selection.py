@@ -24,6 +24,7 @@ from snmf import _advice
 from snmf._arguments import OfManyFits, check_random_state, check_weights, is_whole
 from snmf._data import Data
 from snmf._factorize import Factorization, factorize
+from snmf._html import table
 from snmf._transform import exact_transform
 from snmf.core.options import RandomState
 from snmf.storage.rows import taking_part
@@ -36,7 +37,7 @@ FIT = {"solver": "hals", "progress_bar": False}  # the defaults of all fits here
 LEAST_ERROR = {"sparsity": 0.0, "init": "svd"}  # the defaults of fits that are to predict
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Selection:
     """The result of `select_n_components`: errors and stability by number of components.
 
@@ -62,19 +63,38 @@ class Selection:
     best: int | None
 
     def __str__(self) -> str:
-        spread = self.errors.std(axis=1)
-        head = "components   held-out error" + ("" if self.stability is None else "   stability")
-        lines = [
-            f"{k:10d}   {mean:.4f} ± {sd:.4f}"
-            + ("" if self.stability is None else f"   {self.stability[i]:9.4f}")
-            + ("   best" if k == self.best else "")
-            for i, (k, mean, sd) in enumerate(
-                zip(self.n_components, self.errors.mean(axis=1), spread, strict=True)
-            )
+        rows = [self._head(), *self._cells()]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = (
+            "   ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True))
+            for row in rows
+        )
+        return "\n".join(line.rstrip() for line in [*lines, *self._notes()])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return table(self._head(), self._cells(), *self._notes())
+
+    def _head(self) -> list[str]:
+        stability = [] if self.stability is None else ["stability"]
+        return ["components", "held-out error", *stability, ""]
+
+    def _cells(self) -> list[list[str]]:
+        return [
+            [
+                str(k),
+                f"{errors.mean():.4f} ± {errors.std():.4f}",
+                *([] if self.stability is None else [f"{self.stability[i]:.4f}"]),
+                "best" if k == self.best else "",
+            ]
+            for i, (k, errors) in enumerate(zip(self.n_components, self.errors, strict=True))
         ]
-        if self.best is None:
-            lines.append("No number of components is supported: no components predict as well.")
-        return "\n".join([head, *lines])
+
+    def _notes(self) -> list[str]:
+        if self.best is not None:
+            return []
+        return ["No number of components is supported: no components predict as well."]
 
     def plot(self, ax: Any = None) -> Any:
         """Plot the held-out error against the number of components.
