@@ -174,8 +174,10 @@ def peak_memory() -> int:
     status = Path("/proc/self/status")
     if status.exists():  # getrusage would count the process that started this one
         return 1024 * int(re.findall(r"VmHWM:\s*(\d+) kB", status.read_text())[0])
-    import resource
-
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return 0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes, on macOS
 
 

@@ -44,9 +44,10 @@ class Watched:
         return self
 
     def _watch(self) -> None:
-        while not self._over.wait(0.01):
-            status = Path("/proc/self/status").read_text()
-            self.most = max(self.most, 1024 * int(re.findall(r"RssAnon:\s*(\d+)", status)[0]))
+        status = Path("/proc/self/status")
+        while status.exists() and not self._over.wait(0.01):  # elsewhere than on Linux it stays 0
+            found = re.findall(r"RssAnon:\s*(\d+)", status.read_text())
+            self.most = max(self.most, 1024 * int(found[0]))
 
     def __exit__(self, *_: object) -> None:
         self._over.set()

@@ -22,6 +22,9 @@ class TerminatedError(KeyboardInterrupt):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command, and return its exit code; bad usage raises SystemExit with code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a Windows pipe cannot encode λ: it gets a "?"
+            stream.reconfigure(errors="replace")
     try:
         try:
             with _ending_as_if_interrupted():
@@ -105,7 +108,7 @@ def _print_json(command: str, report: Any, notes: list[str]) -> None:
     import json
 
     facts = {fact.name.replace(" ", "_").lower(): fact.value for fact in report}
-    print(json.dumps({"command": command, **facts, "notes": notes}, ensure_ascii=False))
+    print(json.dumps({"command": command, **facts, "notes": notes}))  # ASCII, for any encoding
 
 
 def _say(words: str, code: int) -> int:

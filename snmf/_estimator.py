@@ -47,7 +47,7 @@ class SNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
         Limits the number of iterations. One iteration is one pass over the rows of X. Raise it if
         a warning says that the fit has not converged.
     progress_bar : bool, default=True
-        Shows a progress bar on a terminal or in a notebook.
+        Shows a progress bar on a terminal, or in a notebook that has ipywidgets.
     random_state : int, RandomState or Generator instance, or None, default=None
         Seeds the start. The same seed gives the same bits; on a device, the same result up to
         rounding.

@@ -349,11 +349,16 @@ def _checkpoint(options: Options, rows: Rows, out: Output, **given: Any) -> Chec
     """Return the checkpoint of this fit, or None if the options ask for none."""
     if options.checkpoint is None:
         return None
-    if out and os.path.realpath(out) == os.path.realpath(options.checkpoint):
+    if out and _place_of(out) == _place_of(options.checkpoint):
         raise ValueError(f"out and checkpoint must be two files; got {os.fspath(out)!r} for both")
     parameters = {f.name: getattr(options, f.name) for f in fields(options)}
     numbers = {n: value for n, value in (parameters | given).items() if n not in ANY_OF}
     return Checkpoint(options.checkpoint, options.checkpoint_interval, rows, numbers)
+
+
+def _place_of(path: str | os.PathLike[str]) -> str:
+    """Return the path with links resolved; on Windows in lower case, where case does not count."""
+    return os.path.normcase(os.path.realpath(path))
 
 
 def _best_run(

@@ -68,7 +68,7 @@ class MiniBatchSNMF(FittedComponents):
     max_iter : int, default=200
         Limits the number of epochs. One epoch is one pass over the rows of X.
     progress_bar : bool, default=True
-        Shows a progress bar on a terminal or in a notebook.
+        Shows a progress bar on a terminal, or in a notebook that has ipywidgets.
     random_state : int, RandomState or Generator instance, or None, default=None
         Seeds the start and the order of the rows.
     sparsity : float, default=0.01

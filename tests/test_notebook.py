@@ -1,4 +1,4 @@
-"""What a notebook shows: the tables of results, and the progress bar."""
+"""What a notebook shows of a result: a small table."""
 
 from html.parser import HTMLParser
 

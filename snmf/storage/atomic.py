@@ -60,7 +60,11 @@ def check_replaceable(path: str | os.PathLike[str]) -> Path:
 
 def _put(new: Path, final: Path) -> None:
     if not final.is_dir():
-        os.replace(new, final)
+        try:
+            os.replace(new, final)
+        except PermissionError as error:  # on Windows, where nothing replaces an open file
+            words = "cannot be replaced: it is open or memory-mapped, or belongs to somebody else"
+            raise PermissionError(error.errno, words, str(final)) from error
     elif new.is_dir():  # one folder cannot replace another in a single step
         old = new.with_suffix(".old")
         final.rename(old)
@@ -78,7 +82,7 @@ def _put(new: Path, final: Path) -> None:
 def _synchronise(path: Path) -> None:
     if path.is_dir() and os.name != "posix":
         return
-    handle = os.open(path, os.O_RDONLY)
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)  # Windows needs writing
     try:
         os.fsync(handle)
     finally:

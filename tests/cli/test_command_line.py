@@ -1002,3 +1002,19 @@ def test_columns_of_words_are_dropped_together_or_known_to_the_model(folder, cap
     assert notes == ["left out, since they are no numbers: day ('2024-01-02'), site ('L')"]
     assert run("transform", "m.npz", "table.csv", "-o", "W.csv") == 0
     assert capsys.readouterr().err == ""
+
+
+def test_a_pipe_that_cannot_encode_what_is_said_is_no_error(folder, capsys, monkeypatch):
+    """On Windows a pipe has the code page of the machine, which lacks these names."""
+    fit = ("fit", csv("β,日本\n1,2\n3,5\n7,1\n2,8\n"), "-k", "1", "-o", "日本.npz")
+    assert run(*fit, "--json") == 0
+    said = capsys.readouterr().out
+    assert said.isascii()
+    assert json.loads(said)["model"] == "日本.npz"
+    monkeypatch.setenv("PYTHONIOENCODING", "cp1252")
+    both = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "cp1252"}
+    done = process(*fit, **both)
+    out, err = done.communicate()
+    assert done.returncode == 0, err
+    assert "??.npz" in out
+    assert "Error" not in err
