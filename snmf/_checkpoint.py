@@ -125,13 +125,13 @@ class Checkpoint:
 
     def _unreadable(self, error: Exception) -> ValueError:
         return RefusedError(
-            f"The checkpoint {str(self.path)!r} cannot be read: {error}. Name another file; or, "
+            f"The checkpoint '{self.path}' cannot be read: {error}. Name another file; or, "
             "if it is a checkpoint, delete it to start anew."
         )
 
     def _refused(self, what: str) -> ValueError:
         return RefusedError(
-            f"The checkpoint {str(self.path)!r} {what}. Delete it to start anew, or name another."
+            f"The checkpoint '{self.path}' {what}. Delete it to start anew, or name another."
         )
 
     def is_of(self, rows: Any, scale: Scale) -> None:

@@ -350,7 +350,7 @@ def _checkpoint(options: Options, rows: Rows, out: Output, **given: Any) -> Chec
     if options.checkpoint is None:
         return None
     if out and _place_of(out) == _place_of(options.checkpoint):
-        raise ValueError(f"out and checkpoint must be two files; got {os.fspath(out)!r} for both")
+        raise ValueError(f"out and checkpoint must be two files; got '{os.fspath(out)}' for both")
     parameters = {f.name: getattr(options, f.name) for f in fields(options)}
     numbers = {n: value for n, value in (parameters | given).items() if n not in ANY_OF}
     return Checkpoint(options.checkpoint, options.checkpoint_interval, rows, numbers)

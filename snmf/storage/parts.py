@@ -135,7 +135,7 @@ def check_output(out: Any, X: Any, shape: tuple[int, int], dtype: str) -> None:
     path = check_replaceable(out)
     file = _file_below(X)
     if file and path.exists() and path.samefile(file):
-        raise ValueError(f"out must not be the file of X; got {str(path)!r}")
+        raise ValueError(f"out must not be the file of X; got '{path}'")
     size, free = math.prod(shape) * np.dtype(dtype).itemsize, shutil.disk_usage(path.parent).free
     if free < size:
         raise OSError(

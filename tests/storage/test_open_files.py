@@ -125,6 +125,23 @@ def test_commands_replace_their_outputs(name):
     assert {*os.listdir()} == {name, out, "m.npz", "p.png"}
 
 
+def test_an_error_has_the_path_as_it_is_typed():
+    """Backslashes are not doubled."""
+    out = Path("a\\b.npy")
+    np.save(out, X)
+    mapped = np.load(out, mmap_mode="r")
+    options = dict(checkpoint=out, max_iter=1, tol=0)
+    for call, given in (
+        (lambda: snmf.factorize(X, 2, **options), "checkpoint '{}' cannot be read"),
+        (lambda: snmf.factorize(X, 2, out=out, **options), "got '{}' for both"),
+        (lambda: snmf.factorize(mapped, 2, out=out), "got '{}'"),
+    ):
+        with pytest.raises(ValueError, match="npy") as refused:
+            call()
+        paths = (out, out.resolve())
+        assert any(given.format(path) in str(refused.value) for path in paths)
+
+
 def test_a_file_is_synchronised_by_a_handle_that_may_write(monkeypatch):
     """On Windows, os.fsync refuses any other."""
     modes = []
