@@ -55,7 +55,7 @@ def run(page):
 
 
 def main():
-    failures = 0
+    total = failures = 0
     for page in sorted(PAGES.glob("*.rst")):
         with tempfile.TemporaryDirectory() as folder:
             os.chdir(folder)
@@ -63,10 +63,9 @@ def main():
             os.chdir(PAGES)
         if "matplotlib.pyplot" in sys.modules:
             sys.modules["matplotlib.pyplot"].close("all")
-        failures += failed
-        if count:
-            print(f"{page.name}: {count} blocks, {failed} failed")
-    return min(failures, 1)
+        total, failures = total + count, failures + failed
+        print(f"{page.name}: {count} blocks, {failed} failed")
+    return int(not total or failures > 0)
 
 
 if __name__ == "__main__":
