@@ -9,6 +9,7 @@ import numpy as np
 Axes = Any
 
 SEEN = 99.8  # percent of the entries within the range of the colours
+NUMBER_POINTS = 14  # the room that a number of two digits takes
 
 
 def axes_of(ax: Axes, size: tuple[float, float]) -> Axes:
@@ -61,13 +62,14 @@ def points_of(ax: Axes) -> tuple[float, float]:
 
 
 def count_ticks(axis: Any, n: int) -> None:
-    """Set ticks at whole numbers: at all of them up to 20, else at some."""
-    if n <= 20:
+    """Set ticks at whole numbers: at all of them up to 20 if there is room, else at some."""
+    room = int(points_of(axis.axes)[axis.axis_name == "y"] / NUMBER_POINTS)
+    if n <= min(20, room):
         axis.set_ticks(range(n))
     else:
         from matplotlib.ticker import MaxNLocator
 
-        axis.set_major_locator(MaxNLocator(integer=True))
+        axis.set_major_locator(MaxNLocator(max(1, min(9, room - 1)), integer=True))
 
 
 def end_of_colours(values: np.ndarray) -> tuple[float, bool]:

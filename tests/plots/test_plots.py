@@ -210,6 +210,14 @@ def test_names_do_not_overlap_on_given_axes(width):
     assert overlaps(ax.xaxis)  # the check sees an overlap
 
 
+@pytest.mark.parametrize("height", [1.2, 2, 6])
+def test_numbers_do_not_overlap_on_given_axes(height):
+    ax = plt.subplots(figsize=(4, height), layout="constrained")[1]
+    ComponentsDisplay(np.random.default_rng(0).standard_normal((20, 6))).plot(ax)
+    assert not overlaps(ax.yaxis)
+    assert (texts(ax.yaxis) == [str(j) for j in range(20)]) == (height == 6)
+
+
 @pytest.mark.parametrize("k", [1, 2, 40])
 def test_components_as_images(k):
     H = np.random.default_rng(k).standard_normal((k, 15)).astype("float32")
