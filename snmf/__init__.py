@@ -2,8 +2,8 @@
 
 The estimators `SNMF`, `MiniBatchSNMF` and `HierarchicalSNMF` follow scikit-learn; `factorize` and
 `fit_transform` are functions; `select_n_components` compares numbers of components; `align` and
-`stability` compare fits; `save` and `load` keep models in files. `snmf.plots` draws results, and
-`snmf.backends` holds the array libraries.
+`stability` compare fits, `consensus` and `merge` join them; `save` and `load` keep models in files.
+`snmf.plots` draws results, and `snmf.backends` holds the array libraries.
 """
 
 from typing import TYPE_CHECKING
@@ -11,17 +11,22 @@ from typing import TYPE_CHECKING
 __all__ = [
     "SNMF",
     "Alignment",
+    "Consensus",
+    "ConsensusTable",
     "Diagnostics",
     "Factorization",
     "HierarchicalSNMF",
+    "Merged",
     "MiniBatchSNMF",
     "Selection",
     "Stability",
     "__version__",
     "align",
+    "consensus",
     "factorize",
     "fit_transform",
     "load",
+    "merge",
     "save",
     "select_n_components",
     "stability",
@@ -31,6 +36,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from snmf._agreement import Alignment, Stability, align, stability
+    from snmf._consensus import Consensus, ConsensusTable, Merged, consensus, merge
     from snmf._diagnostics import Diagnostics
     from snmf._estimator import SNMF
     from snmf._factorize import Factorization, factorize, fit_transform
@@ -44,6 +50,11 @@ else:  # imported on first use, so that ``snmf --help`` is fast
         "Stability": "_agreement",
         "align": "_agreement",
         "stability": "_agreement",
+        "Consensus": "_consensus",
+        "ConsensusTable": "_consensus",
+        "Merged": "_consensus",
+        "consensus": "_consensus",
+        "merge": "_consensus",
         "Diagnostics": "_diagnostics",
         "SNMF": "_estimator",
         "Factorization": "_factorize",

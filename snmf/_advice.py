@@ -62,6 +62,24 @@ def of_choice(n_components: int) -> Iterator[str]:
         )
 
 
+def of_runs(n_components: int, unfinished: int, n_runs: int) -> Iterator[str]:
+    """Warn if runs of `consensus` have not converged."""
+    if unfinished:
+        yield (
+            f"{unfinished} of {n_runs} runs with n_components={n_components} have not converged. "
+            "Raise max_iter, or tol."
+        )
+
+
+def of_density(n_components: int, left: int, threshold: float) -> Iterator[str]:
+    """Warn if `consensus` drops so many components of the runs that fewer than k are left."""
+    yield (
+        f"density_threshold={threshold:g} leaves {left} components of the runs, for "
+        f"n_components={n_components}: the runs do not agree. The {n_components} nearest to others "
+        "are kept. Lower n_components, or raise density_threshold."
+    )
+
+
 def of_components(
     shares: np.ndarray, mass: float, init: str, sparsity: float, largest_sparsity: float
 ) -> Iterator[str]:

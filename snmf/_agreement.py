@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import combinations
 from typing import Any, Unpack
@@ -21,7 +21,9 @@ from snmf.backends import owner
 from snmf.core.options import DRAWN, Options, RandomState
 from snmf.core.start import unit_rows
 
-NOT_VARIED = ("n_components", "random_state", "checkpoint", "checkpoint_interval", "warm_start")
+Array = Any
+
+NOT_TAKEN = ("n_components", "random_state", "checkpoint", "checkpoint_interval", "warm_start")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -152,7 +154,7 @@ class Stability:
     Attributes
     ----------
     components : ndarray of shape (n_components, n_features)
-        The components of the fit to all rows.
+        The components of the fit to all rows, or those of `consensus`.
     cosines : ndarray of shape (n_fits, n_components)
         The cosine of each of these components to its match in every other fit.
     pairs : ndarray of shape (n_fits, n_fits)
@@ -162,6 +164,15 @@ class Stability:
     components: np.ndarray
     cosines: np.ndarray
     pairs: np.ndarray
+
+    @classmethod
+    def of(cls, components: np.ndarray, found: Sequence[np.ndarray]) -> Stability:
+        """Return how well these components are found again in the components of fits."""
+        cosines = np.array([align(H, components).cosines for H in found])
+        pairs = np.eye(len(found))
+        for i, j in combinations(range(len(found)), 2):
+            pairs[i, j] = pairs[j, i] = align(found[i], found[j]).mean
+        return cls(components, cosines, pairs)
 
     @property
     def per_component(self) -> np.ndarray:
@@ -265,13 +276,9 @@ def stability(
     >>> found.cosines.shape, bool(found.mean > 0.99)
     ((5, 3), True)
     """
-    _check(n_fits, subsample, parameters)
+    check_samples("stability", "n_fits", n_fits, subsample, parameters)
     data = Data.of(X).sized()
-    n = data.shape[0]
-    D, _ = check_weights(sample_weight, n)
-    D = np.ones(n) if D is None else D[:, 0]
-    members = np.flatnonzero(D)
-    size = _sample_size(subsample, len(members), parameters.get("init", Options.init))
+    samples = Samples.of(data, subsample, sample_weight, parameters)
     settings: dict[str, Any] = {"progress_bar": False, **parameters, "out": False}
     rng = check_random_state(random_state)
     whole = factorize(
@@ -279,30 +286,74 @@ def stability(
     )
     reference = components_of(whole, "H")
     found = []
-    for _ in range(n_fits):
-        drawn = np.zeros(n)
-        drawn[rng.permutation(members)[:size]] = 1
-        weights = None if size == n and sample_weight is None else drawn * D
-        seed = int(rng.randint(2**31 - 1))
-        fit = factorize(data, len(reference), random_state=seed, sample_weight=weights, **settings)
+    for drawn in samples.drawn(n_fits, rng):
+        fit = factorize(data, len(reference), **drawn, **settings)
         found.append(components_of(fit, "H"))
-    cosines = np.array([align(H, reference).cosines for H in found])
-    pairs = np.eye(n_fits)
-    for i, j in combinations(range(n_fits), 2):
-        pairs[i, j] = pairs[j, i] = align(found[i], found[j]).mean
-    return Stability(reference, cosines, pairs)
+    return Stability.of(reference, found)
 
 
-def _check(n_fits: Any, subsample: Any, parameters: Mapping[str, Any]) -> None:
-    names = [f.name for f in fields(Options) if f.name not in NOT_VARIED]
-    if unknown := [name for name in parameters if name not in names]:
-        raise TypeError(f"stability got the parameters {unknown}; it takes {names}")
-    if not is_whole(n_fits, 2):
-        raise ValueError(f"n_fits must be a whole number from 2; got {n_fits!r}")
+@dataclass(frozen=True)
+class Samples:
+    """Random samples of the rows, one for each fit.
+
+    Attributes
+    ----------
+    size : int
+        The number of rows in a sample.
+    members : ndarray of int
+        The rows that may be drawn.
+    weights : ndarray of shape (n_samples,) or None
+        The sample weights of all rows; None is 1 for each.
+    n_samples : int
+        The number of rows of X.
+    """
+
+    size: int
+    members: np.ndarray
+    weights: np.ndarray | None
+    n_samples: int
+
+    @classmethod
+    def of(
+        cls, data: Data, subsample: float, sample_weight: Any, parameters: Mapping[str, Any]
+    ) -> Samples:
+        """Check how samples are drawn; raise ValueError if they are empty, or all the same."""
+        n = data.shape[0]
+        D, _ = check_weights(sample_weight, n)
+        members = np.arange(n) if D is None else np.flatnonzero(D)
+        size = _sample_size(subsample, len(members), parameters.get("init", Options.init))
+        return cls(size, members, None if D is None else D[:, 0], n)
+
+    def drawn(self, count: int, rng: np.random.RandomState) -> Iterator[dict[str, Any]]:
+        """Yield the arguments of `factorize` that differ from fit to fit."""
+        for _ in range(count):
+            drawn = np.zeros(self.n_samples)
+            drawn[rng.permutation(self.members)[: self.size]] = 1
+            if self.size == self.n_samples and self.weights is None:
+                weights = None
+            else:
+                weights = drawn if self.weights is None else drawn * self.weights
+            yield {"sample_weight": weights, "random_state": int(rng.randint(2**31 - 1))}
+
+
+def check_samples(
+    name: str,
+    counted: str,
+    count: Any,
+    subsample: Any,
+    parameters: Mapping[str, Any],
+    not_taken: Sequence[str] = NOT_TAKEN,
+) -> None:
+    """Check the arguments of the function `name`; `counted` is its name for the number of fits."""
+    names = [f.name for f in fields(Options) if f.name not in not_taken]
+    if unknown := [one for one in parameters if one not in names]:
+        raise TypeError(f"{name} got the parameters {unknown}; it takes {names}")
+    if not is_whole(count, 2):
+        raise ValueError(f"{counted} must be a whole number from 2; got {count!r}")
     if not 0 < subsample <= 1:
         raise ValueError(f"subsample must be above 0 and at most 1; got {subsample}")
     if parameters.get("init") == "custom":
-        raise ValueError("stability makes its own starts; got init='custom'. Choose another init.")
+        raise ValueError(f"{name} makes its own starts; got init='custom'. Choose another init.")
 
 
 def _sample_size(subsample: float, n: int, init: str) -> int:

@@ -231,6 +231,13 @@ def test_scaling(tmp_path):
     assert file.exists() == draws
 
 
+def test_consensus():
+    found = lines("consensus", "--tiny")
+    mean, most, _, _, agree, *_ = map(float, found["20 % filled"])
+    assert 0 <= mean <= most <= 1
+    assert 0.5 < agree <= 1
+
+
 def test_fuzz():
     done = subprocess.run(
         [sys.executable, str(FOLDER / "fuzz.py"), "--tiny", "--jobs", "1"],

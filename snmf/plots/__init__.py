@@ -6,6 +6,7 @@ matplotlib is imported on the first plot.
 
 from snmf.plots.bound import svd_bound
 from snmf.plots.components import ComponentsDisplay
+from snmf.plots.consensus import ConsensusDisplay
 from snmf.plots.convergence import ConvergenceDisplay
 from snmf.plots.features import TopFeaturesDisplay
 from snmf.plots.hierarchy import HierarchyDisplay
@@ -14,6 +15,7 @@ from snmf.plots.weights import WeightsDisplay
 
 __all__ = [
     "ComponentsDisplay",
+    "ConsensusDisplay",
     "ConvergenceDisplay",
     "HierarchyDisplay",
     "SelectionDisplay",
