@@ -1,6 +1,6 @@
 """Data on disk: a pass over reading once and the bare products, and the memory of a fit.
 
-tox -e benchmark -- disk [--rows N] [--folder FOLDER]
+tox -e benchmark -- disk [--rows N] [--sparse] [--folder FOLDER]
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ P, K = 400, 20
 STEP = 4096  # rows that the bare products take at a time
 AT_ONCE = 16  # blocks that they take in turn: more than a cache holds
 SOLVERS = ("mu", "hals")
+GENES, FILLED = 20_000, 10  # columns of sparse data, and entries in each row: 0.05 %
 
 
 def write(path: Path, n: int) -> None:
@@ -32,6 +33,31 @@ def write(path: Path, n: int) -> None:
         count = min(20_000, n - start)
         noise = rng.standard_normal((count, P), dtype="float32")
         file[start : start + count] = rng.random((count, K), dtype="float32") @ H + noise
+
+
+def write_sparse(path: Path, n: int) -> None:
+    """Logarithms of counts, in cells of 20 kinds, in the layout of AnnData; part by part."""
+    import h5py
+
+    rng = np.random.default_rng(0)
+    kinds = rng.permuted(np.tile(np.arange(GENES), (K, 1)), axis=1)  # genes by how often, by kind
+    options = {"chunks": (min(2**17, n * FILLED),), "compression": "gzip", "compression_opts": 4}
+    with h5py.File(path, "w") as file:
+        group = file.create_group("X")
+        shape = np.array([n, GENES])
+        group.attrs.update({"encoding-type": "csr_matrix", "shape": shape})
+        data = group.create_dataset("data", (n * FILLED,), "float32", **options)
+        indices = group.create_dataset("indices", (n * FILLED,), "int32", **options)
+        group["indptr"] = FILLED * np.arange(n + 1)
+        for start in range(0, n, 20_000):
+            count = min(20_000, n - start)
+            low = np.sort((GENES - FILLED) * rng.random((count, FILLED)) ** 4, axis=1)  # mostly
+            ranks = low.astype(int) + np.arange(FILLED)  # no gene twice
+            drawn = kinds[rng.integers(0, K, (count, 1)), ranks]
+            some = slice(start * FILLED, (start + count) * FILLED)
+            indices[some] = np.sort(drawn, axis=1).ravel()
+            counts = rng.geometric(0.5, (count, FILLED)) * rng.uniform(0.5, 2, (count, 1))
+            data[some] = np.log1p(counts).ravel()
 
 
 class Watched:
@@ -59,8 +85,14 @@ def fit(path: Path, parameters: dict[str, Any]) -> tuple[float, int, int]:
     import snmf
 
     warnings.simplefilter("ignore")
-    X = np.load(path, mmap_mode="r")
-    with Watched() as memory:
+    with ExitStack() as stack:
+        if path.suffix == ".npy":
+            X = np.load(path, mmap_mode="r")
+        else:
+            import h5py
+
+            X = stack.enter_context(h5py.File(path))["X"]
+        memory = stack.enter_context(Watched())
         result, seconds = timed(lambda: snmf.factorize(X, K, **QUIET, **parameters))
     return seconds, result.n_iter, memory.most
 
@@ -103,14 +135,33 @@ def passes(path: Path, repeats: int) -> Iterator[tuple[Any, ...]]:
         yield f"{solver}, a pass", plain, plain / whole, fast / whole, once / two
 
 
+def of_sparse(path: Path, n: int, max_iter: int) -> None:
+    write_sparse(path, n)
+    mib = [size / 2**20 for size in (path.stat().st_size, 8 * n * FILLED, 4 * n * K)]
+    table(
+        f"a fit of {n} x {GENES} with {FILLED} entries a row, k = {K}, in a fresh process; MiB: "
+        f"the file {mib[0]:.0f}, X in memory {mib[1]:.0f}, W {mib[2]:.0f}, 2 W + 128 "
+        f"{2 * mib[2] + 128:.0f}",
+        ["passes", "seconds", "anonymous MiB at most"],
+        fits(path, max_iter, 2),
+    )
+
+
 def main() -> None:
     words = parser(__doc__, data=False)
-    words.add_argument("--rows", type=int, default=5_000_000, help=f"of {4 * P} bytes each")
+    words.add_argument(
+        "--rows", type=int, help=f"5,000,000 of {4 * P} bytes each; sparse ones 1,000,000"
+    )
+    words.add_argument("--sparse", action="store_true", help="sparse data in an .h5ad instead")
     words.add_argument("--max-iter", type=int, default=10, help="iterations of a fit")
     words.add_argument("--folder", type=Path, help="where the file is made; the temporary one")
     arguments = words.parse_args()
-    n, repeats = (10_000, 1) if arguments.tiny else (arguments.rows, 5)
+    n = arguments.rows or (1_000_000 if arguments.sparse else 5_000_000)
+    n, repeats = (500 if arguments.sparse else 10_000, 1) if arguments.tiny else (n, 5)
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        if arguments.sparse:
+            of_sparse(Path(folder) / "X.h5ad", n, arguments.max_iter)
+            return
         path = Path(folder) / "X.npy"
         write(path, n)
         heads = ["seconds", "÷ (reading + X Hᵀ + WᵀX)", "accelerated ÷", "reading ÷ products"]

@@ -16,6 +16,7 @@ from typing import Any, Unpack
 import numpy as np
 from joblib import Parallel, delayed
 from scipy.cluster.hierarchy import cophenet, linkage
+from scipy.sparse import issparse
 from scipy.spatial.distance import squareform
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
@@ -26,8 +27,10 @@ from snmf._data import Data
 from snmf._factorize import Factorization, factorize
 from snmf._html import table
 from snmf._transform import exact_transform
+from snmf.backends import adapter
 from snmf.core.options import RandomState
 from snmf.storage.rows import taking_part
+from snmf.storage.stored import Store
 
 ROWS = 1000  # the most rows for the stability
 SAMPLE = 5000  # the most rows for "auto"
@@ -133,8 +136,9 @@ def select_n_components(
 
     Parameters
     ----------
-    X : array-like of shape (n_samples, n_features)
-        The data: a dense array in memory. NaN is a missing value.
+    X : array-like or sparse matrix of shape (n_samples, n_features)
+        The data, in memory. A sparse matrix may lie on disk; it is then read into memory. NaN is
+        a missing value.
     n_components : iterable of int
         The numbers to compare.
     held_out : float, default=0.2
@@ -194,10 +198,14 @@ def select_n_components(
     3
     """
     data = Data.of(X).X
-    if not isinstance(data, np.ndarray):
-        got = "a sparse one" if hasattr(data, "nnz") else f"a {type(X).__qualname__}"
-        raise ValueError(f"X must be a dense array in memory, on the host; got {got}")
-    X = check_array(data, ensure_all_finite="allow-nan", input_name="X")
+    if isinstance(data, Store) and data.sparse:
+        data = data.read(slice(0, len(data)))
+    if not isinstance(data, np.ndarray) and not issparse(data):
+        raise ValueError(
+            "X must be an array in memory, on the host, or a sparse matrix; got a "
+            f"{type(X).__qualname__}"
+        )
+    X = check_array(data, accept_sparse="csr", ensure_all_finite="allow-nan", input_name="X")
     numbers = list(n_components)
     if not numbers or not all(is_whole(k, 1) for k in numbers):
         raise ValueError(f"n_components must be positive whole numbers; got {numbers}")
@@ -236,11 +244,6 @@ def select_n_components(
 
 def n_components_of(data: Data, parameters: dict[str, Any]) -> int:
     """The number of components for data, where n_components is "auto"."""
-    if hasattr(data.X, "nnz"):
-        raise ValueError(
-            "n_components='auto' needs a dense X, to hold out entries of it; got a sparse one. "
-            "Set n_components to a number."
-        )
     if parameters["locality"]:
         raise ValueError(
             "n_components='auto' has no meaning with locality. Set n_components to a number."
@@ -268,7 +271,7 @@ def _sampled_rows(n_samples: int, seed: int) -> np.ndarray:
 
 
 def _automatic(
-    X: np.ndarray, seeds: np.ndarray, weights: np.ndarray | None = None, intercept: bool = False
+    X: Any, seeds: np.ndarray, weights: np.ndarray | None = None, intercept: bool = False
 ) -> int:
     """Return the number of components that X supports, or 0, from about 3 log₂ k numbers.
 
@@ -336,7 +339,7 @@ def supported(numbers: np.ndarray, errors: np.ndarray, most: int) -> int:
 
 
 def held_out_error(
-    X: np.ndarray,
+    X: Any,
     k: int,
     held_out: float,
     seed: int,
@@ -355,30 +358,56 @@ def held_out_error(
     test, train = np.split(order, [min(n - 1, max(1, round(held_out * n)))])
     if min(n, p) < 2:
         return 1.0
-    missing = np.nan if np.isnan(X).any() else None
+    missing = np.nan if _has_nan(X) else None
     settings = {"random_state": seed, **parameters, "missing_values": missing}
     D = None if weights is None else weights[train]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # what it says of H does not matter
         fit = factorize(X[train], k, sample_weight=D, **settings)
     truth = X[test].astype("float64")
-    model, without = np.empty_like(truth), np.zeros(p)
-    if fit.intercept is not None:
-        without = np.average(X[train], axis=0, weights=D)
+    entries = truth.data if issparse(truth) else truth
+    unit = float(np.nanmax(np.abs(entries), initial=0)) or 1.0
+    roots = np.ones(len(test)) if weights is None else np.sqrt(weights[test])
+    mean = None if fit.intercept is None else _mean(X[train], D)
+    left = whole = 0.0
     for j in range(part.max() + 1):
         seen = part != j
         W = _weights_from(truth[:, seen], seen, fit, settings)
-        product = W @ fit.H[:, ~seen]
-        model[:, ~seen] = product if fit.intercept is None else product + fit.intercept[~seen]
-    unit = np.nanmax(np.abs(truth), initial=0)
-    roots = 1.0 if weights is None else np.sqrt(weights[test])[:, None]
-    both = truth - model, truth - without
-    left, whole = (np.nansum((roots * (A / (unit or 1))) ** 2) for A in both)
+        hidden, W, H = truth[:, ~seen] / unit, W / unit, fit.H[:, ~seen].astype("float64")
+        intercept = None if fit.intercept is None else fit.intercept[~seen] / unit
+        left += _square(hidden, W, H, intercept, roots)
+        without = None if mean is None else mean[~seen] / unit
+        whole += _square(hidden, 0 * W, H, without, roots)
     return float(np.sqrt(left / whole)) if whole else 1.0
 
 
+def _has_nan(X: Any) -> bool:
+    return bool(np.isnan(X.data if issparse(X) else X).any())
+
+
+def _mean(X: Any, weights: np.ndarray | None) -> np.ndarray:
+    """Return the weighted mean of the rows."""
+    D = np.ones(X.shape[0]) if weights is None else weights
+    mean: np.ndarray = (X.T @ D) / D.sum()
+    return mean
+
+
+def _square(
+    X: Any, W: np.ndarray, H: np.ndarray, intercept: np.ndarray | None, roots: np.ndarray
+) -> float:
+    """Return the weighted ‖X − 1 mᵀ − W H‖² over the observed entries; X may be sparse."""
+    if intercept is not None:
+        W, H = np.column_stack([W, np.ones(len(W))]), np.vstack([H, intercept])
+    if not issparse(X):
+        return float(np.nansum((roots[:, None] * (X - W @ H)) ** 2))
+    X = adapter("numpy").filled(X, W, H)  # a missing entry then has no error
+    X, W = X.multiply(roots[:, None]).tocsr(), roots[:, None] * W
+    square = X.multiply(X).sum() - 2 * np.sum((X.T @ W).T * H) + np.sum((W.T @ W) * (H @ H.T))
+    return max(0.0, float(square))
+
+
 def _weights_from(
-    X: np.ndarray, seen: np.ndarray, fit: Factorization, settings: dict[str, Any]
+    X: Any, seen: np.ndarray, fit: Factorization, settings: dict[str, Any]
 ) -> np.ndarray:
     """Return the weights of rows of which these columns are seen."""
     unit = seen.mean() ** 0.5  # their squared error then counts as that of all columns
@@ -395,9 +424,9 @@ def _weights_from(
     return np.asarray(found.W)
 
 
-def _labels(X: np.ndarray, k: int, seed: int, parameters: dict[str, Any]) -> np.ndarray:
+def _labels(X: Any, k: int, seed: int, parameters: dict[str, Any]) -> np.ndarray:
     """Return the component with the largest weight, for at most `ROWS` rows."""
-    missing = {"missing_values": np.nan} if np.isnan(X).any() else {}
+    missing = {"missing_values": np.nan} if _has_nan(X) else {}
     W = factorize(X, k, **{"random_state": seed, **missing, **parameters}).W
     some = np.random.default_rng(0).permutation(len(W))[:ROWS]
     labels: np.ndarray = W[some].argmax(axis=1)

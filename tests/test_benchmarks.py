@@ -97,6 +97,8 @@ def test_disk():
     memory = float(found["hals, W on disk"][2])
     assert memory < 1000
     assert (memory > 0) == Path("/proc/self/status").exists()
+    found = lines("disk", "--tiny", "--sparse")
+    assert float(found["hals, W"][2]) < 1000
 
 
 def test_cluster():

@@ -198,8 +198,6 @@ def test_bad_questions_are_refused(given, words):
 
 def test_auto_has_its_limits():
     X = planted(2)
-    with pytest.raises(ValueError, match="got a sparse one"):
-        SNMF("auto").fit(sp.csr_array(X))
     with pytest.raises(ValueError, match="no meaning with locality"):
         SNMF("auto", locality=1.0).fit(X)
     with pytest.raises(ValueError, match="cannot use a custom start"):
@@ -221,10 +219,46 @@ def test_its_data_are_checked_as_those_of_a_fit():
     X = np.random.default_rng(0).normal(size=(60, 4))
     with pytest.raises(ValueError, match="X must not be masked"):
         snmf.select_n_components(np.ma.masked_array(X, np.abs(X) > 2), [1, 2])
-    with pytest.raises(ValueError, match="in memory, on the host; got a Store"):
+    with pytest.raises(ValueError, match="in memory, on the host, or a sparse matrix; got a Store"):
         snmf.select_n_components(Store(), [1, 2])
     with pytest.raises(ValueError, match="timedelta"):
         snmf.select_n_components(X.astype("timedelta64[s]"), [1, 2])
+
+
+class SparseStore:
+    def __init__(self, X):
+        self.X, self.shape, self.dtype = X, X.shape, X.dtype
+
+    def __getitem__(self, rows):
+        return self.X[rows]
+
+
+@pytest.mark.parametrize("holes", [False, True])
+def test_sparse_data_are_as_dense_ones_in_memory_and_on_disk(holes):
+    X = np.where(np.abs(X := planted(3, n=300)) < 0.5, 0, X)
+    if holes:
+        X[(np.random.default_rng(0).random(X.shape) < 0.1) & (X != 0)] = np.nan
+    options = {"random_state": 0, "repeats": 2}
+    expected = snmf.select_n_components(X, [1, 3], restarts=2, **options)
+    sparse = sp.csr_array(X)
+    for data in (sparse, SparseStore(sparse)):
+        found = snmf.select_n_components(data, [1, 3], restarts=2, **options)
+        np.testing.assert_allclose(found.errors, expected.errors, rtol=1e-3)
+        assert found.best == expected.best == 3
+    given = {"random_state": 0, "progress_bar": False}
+    given["missing_values"] = np.nan if holes else None
+    numbers = [SNMF("auto", **given).fit(A).n_components_ for A in (X, sparse, SparseStore(sparse))]
+    assert len(set(numbers)) == 1
+
+
+def test_weights_and_an_intercept_count_in_the_error_of_sparse_data():
+    X = np.where(np.abs(X := planted(3, n=300)) < 0.5, 0, X)
+    D = np.random.default_rng(0).integers(1, 4, size=300).astype("float64")
+    for settings in ({"fit_intercept": True}, {}):
+        settings = {"solver": "hals", "progress_bar": False, **settings}
+        dense, sparse = (held_out_error(A, 3, 0.2, 0, settings, D) for A in (X, sp.csr_array(X)))
+        assert sparse == pytest.approx(dense, rel=1e-3)
+        assert 0.1 < dense < 0.9
 
 
 def test_with_an_intercept_the_mean_does_not_matter():

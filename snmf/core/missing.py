@@ -125,21 +125,21 @@ def best_weights(
     Each row has its own B = H M Hᵀ, where the diagonal M is 1 for its observed entries.  If B is
     singular, as with fewer entries than components, a ridge selects one of the minimisers.
     """
-    X = ops.to_dense(X)
-    known = ~ops.xp.isnan(X)
-    complete = ops.xp.all(known, axis=1)
-    W = 0 * ops.matmul(ops.xp.astype(known, X.dtype), components.H.T)
+    k = components.H.shape[0]
+    complete = ~ops.xp.isnan(ops.row_squares(X))
+    W = ops.asarray(np.zeros((X.shape[0], k)))
     squares, powers = 0 * W[:, 0], 0 * W[:, 0]
     whole = ops.xp.nonzero(complete)[0]
     if whole.shape[0]:
         W[whole], squares[whole], powers[whole] = nnls.best_weights(ops, X[whole], components, l1)
     others = ops.xp.nonzero(~complete)[0]
     entries = TOGETHER if ops.on_host else ON_DEVICE
-    together = max(1, entries // (components.H.shape[0] * max(components.H.shape)))
+    together = max(1, entries // (k * max(components.H.shape)))
     for some in cut(0, others.shape[0], together):
         part = others[some]
+        rows = ops.to_dense(X[part])
         W[part], squares[part], powers[part] = _of_incomplete(
-            ops, X[part], known[part], components, l1
+            ops, rows, ~ops.xp.isnan(rows), components, l1
         )
     return W, squares, powers
 

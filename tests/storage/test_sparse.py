@@ -6,14 +6,16 @@ import sys
 import textwrap
 import tracemalloc
 
+import h5py
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import zarr
 
 import snmf
 from snmf.backends import Backend, adapter
 from snmf.storage import rows as _rows
-from snmf.storage import stored
+from snmf.storage import sparse_group, stored
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 factorize = functools.partial(snmf.factorize, random_state=0, progress_bar=False)
@@ -262,8 +264,6 @@ def test_the_estimators_take_sparse_slices_everywhere(kind, dtype, tmp_path):
         rtol=1e-6, atol=1e-6,
     )  # fmt: skip
     assert ours.bic(store) == pytest.approx(theirs.bic(X), rel=atol)
-    with pytest.raises(ValueError, match="got a sparse one"):
-        snmf.SNMF("auto", **options).fit(store)
     streamed = snmf.MiniBatchSNMF(3, batch_size=50, max_iter=3, **options).fit(store)
     memory = snmf.MiniBatchSNMF(3, batch_size=50, max_iter=3, **options).fit(X)
     assert streamed.score(store) == pytest.approx(memory.score(X), abs=0.05)  # other batches
@@ -394,3 +394,86 @@ def test_a_fit_of_sparse_slices_takes_the_memory_of_a_few_blocks():
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.stdout == "(40000, 2)\n(2, 40000)\n", done.stderr
+
+
+# In groups of HDF5 and Zarr, as AnnData writes them
+
+
+@pytest.fixture(params=["HDF5", "Zarr"])
+def group(request, tmp_path):
+    """A group that holds the parts of a matrix, written by `fill`."""
+    if request.param == "HDF5":
+        with h5py.File(tmp_path / "X.h5ad", "w") as file:
+            yield file.create_group("X")
+    else:
+        yield zarr.open_group(str(tmp_path / "X.zarr"), mode="w").create_group("X")
+
+
+def fill(group, X, encoding="csr_matrix", **others):
+    parts = {"data": X.data, "indices": X.indices, "indptr": X.indptr, **others}
+    for name, part in parts.items():
+        if part is not None:
+            array = group.create_dataset if hasattr(group, "file") else group.create_array
+            array(name, data=part)
+    group.attrs["encoding-type"] = encoding
+    group.attrs["shape"] = np.array(X.shape) if hasattr(group, "file") else list(X.shape)
+    return group
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_csr_matrix_in_a_group_is_that_in_memory(group):
+    X = positive_entries()
+    fill(group, X)
+    close(factorize(group, 4, max_iter=5, tol=0), factorize(X, 4, max_iter=5, tol=0))
+    model = snmf.SNMF(4, random_state=0, progress_bar=False).fit(group)
+    assert model.n_features_in_ == 12
+    assert model.score(group) == pytest.approx(model.score(X))
+    streamed = snmf.MiniBatchSNMF(3, batch_size=50, max_iter=3, random_state=0).fit(group)
+    assert streamed.score(group) > 0.5
+    store = stored.Store(sparse_group.opened(group))
+    assert (store.nnz, store.sparse, len(store)) == (X.nnz, True, 300)
+    some = np.array([299, 4, 5, 4])
+    np.testing.assert_array_equal(store.take(some).toarray(), X[some].toarray())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"encoding": "csc_matrix"}, r"stored by rows \(CSR\); got .* by columns .* by tocsr"),
+        ({"encoding": "dataframe"}, r"got a group of .*Choose one of these, such as file\['X'\]"),
+        ({"indptr": None}, "/X has no 'indptr': it is damaged"),
+        ({"indptr": np.arange(300)}, "/X is damaged: its pointers must rise from 0"),
+        ({"indptr": np.arange(301) % 7}, "/X is damaged"),
+        ({"indptr": np.arange(301) * 1000}, "/X is damaged"),
+        ({"indices": np.zeros(5, int)}, "/X is damaged"),
+    ],
+)
+def test_a_group_that_is_no_matrix_by_rows_is_refused(group, change, words):
+    fill(group, positive_entries(), **change)
+    with pytest.raises(ValueError, match=words):
+        factorize(group, 2)
+
+
+def test_an_index_out_of_range_in_a_group_is_an_error_that_names_the_rows(group):
+    X = positive_entries()
+    fill(group, X, indices=np.where(np.arange(X.nnz) == X.nnz - 1, 12, X.indices))
+    with pytest.raises(OSError, match="rows 0 to 299 of X are damaged"):
+        factorize(group, 2)
+
+
+def test_missing_values_of_many_columns_are_never_dense(monkeypatch):
+    """Only rows with a hole are made dense, a few at a time."""
+    X = sp.random_array((400, 3000), density=0.01, rng=np.random.default_rng(0), format="csr")
+    X.data[::50] = np.nan
+    made, plain = [], adapter("numpy").__class__.to_dense
+
+    def watched(self, A):
+        made.append(A.shape[0])
+        return plain(self, A)
+
+    monkeypatch.setattr(type(adapter("numpy")), "to_dense", watched)
+    options = dict(missing_values=np.nan, max_iter=3, tol=0, solver="hals", init="random")
+    found = factorize(X, 3, **options)
+    assert 0 < sum(made) <= np.isnan(X.toarray()).any(axis=1).sum()
+    assert max(made) <= 2**17 // (3 * 3000)
+    np.testing.assert_allclose(found.W, factorize(X.toarray(), 3, **options).W, atol=1e-8)
