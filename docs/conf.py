@@ -39,7 +39,9 @@ numpydoc_validation_checks = {"PR01", "PR02", "PR03", "RT01", "SS02", "SS03"}
 numpydoc_validation_exclude = {
     r"^sklearn\.",
     r"\.Backend\.",  # a line each
-    r"\.(Alignment|Diagnostics|Factorization|Selection|Stability)(\.of)?$",  # made by the library
+    # made by the library
+    r"\.(Alignment|Consensus|ConsensusTable|Diagnostics|Factorization|Merged|Selection|Stability)"
+    r"(\.of)?$",
 }
 
 plot_include_source = True

@@ -3,7 +3,8 @@
 The estimators `SNMF`, `MiniBatchSNMF` and `HierarchicalSNMF` follow scikit-learn; `factorize` and
 `fit_transform` are functions; `select_n_components` compares numbers of components; `align` and
 `stability` compare fits, `consensus` and `merge` join them; `save` and `load` keep models in files.
-`snmf.plots` draws results, and `snmf.backends` holds the array libraries.
+`snmf.plots` draws results, and `snmf.backends` holds the array libraries. `snmf.anndata` works on
+AnnData, and `snmf.torch` has a module for PyTorch.
 """
 
 from typing import TYPE_CHECKING
@@ -67,7 +68,7 @@ else:  # imported on first use, so that ``snmf --help`` is fast
         "Selection": "_selection",
         "select_n_components": "_selection",
     }
-    _MODULES = ("backends", "plots")
+    _MODULES = ("anndata", "backends", "plots")
 
     def __getattr__(name):
         from importlib import import_module

@@ -27,7 +27,11 @@ MAY_IMPORT = {
     "snmf": {"snmf"},
     "snmf/cli": {"snmf"},
 }
-EXTRAS = {"snmf.storage.dask_": "dask", "snmf.torch": "torch"}  # which module needs what
+EXTRAS = {
+    "snmf.anndata": "anndata",
+    "snmf.storage.dask_": "dask",
+    "snmf.torch": "torch",
+}  # which module needs what
 IMPORTS_NOTHING = {"snmf/core/updates.py": {"collections.abc", "math", "typing"}}
 
 
@@ -94,7 +98,7 @@ def test_public_names_are_those_that_are_there():
     public = {name for name in vars(snmf) if not name.startswith("_")} - {"TYPE_CHECKING"}
     modules = {name for name in public if isinstance(getattr(snmf, name), type(sys))}
     assert public - modules == set(snmf.__all__) - {"__version__"}
-    assert modules <= {"backends", "plots", "cli", "core", "storage", "torch"}
+    assert modules <= {"anndata", "backends", "plots", "cli", "core", "storage", "torch"}
 
 
 def test_folders_that_must_not_be_packages_are_none():

@@ -11,6 +11,7 @@ from snmf.plots.convergence import ConvergenceDisplay
 from snmf.plots.features import TopFeaturesDisplay
 from snmf.plots.hierarchy import HierarchyDisplay
 from snmf.plots.selection import SelectionDisplay
+from snmf.plots.usage import UsageDisplay
 from snmf.plots.weights import WeightsDisplay
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "HierarchyDisplay",
     "SelectionDisplay",
     "TopFeaturesDisplay",
+    "UsageDisplay",
     "WeightsDisplay",
     "svd_bound",
 ]
