@@ -28,7 +28,7 @@ __all__ = ["factorize", "plot_usage", "top_genes", "transform", "usage"]
 
 def factorize(
     adata: AnnData,
-    n_components: int | str,
+    n_components: int | Literal["auto"],
     *,
     layer: str | None = None,
     use_highly_variable: bool | None = None,
