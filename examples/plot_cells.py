@@ -74,8 +74,8 @@ found = snmf.consensus(adata.X, 8, **settings)
 found
 
 # %%
-# A dark square on the diagonal is a programme on which the runs agree. The last programme, which
-# few cells run, is not found by all of them.
+# A dark square on the diagonal is a programme on which the runs agree. The last programme is not
+# found by all of them.
 
 found.plot()
 

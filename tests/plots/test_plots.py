@@ -20,6 +20,7 @@ from snmf.plots import (
     HierarchyDisplay,
     SelectionDisplay,
     TopFeaturesDisplay,
+    UsageDisplay,
     WeightsDisplay,
     drawing,
     svd_bound,
@@ -347,6 +348,17 @@ def test_numbers_of_components_that_are_near_each_other_do_not_overlap():
     display = drawn(SelectionDisplay(k, np.arange(8.0)).plot())
     assert not overlaps(display.ax_.xaxis)
     assert texts(display.ax_.xaxis) == ["2", "50", "100", "200"]
+
+
+def test_usage_is_relative_to_the_group_that_uses_a_component_most():
+    display = drawn(UsageDisplay([[2.0, 0.1, 0.0], [0.5, 0.2, 0.0]], groups=["B", "T"]).plot())
+    shown = np.asarray(display.image_.get_array())
+    np.testing.assert_allclose(shown, [[1, 0.5, 0], [0.25, 1, 0]])
+    assert texts(display.ax_.yaxis) == ["B", "T"]
+    with pytest.raises(ValueError, match="groups must have 2 entries"):
+        UsageDisplay([[1.0], [2.0]], groups=["B"])
+    with pytest.raises(ValueError, match="usage must be nonnegative; the least is -1"):
+        UsageDisplay([[-1.0]], groups=["B"])
 
 
 # What is refused
