@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
+from scipy.sparse import issparse
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import silhouette_samples
@@ -26,7 +27,6 @@ from snmf._arguments import check_random_state, check_weights, is_whole
 from snmf._data import Data
 from snmf._factorize import Factorization, factorize
 from snmf.core.start import unit_rows
-from snmf.storage.stored import Store
 
 Array = Any
 
@@ -293,7 +293,8 @@ def consensus(
     if not density_threshold > 0:
         raise ValueError(f"density_threshold must be above 0; got {density_threshold}")
     data = Data.of(X).sized()
-    if n_jobs not in (None, 1) and (data.owner.name != "numpy" or isinstance(data.X, Store)):
+    in_memory = isinstance(data.X, np.ndarray) or issparse(data.X)
+    if n_jobs not in (None, 1) and not in_memory:
         raise ValueError(
             f"n_jobs={n_jobs} needs X in memory, on the host, since each process gets a copy. "
             "Leave n_jobs out."
