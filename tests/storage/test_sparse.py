@@ -411,10 +411,10 @@ def group(request, tmp_path):
 
 def fill(group, X, encoding="csr_matrix", **others):
     parts = {"data": X.data, "indices": X.indices, "indptr": X.indptr, **others}
+    make = group.create_dataset if hasattr(group, "file") else group.create_array
     for name, part in parts.items():
         if part is not None:
-            array = group.create_dataset if hasattr(group, "file") else group.create_array
-            array(name, data=part)
+            make(name, shape=part.shape, dtype=part.dtype)[:] = part
     group.attrs["encoding-type"] = encoding
     group.attrs["shape"] = np.array(X.shape) if hasattr(group, "file") else list(X.shape)
     return group
