@@ -1,10 +1,10 @@
 """Semi-nonnegative matrix factorization: ``X ≈ W H`` with ``W ≥ 0`` and ``H`` of any sign.
 
-The estimators `SNMF`, `MiniBatchSNMF` and `HierarchicalSNMF` follow scikit-learn; `factorize` and
-`fit_transform` are functions; `select_n_components` compares numbers of components; `align` and
-`stability` compare fits, `consensus` and `merge` join them; `save` and `load` keep models in files.
-`snmf.plots` draws results, and `snmf.backends` holds the array libraries. `snmf.anndata` works on
-AnnData, and `snmf.torch` has a module for PyTorch.
+The estimators `SNMF`, `MiniBatchSNMF`, `HierarchicalSNMF` and `ConvexNMF` follow scikit-learn;
+`factorize` and `fit_transform` are functions. `select_n_components` compares numbers of components;
+`align` and `stability` compare fits, `consensus` and `merge` join them; `save` and `load` keep
+models in files. `snmf.plots` draws results, and `snmf.backends` holds the array libraries.
+`snmf.anndata` works on AnnData, and `snmf.torch` has a module for PyTorch.
 """
 
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ __all__ = [
     "Alignment",
     "Consensus",
     "ConsensusTable",
+    "ConvexNMF",
     "Diagnostics",
     "Factorization",
     "HierarchicalSNMF",
@@ -38,6 +39,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from snmf._agreement import Alignment, Stability, align, stability
     from snmf._consensus import Consensus, ConsensusTable, Merged, consensus, merge
+    from snmf._convex import ConvexNMF
     from snmf._diagnostics import Diagnostics
     from snmf._estimator import SNMF
     from snmf._factorize import Factorization, factorize, fit_transform
@@ -56,6 +58,7 @@ else:  # imported on first use, so that ``snmf --help`` is fast
         "Merged": "_consensus",
         "consensus": "_consensus",
         "merge": "_consensus",
+        "ConvexNMF": "_convex",
         "Diagnostics": "_diagnostics",
         "SNMF": "_estimator",
         "Factorization": "_factorize",

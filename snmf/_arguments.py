@@ -103,11 +103,13 @@ PARAMETERS: dict[str, list[Any]] = {
 }
 
 
-def check_options(n_components: int | None, parameters: Mapping[str, Any]) -> Options:
+def check_options(
+    n_components: int | None, parameters: Mapping[str, Any], caller: str = "SNMF"
+) -> Options:
     """Return the parameters of a fit as `Options`; raise ValueError if one is invalid."""
     options = Options(n_components, **parameters)
     values = {f.name: getattr(options, f.name) for f in fields(Options)}
-    validate_parameter_constraints(PARAMETERS, values, caller_name="SNMF")
+    validate_parameter_constraints(PARAMETERS, values, caller_name=caller)
     if options.locality and options.missing_values is not None:
         raise ValueError(
             "locality needs distances, which rows with missing values do not have. Set "

@@ -22,7 +22,9 @@ except ImportError:  # an older scikit-learn
 __all__ = ["CallbackSupportMixin", "reporter", "with_callbacks"]
 
 
-def reporter(estimator: Any, X: Any, y: Any, known: dict[str, Any]) -> Any:
+def reporter(
+    estimator: Any, X: Any, y: Any, known: dict[str, Any], factor: str = "components_"
+) -> Any:
     """Return the `callback` argument for `factorize`; None if the estimator has no callbacks.
 
     Parameters
@@ -32,7 +34,9 @@ def reporter(estimator: Any, X: Any, y: Any, known: dict[str, Any]) -> Any:
     X, y : object
         The arguments of `fit`. If y is None, callbacks get X as y.
     known : dict
-        The fitted attributes that are known before the fit.
+        The fitted attributes that are known before the first iteration.
+    factor : str, default="components_"
+        The attribute that holds the components of an iteration.
     """
     if not hasattr(estimator, "_skl_callbacks"):
         return None
@@ -45,7 +49,7 @@ def reporter(estimator: Any, X: Any, y: Any, known: dict[str, Any]) -> Any:
             H = iteration.components()
             return {
                 **known,
-                "components_": H,
+                factor: H,
                 "n_components_": len(H),
                 "n_iter_": iteration.number,
                 "penalty_": iteration.penalty,

@@ -272,7 +272,7 @@ def factorize(
         if problem.nothing_free:
             run = problem.run_of_given()
         else:
-            run = _best_run(problem, problem.alternation(fitted), checkpoint, tell, not exact)
+            run = best_run(problem, problem.alternation(fitted), checkpoint, tell, not exact)
         found = problem.canonical(expand(run.H), None if exact else run.W)
         result = Factorization(
             W=handed_back(every, found.W, source, dtype, out),
@@ -361,7 +361,7 @@ def _place_of(path: str | os.PathLike[str]) -> str:
     return os.path.normcase(os.path.realpath(path))
 
 
-def _best_run(
+def best_run(
     problem: Problem,
     alternation: Alternation,
     checkpoint: Checkpoint | None,

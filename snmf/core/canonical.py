@@ -35,6 +35,8 @@ class Canonical(NamedTuple):
         Σ W, at the scale of X; with sample weights, the sum that has them.
     intercept : ndarray of shape (p,) or None
         The intercept at the scale of X, if the fit has one.
+    order : ndarray of int, of shape (k,), or None
+        The places of the components in the given H; None if not known.
     """
 
     W: RowWise
@@ -43,6 +45,7 @@ class Canonical(NamedTuple):
     shares: np.ndarray
     total: float
     intercept: np.ndarray | None = None
+    order: np.ndarray | None = None
 
 
 def of_unit_rows(
@@ -94,6 +97,7 @@ def of_unit_rows(
         H[died] = 0
         del W  # free it before the next one is made
         W, square, squares, total = exact(H, penalty, exponent)
+    order = np.arange(len(H))
     if not keep_order:
         order = np.argsort(-squares, kind="stable")
         H, squares = H[order], squares[order]
@@ -107,7 +111,7 @@ def of_unit_rows(
     whole = np.ldexp(scale.square, 2 * (scale.exponent - exponent))
     shares = np.sqrt(squares / whole) if whole else np.ones_like(squares)
     error, total = (float(np.ldexp(number, exponent)) for number in (square**0.5, total))
-    return Canonical(W, H, error, shares, total)
+    return Canonical(W, H, error, shares, total, order=order)
 
 
 def _has_twins(H: np.ndarray) -> bool:

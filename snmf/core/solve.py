@@ -132,7 +132,7 @@ class Alternation:
     def _w_step(self, Y: Array) -> Callable[..., Any]:
         """Return the function that makes the W-step of a block at H = Y, and its sums."""
         ops, dtype = self._ops, self.rows.dtype
-        H, B = ops.asarray(Y, dtype), ops.asarray(self._algebra.matmul(Y, Y.T), dtype)
+        H, B = (ops.asarray(A, dtype) for A in self._factors(Y))
 
         # Dask may make this step again later, so no other H may get the name of the one it uses
         def step(X: Array, W: Array, weights: Array | None = None) -> Any:
@@ -140,6 +140,10 @@ class Alternation:
             return ops.pass_over_block(self.update, X, W, H, B, self.l1, self.repeats, weights)
 
         return step
+
+    def _factors(self, H: Array) -> tuple[Array, Array]:
+        """Return H and B = H Hᵀ, for the W-step."""
+        return H, self._algebra.matmul(H, H.T)
 
     def _h_step(self, W: RowWise, H: Array, *sums: Array) -> Point:
         """Make the H-step from H, for a new W and its sums; return the new point."""
