@@ -369,7 +369,8 @@ class ConvexNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
                 rms_=rms,
                 loss_curve_=source.asarray(np.array(run.loss_curve)),
             )
-            weights_of_x = handed_back(every, result.W, source, data.dtype, out)
+            of_w = problem.rows if space.everything is None else space.everything
+            weights_of_x = handed_back(of_w, result.W, source, data.dtype, out)
             advice = [*self._advice_on(problem, run, result)]
         _advice.warn(advice)
         for name in [name for name in vars(self) if name.endswith("_")]:
@@ -412,7 +413,7 @@ class ConvexNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
             if given is not None and given > n:
                 raise ValueError(f"candidates must be at most n_samples={n}; got {given}")
             indices = np.sort(rng.permutation(n)[: MOST if given is None else int(given)])
-        elif np.ndim(given) == 1:
+        elif np.ndim(given) < 2:
             indices = _checked_indices(given, rows)
         elif self.kernel == "precomputed":
             raise ValueError(
@@ -440,13 +441,12 @@ class ConvexNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
     def _checked(self, X: Any) -> Data:
         """Return X as data; raise TypeError if its library has no convex NMF here."""
         data = Data.of(X).sized()
-        namespace = data.owner.namespace
-        if namespace == "dask.array":
+        if data.owner.namespace == "dask.array":
             raise TypeError(
                 "ConvexNMF takes rows in this process; got a Dask collection. Compute it, or give "
                 "an array on disk."
             )
-        others = {namespace, choose(self.backend, data.owner, self.device).namespace} - {"numpy"}
+        others = {data.owner.name, choose(self.backend, data.owner, self.device).name} - {"numpy"}
         if self.kernel != "linear" and others:
             raise TypeError(
                 f"kernel={self.kernel!r} needs NumPy arrays or SciPy sparse matrices, and "
@@ -574,10 +574,11 @@ def _checked_indices(given: Any, rows: Rows) -> np.ndarray:
     """Return the places among `rows` of candidates that are given by their indices in X."""
     indices = np.asarray(given)
     members = rows.places(np.arange(len(rows)))
-    if indices.dtype.kind not in "iu" or not len(indices) or not np.isin(indices, members).all():
+    whole = indices.ndim == 1 and indices.size > 0 and indices.dtype.kind in "iu"
+    if not whole or not np.isin(indices, members).all():
         raise ValueError(
-            "candidates must be indices of rows of X, from 0, with a sample weight above zero; "
-            f"got {given!r}"
+            "candidates must be an int from 1, indices of rows of X with a sample weight above "
+            f"zero, or a matrix; got {given!r}"
         )
     found: np.ndarray = np.searchsorted(members, indices)
     return found

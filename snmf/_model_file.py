@@ -18,6 +18,7 @@ from scipy.sparse import csr_array, issparse
 from sklearn.utils.validation import check_is_fitted
 
 from snmf import __version__
+from snmf._convex import ConvexNMF
 from snmf._estimator import SNMF
 from snmf._minibatch import MiniBatchSNMF
 from snmf.backends import Backend, owner
@@ -32,7 +33,12 @@ HEADER = "snmf_model"
 KINDS = "biuf"  # of arrays
 NUMBERS = ("penalty_", "rms_", "reconstruction_err_")
 BIT_GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")  # of a random_state
-CLASSES: dict[str, type] = {"SNMF": SNMF, "MiniBatchSNMF": MiniBatchSNMF, "Backend": Backend}
+CLASSES: dict[str, type] = {
+    "SNMF": SNMF,
+    "MiniBatchSNMF": MiniBatchSNMF,
+    "ConvexNMF": ConvexNMF,
+    "Backend": Backend,
+}
 
 
 def save(model: Any, path: str | os.PathLike[str]) -> None:
@@ -40,7 +46,7 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
 
     Parameters
     ----------
-    model : SNMF or MiniBatchSNMF
+    model : SNMF, MiniBatchSNMF or ConvexNMF
         The fitted model. Arrays on a device are saved as NumPy arrays.
     path : path-like
         The file, by custom ``….npz``. A file of that name is replaced, whatever it is, as by
@@ -116,7 +122,7 @@ def load(path: str | os.PathLike[str], *, classes: Iterable[type] = ()) -> Any:
 
     Returns
     -------
-    model : SNMF or MiniBatchSNMF
+    model : SNMF, MiniBatchSNMF or ConvexNMF
         The fitted model. `transform` returns the same values as before, to the bit.
 
     Raises
@@ -213,8 +219,12 @@ def _check_claims(attributes: dict[str, Any], arrays: Arrays) -> None:
     shape = tuple(attributes[name] for name in ("n_components_", "n_features_in_"))
     if not all(isinstance(length, int) and length > 0 for length in shape):
         raise ValueError(f"n_components_ and n_features_in_ must be positive; got {shape}")
-    claim = arrays.claim(attributes["components_"]["name"])
-    _check_array("components_", shape, claim.shape, claim.dtype)
+    # convex NMF with a kernel has a combination of candidates, and no components
+    factor = "components_" if "components_" in attributes else "combination_"
+    claim = arrays.claim(attributes[factor]["name"])
+    if factor == "combination_":
+        shape = (shape[0], *claim.shape[1:2])
+    _check_array(factor, shape, claim.shape, claim.dtype)
 
 
 def _check_values(values: dict[str, Any]) -> None:
@@ -226,12 +236,15 @@ def _check_values(values: dict[str, Any]) -> None:
         "_stream.S": (k, p),
         "_stream.T": (k, k),
     }
+    if "combination_" in values:
+        m = values["combination_"].shape[-1]
+        shapes |= {"combination_": (k, m), "gram_": (k, k), "candidates_": (m, p)}
     if "loss_curve_" in values:
         shapes["loss_curve_"] = (values["n_iter_"] + 1,)
     for name in shapes.keys() & values.keys():
         A = values[name]
         _check_array(name, shapes[name], A.shape, A.dtype)
-        if not np.isfinite(A).all():
+        if not np.isfinite(A.data if issparse(A) else A).all():
             raise ValueError(f"{name} must be finite; it has NaN or infinity")
     for name in values.keys() & NUMBERS:
         value = values[name]

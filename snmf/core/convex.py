@@ -65,6 +65,7 @@ def through(
     With a precomputed kernel the candidates are the indices of columns of X.
     """
     measure(rows, weights)  # X must be finite
+    scale = scale_of(rows, kernel, weights)
     if kernel.metric == "precomputed":
         here = np.searchsorted(rows.places(np.arange(len(rows))), points)
         gram = kernel.between(rows.take(here), points)
@@ -72,7 +73,6 @@ def through(
         wide = points.astype("float64")
         gram = kernel.between(wide, wide)
     gram = check_gram(gram.astype("float64"), float(np.finfo(rows.dtype).eps))
-    scale = scale_of(rows, kernel, weights)
     others = None if everything is None else KernelRows(everything, kernel, points)
     return Space(KernelRows(rows, kernel, points).kept_in_memory(), others, scale, gram)
 

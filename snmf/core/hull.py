@@ -40,7 +40,8 @@ SWEEPS = 2  # of the C-step over the components, in a pass
 FIRST_SWEEPS = 5  # the same for the start
 EXCHANGES = 30  # candidates that may enter a component in a sweep
 SETTLED = 1e-9  # gradient, in units of the largest S Yᵀ, at which no candidate enters a component
-RIDGE = 1e-12  # times K_ii: candidates that are nearly equal give a singular system
+LEAVE = 30  # candidates that may leave a component at a time; if more would, it begins at 0
+RIDGES = (1e-13, 1e-10, 1e-7, 1e-4)  # times K_ii: nearly equal candidates give a singular system
 
 
 def multiplicative(
@@ -78,23 +79,28 @@ def active_sets(S: Array, T: Array, C: Array, K: Array, sweeps: int) -> Array:
 def _combination(K: Array, target: Array, c: Array) -> Array:
     """Lower ½ c K cᵀ − c r over c ≥ 0, mostly to its minimum: Lawson & Hanson's active sets.
 
-    It begins at the given c, so that few candidates enter or leave.
+    It begins at the given c, so that few candidates enter or leave. If many would leave, as from a
+    start without zeros, it begins at 0.
     """
     norms = np.sqrt(np.diag(K))
     unit = np.where(norms > 0, 1 / np.where(norms > 0, norms, 1.0), 0.0)
-    c = _on_passive_set(K, target, c)
+    given = np.where(norms > 0, c, 0.0)
+    c, few = _at_minimum(K, target, given)
+    exchanges = EXCHANGES
+    if not few:
+        exchanges, c = max(EXCHANGES, int(np.count_nonzero(given))), 0 * c
     least = SETTLED * np.max(np.abs(target) * unit)
-    for _ in range(EXCHANGES):
+    for _ in range(exchanges):
         slope = (target - _times(c, K)) * unit
         slope[c > 0] = 0
         enters = int(np.argmax(slope))
         if slope[enters] <= least:
             break
-        new = _on_passive_set(K, target, c, enters)
+        new, _ = _at_minimum(K, target, c, enters)
         if not _objective(K, target, new) < _objective(K, target, c):  # rounding is reached
             break
         c = new
-    return c
+    return c if few or _objective(K, target, c) <= _objective(K, target, given) else given
 
 
 def _objective(K: Array, target: Array, c: Array) -> float:
@@ -108,34 +114,46 @@ def _times(c: Array, K: Array) -> Array:
     return c[P] @ K[P]
 
 
-def _on_passive_set(K: Array, target: Array, c: Array, enters: int | None = None) -> Array:
-    """Go to the minimum over the positive entries of c, and one more.
+def _at_minimum(K: Array, target: Array, c: Array, *enters: int) -> tuple[Array, bool]:
+    """Go to the minimum over the positive entries of c, and one more that enters.
 
     Where the way there leaves c ≥ 0 it stops, and goes on without the entries that became zero.
+    Return the new c, and whether it is that minimum: not if more than `LEAVE` entries would leave.
     """
-    P = np.flatnonzero(c > 0)
-    if enters is not None:
-        P = np.append(P, enters)
-    now = c[P]
-    while len(P):
-        system = K[np.ix_(P, P)]
-        system.flat[:: len(P) + 1] *= 1 + RIDGE
-        try:
-            z = scipy.linalg.solve(system, target[P], assume_a="pos", check_finite=False)
-        except np.linalg.LinAlgError:
-            break
-        if z.min() > 0:
-            now = z
-            break
-        below = z <= 0
-        step = np.min(now[below] / (now[below] - z[below]))
-        now = now + step * (z - now)
-        stays = ~below | (now > 0)
-        stays[np.flatnonzero(below)[np.argmin(now[below])]] = False
-        P, now = P[stays], now[stays]
-    new = np.zeros_like(c)
+    P = np.append(np.flatnonzero(c > 0), enters).astype(int)
+    now, new = c[P], np.zeros_like(c)
+    for _ in range(LEAVE):
+        z = now + _step(K[np.ix_(P, P)], target[P], now)
+        below = z < 0
+        if not below.any():
+            new[P] = z
+            return new, True
+        share = now[below] / (now[below] - z[below])  # of the way, to where each becomes zero
+        now = now + np.min(share) * (z - now)
+        now[np.flatnonzero(below)[share <= np.min(share)]] = 0
+        P, now = P[now > 0], now[now > 0]
     new[P] = now
-    return new
+    return new, not len(P)
+
+
+def _step(system: Array, target: Array, c: Array) -> Array:
+    """Return the step from c to the minimum of ½ c M cᵀ − c r.
+
+    A ridge shortens the step where M is singular, as with equal candidates. Shorter steps lower
+    the objective too.
+    """
+    if not len(c):
+        return c
+    residual, diagonal = target - system @ c, np.diag(system).copy()
+    for ridge in RIDGES:
+        system.flat[:: len(c) + 1] = diagonal * (1 + ridge)
+        try:
+            factor = scipy.linalg.cho_factor(system, check_finite=False)
+        except np.linalg.LinAlgError:
+            continue
+        step: Array = scipy.linalg.cho_solve(factor, residual, check_finite=False)
+        return step
+    return 0 * c
 
 
 def row_norms(C: Array, K: Array) -> Array:

@@ -63,14 +63,16 @@ def check_gram(K: np.ndarray, eps: float) -> np.ndarray:
 
     `eps` is the precision of its entries.
     """
-    tolerance = eps**0.5 * float(np.max(np.abs(np.diag(K)), initial=0.0))
+    tolerance = eps**0.5 * float(np.max(np.abs(K)))
+    if not tolerance:
+        return K
     if not np.allclose(K, K.T, rtol=0, atol=tolerance):
         raise ValueError(
             "The kernel must be symmetric, k(x, y) = k(y, x); that of the candidates is not."
         )
     K = (K + K.T) / 2
     try:
-        scipy.linalg.cholesky(K + (tolerance or 1.0) * np.eye(len(K)), check_finite=False)
+        scipy.linalg.cholesky(K + tolerance * np.eye(len(K)), check_finite=False)
     except np.linalg.LinAlgError:
         raise ValueError(
             "The kernel must be positive semidefinite; that of the candidates has a negative "

@@ -108,7 +108,12 @@ class ComponentsDisplay:
         ValueError
             If feature_names or image_shape do not go with the number of features.
         """
-        check_is_fitted(estimator, "components_")
+        check_is_fitted(estimator, "n_components_")
+        if not hasattr(estimator, "components_"):
+            raise ValueError(
+                "estimator must have components in the space of X; got one with "
+                f"kernel={estimator.kernel!r}. Fit it with kernel='linear'."
+            )
         if feature_names is None:
             feature_names = getattr(estimator, "feature_names_in_", None)
         display = cls(estimator.components_, feature_names=feature_names, image_shape=image_shape)

@@ -86,6 +86,11 @@ class ConvergenceDisplay:
         check_is_fitted(estimator, "loss_curve_")
         bound, centred = None, getattr(estimator, "fit_intercept", False)
         if X is not None:
+            if getattr(estimator, "kernel", "linear") != "linear":
+                raise ValueError(
+                    "The SVD bound of X is no bound in the space of a kernel; got "
+                    f"kernel={estimator.kernel!r}. Leave X out."
+                )
             X, k = data_of_fit(X, estimator), estimator.n_components_
             bound = svd_bound(X, k, centred=centred)
         name = type(estimator).__name__ if name is None else name

@@ -108,7 +108,7 @@ class WeightsDisplay:
         ValueError
             If X or labels have the wrong shape.
         """
-        check_is_fitted(estimator, "components_")
+        check_is_fitted(estimator, "n_components_")
         return cls(estimator.transform(X), labels=labels, max_rows=max_rows).plot(ax)
 
     def plot(self, ax: Axes = None, **options: Any) -> Self:
