@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from copy import copy
+from functools import partial
 from numbers import Real
 from os import PathLike
 from typing import Any
@@ -348,11 +349,13 @@ class ConvexNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
             rms = math.ldexp(problem.rms, exponent)
 
             def tell(number: int, point: Point) -> bool:
-                def factor() -> np.ndarray:
-                    return problem.components(point.H).astype(data.dtype, copy=False)
-
-                state = Iteration(number, point.loss, rms, problem.penalty, factor)
-                return callback is not None and bool(callback(state))
+                if callback is None:
+                    return False
+                factor = problem.components(point.H)
+                if kernel is not None:
+                    found["gram_"] = problem.products(factor)
+                known = partial(factor.astype, data.dtype, copy=False)
+                return bool(callback(Iteration(number, point.loss, rms, problem.penalty, known)))
 
             run = best_run(problem, problem.hull, None, tell, False)
             result, combination = problem.combined(run.H)

@@ -71,6 +71,12 @@ def test_concepts():
     assert float(found["multiplicative"][-1]) > 0
 
 
+def test_convex():
+    found = lines("convex", "--tiny")
+    assert found["the paper's example"][:3] == ["0.26536", "0.27559", "0.32164"]
+    assert float(found["convex, 50 candidates"][1]) > 0
+
+
 def test_laststep():
     found = lines("laststep", "--tiny")
     for name in ("embeddings, k = 10, mu", "rank 5 + noise, k = 3, hals", "white noise, k = 3, mu"):

@@ -5,7 +5,7 @@ import pytest
 from sklearn.base import clone
 
 import snmf
-from snmf import SNMF
+from snmf import SNMF, ConvexNMF
 
 X = np.random.default_rng(0).standard_normal((60, 8))
 
@@ -78,6 +78,15 @@ def test_scikit_learns_callbacks_are_called_and_may_end_the_fit():
     assert not [name for name in vars(model) if name.startswith("_callback")]
     plain = SNMF(3, **free, max_iter=3, tol=0).fit(X)
     np.testing.assert_array_equal(model.components_, plain.components_)
+
+
+@pytest.mark.parametrize("kernel", ["linear", "rbf"])
+def test_so_they_are_in_a_fit_of_convex_nmf(kernel):
+    recorder = Recorder(last=3)
+    model = ConvexNMF(3, sparsity=0, kernel=kernel, random_state=0).set_callbacks(recorder).fit(X)
+    assert model.n_iter_ == 3
+    assert recorder.scores == sorted(recorder.scores)
+    assert recorder.scores[-1] == pytest.approx(model.score(X))
 
 
 def test_a_fit_that_fails_tears_down_and_leaves_the_model_as_it_was():
