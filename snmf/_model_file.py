@@ -86,9 +86,9 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
     """
     estimators: Any = tuple(cls for cls in CLASSES.values() if cls is not Backend)
     if not isinstance(model, estimators):
-        names = " or ".join(cls.__name__ for cls in estimators)
+        *names, last = (cls.__name__ for cls in estimators)
         raise TypeError(
-            f"model must be a fitted {names}; got {type(model).__qualname__}. "
+            f"model must be a fitted {', '.join(names)} or {last}; got {type(model).__qualname__}. "
             "Give it as snmf.save(model, path)."
         )
     check_is_fitted(model)

@@ -175,7 +175,9 @@ def test_what_cannot_be_saved_is_refused_and_leaves_no_file(tmp_path):
         with pytest.raises(NotFittedError):
             snmf.save(unfitted, path)
     for other in (PCA(2).fit(X), PCA(2), SNMF, snmf.backends.Backend("numpy"), path, None):
-        with pytest.raises(TypeError, match=r"model must be a fitted SNMF or MiniBatchSNMF; got"):
+        with pytest.raises(
+            TypeError, match=r"model must be a fitted SNMF, MiniBatchSNMF or ConvexNMF; got"
+        ):
             snmf.save(other, path)
     model = fitted()
     with pytest.raises(TypeError, match=r"device must be an array.*got <object"):
