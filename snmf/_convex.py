@@ -149,6 +149,8 @@ class ConvexNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
         Y. Not with a precomputed kernel.
     candidate_indices_ : ndarray of int, of shape (n_candidates,), or None
         The rows of X that are the candidates. None if a matrix was given.
+    gram_ : ndarray of shape (n_components, n_components)
+        The products of the components in the space of the kernel. Not with the linear kernel.
     n_components_ : int
         The number of components.
     n_iter_ : int

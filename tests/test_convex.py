@@ -22,6 +22,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import snmf
 from snmf import ConvexNMF, _convex
+from snmf.core.start import STARTS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 model = functools.partial(ConvexNMF, random_state=0, progress_bar=False)
@@ -110,9 +111,19 @@ def test_errors_are_in_order_semi_convex_k_means(data, k):
 
 def test_components_are_found_again_from_other_starts():
     centred = WINE - WINE.mean(axis=0)
-    fits = [model(3, init="kmeans").set_params(random_state=s).fit(centred) for s in range(4)]
-    cosines = [snmf.align(a, b).mean for a, b in combinations(fits, 2)]
-    assert np.mean(cosines) > 0.99
+    for init in ("varimax", "kmeans"):
+        fits = [model(3, init=init).set_params(random_state=s).fit(centred) for s in range(4)]
+        cosines = [snmf.align(a, b).mean for a, b in combinations(fits, 2)]
+        assert np.mean(cosines) > 0.999
+
+
+def test_the_order_in_which_a_start_names_components_does_not_matter(monkeypatch):
+    found = []
+    for order in ([0, 1, 2], [2, 0, 1]):
+        columns = (W0 * [1, 2, 3])[:, order]
+        monkeypatch.setitem(STARTS, "random", lambda rows, *_, W=columns: (rows.split(W), None))
+        found.append(model(3, init="random", max_iter=20, tol=0).fit(X).loss_curve_)
+    np.testing.assert_allclose(*found, rtol=1e-9)
 
 
 # The objective

@@ -116,9 +116,10 @@ class ConvexProblem(Problem):
         return self.hull
 
     def _start(self, fitted: Rows, rng: np.random.RandomState) -> _init.Start:
-        if self.W is None or self.C is None:
-            W, _ = super()._start(fitted, rng)
-            return W, None
+        if self.W is None:
+            return self._in_order(fitted, super()._start(fitted, rng)[0]), None
+        if self.C is None:
+            return super()._start(fitted, rng)[0], None
         norms = row_norms(self.C, self.space.gram)
         W = self.W * norms
         if not np.max(W) < _init.TOO_FAR * (self.scale.longest or 1.0):
@@ -127,6 +128,18 @@ class ConvexProblem(Problem):
                 "or C."
             )
         return fitted.split(W), self.C / np.where(norms > 0, norms, 1.0)[:, None]
+
+    def _in_order(self, fitted: Rows, W: RowWise) -> RowWise:
+        """Return W with its columns in the order of decreasing norm.
+
+        Steps go from component to component. A start may name the same ones in any order, and the
+        result should not depend on that.
+        """
+        ops = fitted.backend
+        squares = sum(ops.to_host(ops.xp.sum(part * part, axis=0)) for part in W)
+        order = ops.asarray(np.argsort(-squares, kind="stable"))
+        sorted_columns: RowWise = fitted.each(lambda part: ops.xp.take(part, order, axis=1), W)
+        return sorted_columns
 
     def components(self, H: np.ndarray) -> np.ndarray:
         """Return the rows of H = C Y at unit norm, or those of C with another kernel."""

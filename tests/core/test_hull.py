@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import nnls
 
 from snmf.backends import adapter
 from snmf.core import hull, kernels
@@ -92,6 +93,18 @@ def test_multiplicative_steps_are_those_of_the_formula():
     np.testing.assert_allclose(found, expected, rtol=1e-12)
     nonnegative = hull.multiplicative(S, T, C, plus(K), None, 1)
     np.testing.assert_allclose(nonnegative, hull.multiplicative(S, T, C, plus(K), 0 * K, 1))
+
+
+@pytest.mark.parametrize("spread", [0.0, 1.0])
+def test_a_start_without_zeros_ends_at_the_minimum_too(spread):
+    """With as many positive entries as candidates: many leave at once, or none do."""
+    rng = np.random.default_rng(0)
+    Y = spread * rng.random((80, 90)) + np.eye(80, 90)
+    start, v = rng.random((1, 80)), rng.random(80) @ Y + 9 * spread * rng.standard_normal(90)
+    found = hull.active_sets(v[None] @ Y.T, np.ones((1, 1)), start, Y @ Y.T, 2)[0]
+    expected, _ = nnls(Y.T, v)
+    assert (np.count_nonzero(expected == 0) > hull.LEAVE) == bool(spread)
+    np.testing.assert_allclose(found, expected, atol=1e-7)
 
 
 def test_a_component_without_weights_stays_as_it_is():
