@@ -128,6 +128,8 @@ def _at_minimum(K: Array, target: Array, c: Array, *enters: int) -> tuple[Array,
         if not below.any():
             new[P] = z
             return new, True
+        if np.count_nonzero(below) > LEAVE:
+            break
         share = now[below] / (now[below] - z[below])  # of the way, to where each becomes zero
         now = now + np.min(share) * (z - now)
         now[np.flatnonzero(below)[share <= np.min(share)]] = 0

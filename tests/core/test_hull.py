@@ -107,6 +107,19 @@ def test_a_start_without_zeros_ends_at_the_minimum_too(spread):
     np.testing.assert_allclose(found, expected, atol=1e-7)
 
 
+def test_from_many_candidates_that_must_leave_a_row_begins_at_zero(monkeypatch):
+    rng = np.random.default_rng(0)
+    Y, start = rng.random((80, 90)) + np.eye(80, 90), rng.random((1, 80))
+    v = start[0] @ Y + rng.standard_normal(90)
+    K, S, T = Y @ Y.T, v[None] @ Y.T, np.ones((1, 1))
+    monkeypatch.setattr(hull, "LEAVE", 2)
+    monkeypatch.setattr(hull, "EXCHANGES", 2)
+    found = hull.active_sets(S, T, start, K, 1)[0]
+    np.testing.assert_allclose(found, nnls(Y.T, v)[0], atol=1e-7)
+    monkeypatch.setattr(hull, "SETTLED", 2.0)  # it stops at 0, which is worse than the start
+    np.testing.assert_array_equal(hull.active_sets(S, T, start, K, 1), start)
+
+
 def test_a_component_without_weights_stays_as_it_is():
     X, Y, W, C = problem(1, 20, 4, 3, 6)
     W[:, 1] = 0
