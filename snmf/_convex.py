@@ -330,22 +330,8 @@ class ConvexNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
         check_output(out, data.X, (shape[0], k), data.dtype)
         backend = choose(self.backend, source, self.device)
         with backend.active(), data.rows(backend).threads(self.n_jobs) as every:
-            rows, D, members = taking_part(every, D, missing=False)
-            indices, points = self._chosen(rows)
-            given = (rows, every if members is not None and out is not False else None)
-            weights = None if D is None else rows.split(D)
-            if (kernel := self._kernel()) is None:
-                space = linear(*given, weights, points)
-            else:
-                space = through(kernel, *given, weights, points)
-            found["candidate_indices_"] = None if indices is None else rows.places(indices)
-            if self.kernel != "precomputed":
-                found["candidates_"] = points if issparse(points) else source.asarray(points)
-            problem = ConvexProblem(
-                space.rows, options, k, W if W is None or members is None else W[members],
-                None, None, D, space.everything and (space.everything, None), space=space,
-                C=_checked_combination(C, (k, len(space.gram)), source),
-            )  # fmt: skip
+            problem, candidates = self._problem(every, options, k, W, C, D, source, out)
+            found.update(candidates)
             exponent = problem.scale.exponent
             check_range("float64", problem.scale.square**0.5, exponent + weight_exponent // 2)
             rms = math.ldexp(problem.rms, exponent)
@@ -354,14 +340,14 @@ class ConvexNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
                 if callback is None:
                     return False
                 factor = problem.components(point.H)
-                if kernel is not None:
+                if self.kernel != "linear":
                     found["gram_"] = problem.products(factor)
                 known = partial(factor.astype, data.dtype, copy=False)
                 return bool(callback(Iteration(number, point.loss, rms, problem.penalty, known)))
 
             run = best_run(problem, problem.hull, None, tell, False)
             result, combination = problem.combined(run.H)
-            if kernel is None:
+            if self.kernel == "linear":
                 found["components_"] = source.asarray(result.H, data.dtype)
             else:
                 found["gram_"] = problem.products(result.H.astype("float64"))
@@ -374,8 +360,8 @@ class ConvexNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
                 rms_=rms,
                 loss_curve_=source.asarray(np.array(run.loss_curve)),
             )
-            of_w = problem.rows if space.everything is None else space.everything
-            weights_of_x = handed_back(of_w, result.W, source, data.dtype, out)
+            rows = problem.rows if problem.everything is None else problem.everything[0]
+            weights_of_x = handed_back(rows, result.W, source, data.dtype, out)
             advice = [*self._advice_on(problem, run, result)]
         _advice.warn(advice)
         for name in [name for name in vars(self) if name.endswith("_")]:
@@ -384,6 +370,44 @@ class ConvexNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
         if callback is not None:
             self._callback_fit_ctx.call_on_fit_task_end(estimator=self, X=X, y=y)
         return weights_of_x
+
+    def _problem(
+        self,
+        every: Rows,
+        options: Options,
+        k: int,
+        W: Any,
+        C: Any,
+        D: Any,
+        source: Backend,
+        out: Any,
+    ) -> tuple[ConvexProblem, dict[str, Any]]:
+        """Return the problem of a fit, and the attributes that name its candidates."""
+        rows, D, members = taking_part(every, D, missing=False)
+        indices, points = self._chosen(rows)
+        weights = None if D is None else rows.split(D)
+        others = every if members is not None and out is not False else None
+        kernel = self._kernel()
+        if kernel is None:
+            space = linear(rows, others, weights, points)
+        else:
+            space = through(kernel, rows, others, weights, points)
+        problem = ConvexProblem(
+            space.rows,
+            options,
+            k,
+            W=W if W is None or members is None else W[members],
+            H=None,
+            fixed=None,
+            sample_weight=D,
+            everything=None if space.everything is None else (space.everything, None),
+            space=space,
+            C=_checked_combination(C, (k, len(space.gram)), source),
+        )
+        found = {"candidate_indices_": None if indices is None else rows.places(indices)}
+        if self.kernel != "precomputed":
+            found["candidates_"] = points if issparse(points) else source.asarray(points)
+        return problem, found
 
     @property
     def _factor(self) -> str:
