@@ -411,6 +411,19 @@ def test_a_bad_start_is_refused(start, words):
         model(3, init="custom").fit(X, **start)
 
 
+def test_other_libraries_have_the_linear_kernel_and_dask_has_none():
+    strict = pytest.importorskip("array_api_strict")
+    fitted, ours = model(3), strict.asarray(X)
+    W = fitted.fit_transform(ours)
+    assert type(W) is type(fitted.components_) is type(fitted.combination_) is type(ours)
+    np.testing.assert_allclose(np.asarray(W), model(3).fit_transform(X), rtol=1e-6, atol=1e-8)
+    with pytest.raises(TypeError, match="kernel='rbf' needs NumPy arrays or SciPy sparse"):
+        model(3, kernel="rbf").fit(ours)
+    dask = pytest.importorskip("dask.array")
+    with pytest.raises(TypeError, match="got a Dask collection"):
+        model(3).fit(dask.from_array(X))
+
+
 def test_what_a_kernel_has_not_is_refused_by_name():
     fitted, precomputed = model(2, kernel="rbf").fit(X), model(2, kernel="precomputed")
     for call in (fitted.bic, fitted.diagnostics, fitted.inverse_transform):
