@@ -42,6 +42,7 @@ class OfManyFits(TypedDict, total=False):
     fit_intercept: bool
     n_nonzero_features: float | None
     positive_components: bool
+    scale: Any
     backend: str | Backend
     device: Any
     missing_values: float | None
@@ -92,6 +93,7 @@ PARAMETERS: dict[str, list[Any]] = {
     "fit_intercept": ["boolean"],
     "n_nonzero_features": [Whole(1), Interval(RealNotInt, 0, 1, closed="right"), None],
     "positive_components": ["boolean"],
+    "scale": ["boolean", "array-like"],
     "backend": [str, Backend],  # `choose` checks the names
     "device": [object],
     "missing_values": ["nan", None],
@@ -253,6 +255,26 @@ def check_intercept(
     factor = check_factor(row, "intercept", [(1, n_features)], source)
     assert factor is not None
     vector: np.ndarray = factor[0]
+    return vector
+
+
+def check_scale(scale: Any, n_features: int) -> np.ndarray | bool:
+    """Return `scale` as a bool or as a vector of the host; raise ValueError if it is invalid."""
+    if isinstance(scale, bool | np.bool_):
+        return bool(scale)
+    theirs = owner(scale)
+    entries = theirs.to_host(theirs.asarray(scale))
+    vector: np.ndarray = check_array(entries, ensure_2d=False, dtype="float64", input_name="scale")
+    if vector.shape != (n_features,):
+        raise ValueError(
+            f"scale must be True, False, or an array of shape ({n_features},); got the shape "
+            f"{vector.shape}"
+        )
+    if vector.min() <= 0:
+        raise ValueError(
+            f"scale must be above zero for every column; its smallest entry is {vector.min():g}. "
+            "Set 1 for a column that is to stay as it is."
+        )
     return vector
 
 

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from snmf._arguments import (
     check_fixed,
+    check_scale,
     is_whole,
 )
 from snmf._callbacks import CallbackSupportMixin, reporter, with_callbacks
@@ -87,6 +88,14 @@ class SNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
     positive_components : bool, default=False
         Allows no entry of a component below zero: nonnegative matrix factorization of X of any
         sign. Rows of H that are kept (`fixed`) stay as they are.
+    scale : bool or array of shape (n_features,), default=False
+        Divides the columns of X, so that columns of different units count alike. True divides by
+        the standard deviations; a constant column stays as it is. An array divides by its entries.
+        X is not copied, and a sparse X stays sparse. The result is that of X / `scale_`, whose
+        units `components_`, `intercept_`, `rms_`, `penalty_` and `reconstruction_err_` have;
+        `inverse_transform` returns the units of X. The deviations are those about the mean, with
+        sample weights and over the observed entries, but the mean is not subtracted: set
+        `fit_intercept` for that.
     backend : str or Backend, default="auto"
         Selects the library that does the arithmetic. "auto" takes the library of the array X. If
         a backend or its device is missing, snmf raises an error that says what to install.
@@ -119,7 +128,7 @@ class SNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
         it when it is interrupted or fails.
     warm_start : bool, default=False
         Starts every further `fit` from the components of the last one. With n_components None or
-        "auto" their number stays the same.
+        "auto" their number stays the same. With ``scale=True`` so does `scale_`.
 
     Attributes
     ----------
@@ -127,6 +136,10 @@ class SNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
         H. Its rows have unit norm. They are in the order of decreasing norm of the columns of W,
         or in the order of the given start. A component that died is a zero row. With `locality`
         the rows are prototypes, at the scale of X.
+    intercept_ : array of shape (n_features,) or None
+        m, the row that the model adds to all rows. None without `fit_intercept`.
+    scale_ : array of shape (n_features,) or None
+        What the columns of X were divided by. None without `scale`.
     n_components_ : int
         The number of components.
     n_iter_ : int
@@ -196,6 +209,7 @@ class SNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
         fit_intercept: bool = False,
         n_nonzero_features: float | None = None,
         positive_components: bool = False,
+        scale: Any = False,
         backend: str | Backend = "auto",
         device: Any = None,
         n_jobs: int | None = None,
@@ -219,6 +233,7 @@ class SNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
         self.fit_intercept = fit_intercept
         self.n_nonzero_features = n_nonzero_features
         self.positive_components = positive_components
+        self.scale = scale
         self.backend = backend
         self.device = device
         self.n_jobs = n_jobs
@@ -336,7 +351,8 @@ class SNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
             raise ValueError(f"m must be a positive whole number; got {m!r}")
         k, old = self.n_components_, owner(X).asarray(self._components_on_host())
         init = "auto" if self.init == "custom" else self.init
-        more = {"n_components": k + int(m), "init": init}
+        scale = self._on_host("scale_")
+        more = {"n_components": k + int(m), "init": init, "scale": scale is not None and scale}
         self._fit(X, None, H=old, fixed=k, sample_weight=sample_weight, out=False, **more)
         return self
 
@@ -361,6 +377,7 @@ class SNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
             seen,
             components_=result.H,
             intercept_=result.intercept,
+            scale_=result.scale,
             n_components_=result.H.shape[0],
             n_iter_=result.n_iter,
             reconstruction_err_=result.error,
@@ -391,7 +408,10 @@ class SNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
                 "warm_start=False to begin anew."
             )
         started = {"n_components": k, "H": self._components_on_host(), "init": "custom"}
+        scale = self._on_host("scale_")
+        if scale is not None and check_scale(self.scale, p) is True:
+            started["scale"] = scale
         if self.fit_intercept:
-            started["intercept"] = self._intercept_on_host()
+            started["intercept"] = self._on_host("intercept_")
         arrays = {n: data.owner.asarray(A) for n, A in started.items() if hasattr(A, "dtype")}
         return started | arrays

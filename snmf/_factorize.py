@@ -25,6 +25,7 @@ from snmf._arguments import (
     check_intercept,
     check_nonzero_features,
     check_options,
+    check_scale,
     check_start,
     check_weights,
     number_of_components,
@@ -36,6 +37,7 @@ from snmf._progress import progress
 from snmf._transform import handed_back
 from snmf.backends import choose
 from snmf.core.canonical import Canonical
+from snmf.core.deviations import divisors
 from snmf.core.options import DRAWN, Options
 from snmf.core.problem import Problem
 from snmf.core.solve import Alternation, Point, Run, State, solve
@@ -103,6 +105,9 @@ class Factorization:
     intercept : array of shape (n_features,) or None
         The intercept m of ``X ≈ 1 mᵀ + W H``. None without `fit_intercept`. With it, `error` is
         ‖X − 1 mᵀ − W H‖_F, and `rms` and `loss_curve` are those of X less its mean.
+    scale : array of shape (n_features,) or None
+        What the columns of X were divided by. None without `scale`. With it, everything above is
+        that of X / scale, and (1 mᵀ + W H) × scale is near X.
     """
 
     W: np.ndarray
@@ -115,6 +120,7 @@ class Factorization:
     converged: bool
     reason: str
     intercept: np.ndarray | None = None
+    scale: np.ndarray | None = None
 
     def __str__(self) -> str:
         return "\n".join(f"{name:<16} {words}" for name, words in self._facts())
@@ -164,7 +170,7 @@ def factorize(
     W : array-like of shape (n_samples, n_components), default=None
         Weights to start from, with ``init="custom"``.
     H : array-like of shape (n_components, n_features), default=None
-        Components to start from, with ``init="custom"``.
+        Components to start from, with ``init="custom"``. With `scale` they are those of X / scale.
     sample_weight : array-like of shape (n_samples,), default=None
         Sets how much each row counts, ≥ 0: the objective sums over the rows with these weights.
         None is 1 for each.
@@ -237,14 +243,19 @@ def factorize(
     k = number_of_components(n_components, data.shape, D, W, H)
     W, H = check_start(options, W, H, fixed, data.shape, k, source)
     intercept = check_intercept(intercept, options, H, data.shape[1], source)
+    scale = check_scale(options.scale, data.shape[1])
     check_output(out, data.X, (data.shape[0], k), dtype)
     with (
         backend.active(),
         data.threaded(backend, options.n_jobs) as every,
         ExitStack() as stack,
     ):
-        given = {"W": W, "H": H, "sample_weight": D, "fixed": fixed, "intercept": intercept}
-        rows, D, members = taking_part(every, D, missing=options.missing_values is not None)
+        given = {"W": W, "H": H, "sample_weight": D, "fixed": fixed, "intercept": intercept,
+                 "scale": scale}  # fmt: skip
+        missing = options.missing_values is not None
+        as_given, D, members = taking_part(every, D, missing)
+        units = divisors(scale, as_given, D, missing)
+        rows, every = as_given.divided(units), every.divided(units)
         if members is not None and not exact:
             raise ValueError("exact=False goes with no rows of weight 0. Leave these rows out.")
         everything = None if members is None or out is False else (every, W)
@@ -254,7 +265,7 @@ def factorize(
         check_range("float64", norm, exponent)  # the reported ‖X − W H‖ has the sample weights
         checkpoint = _checkpoint(options, rows, out, n_components=k, **given)
         if checkpoint:
-            stack.enter_context(checkpoint).is_of(rows, problem.scale)
+            stack.enter_context(checkpoint).is_of(as_given, problem.scale)
         fitted, expand = problem.fitted(checkpoint.recall if checkpoint else call)
         rms, penalty = math.ldexp(problem.rms, problem.scale.exponent), problem.penalty
 
@@ -285,6 +296,7 @@ def factorize(
             converged=run.converged,
             reason=run.reason,
             intercept=None if found.intercept is None else source.asarray(found.intercept, dtype),
+            scale=None if units is None else source.asarray(units, dtype),
         )
         advice = [*_advice_on(problem, result, found)]
     _advice.warn(advice)

@@ -71,11 +71,18 @@ class FittedComponents(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     def _fitted(self) -> dict[str, Any]:
         names = ("backend", "device", "n_jobs", "missing_values", "locality")
         parameters = {name: getattr(self, name) for name in names}
-        factors = {"H": self._components_on_host(), "intercept": self._intercept_on_host()}
+        factors = {
+            "H": self._components_on_host(),
+            "intercept": self._on_host("intercept_"),
+            "scale": self._on_host("scale_"),
+        }
         return {**factors, "penalty": self.penalty_, "rms": self.rms_, **parameters}
 
     def inverse_transform(self, X: Any) -> np.ndarray:
-        """Reconstruct data from weights: return ``W H``, plus the intercept if there is one.
+        """Reconstruct data from weights, at the level and the scale of the data of the fit.
+
+        Without an intercept and without `scale` this is ``W H``. With them it is
+        ``(1 mᵀ + W H) × scale_``.
 
         Parameters
         ----------
@@ -85,7 +92,7 @@ class FittedComponents(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         Returns
         -------
         X_original : array of shape (n_samples, n_features)
-            The product of the weights and the components, plus the intercept in every row.
+            The reconstruction.
 
         Raises
         ------
@@ -102,16 +109,20 @@ class FittedComponents(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             )
         with ops.active():
             H = ops.asarray(self._components_on_host(), data.dtype)
-            product: np.ndarray = ops.matmul(ops.asarray(W, data.dtype), H)
-            intercept = self._intercept_on_host()
-            return product if intercept is None else product + ops.asarray(intercept, data.dtype)
+            found: np.ndarray = ops.matmul(ops.asarray(W, data.dtype), H)
+            if (intercept := self._on_host("intercept_")) is not None:
+                found = found + ops.asarray(intercept, data.dtype)
+            if (scale := self._on_host("scale_")) is not None:
+                found = found * ops.asarray(scale, data.dtype)
+            return found
 
     def _components_on_host(self) -> np.ndarray:
         return owner(self.components_).to_host(self.components_)
 
-    def _intercept_on_host(self) -> np.ndarray | None:
-        intercept = getattr(self, "intercept_", None)
-        return None if intercept is None else owner(intercept).to_host(intercept)
+    def _on_host(self, name: str) -> np.ndarray | None:
+        """Return a fitted array as a NumPy array, or None if the model has none."""
+        found = getattr(self, name, None)
+        return None if found is None else owner(found).to_host(found)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the share of X that the model explains: ``1 − ‖X − transform(X) H‖² / ‖X‖²``.

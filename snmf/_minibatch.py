@@ -38,7 +38,7 @@ HEAVIEST = 2.0**500  # the largest sample weight; with larger ones the sums woul
 
 NOT_HERE = (
     "accelerate", "n_init", "missing_values", "locality", "checkpoint", "checkpoint_interval",
-    "warm_start", "fit_intercept",
+    "warm_start", "fit_intercept", "scale",
 )  # fmt: skip
 CONSTRAINTS = {
     **{name: kinds for name, kinds in PARAMETERS.items() if name not in NOT_HERE},

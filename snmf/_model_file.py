@@ -232,6 +232,8 @@ def _check_values(values: dict[str, Any]) -> None:
     k, p = values["n_components_"], values["n_features_in_"]
     shapes: dict[str, tuple[int, ...]] = {
         "components_": (k, p),
+        "intercept_": (p,),
+        "scale_": (p,),
         "_stream.H": (k, p),
         "_stream.S": (k, p),
         "_stream.T": (k, k),
@@ -242,7 +244,8 @@ def _check_values(values: dict[str, Any]) -> None:
     if "loss_curve_" in values:
         shapes["loss_curve_"] = (values["n_iter_"] + 1,)
     for name in shapes.keys() & values.keys():
-        A = values[name]
+        if (A := values[name]) is None:  # a model without an intercept or a scale
+            continue
         _check_array(name, shapes[name], A.shape, A.dtype)
         if not np.isfinite(A.data if issparse(A) else A).all():
             raise ValueError(f"{name} must be finite; it has NaN or infinity")

@@ -260,7 +260,8 @@ def n_components_of(data: Data, parameters: dict[str, Any]) -> int:
     )
     some = _sampled_rows(len(rows), int(seeds[0]))
     weights = None if D is None else D[some, 0]
-    k = _automatic(rows.take(some), seeds, weights, parameters["fit_intercept"])
+    same = {name: parameters[name] for name in ("fit_intercept", "scale")}
+    k = _automatic(rows.take(some), seeds, weights, same)
     _advice.warn(_advice.of_choice(k))
     return max(k, 1)
 
@@ -271,14 +272,14 @@ def _sampled_rows(n_samples: int, seed: int) -> np.ndarray:
 
 
 def _automatic(
-    X: Any, seeds: np.ndarray, weights: np.ndarray | None = None, intercept: bool = False
+    X: Any, seeds: np.ndarray, weights: np.ndarray | None, parameters: dict[str, Any]
 ) -> int:
     """Return the number of components that X supports, or 0, from about 3 log₂ k numbers.
 
     The search increases k by a half until the mean error has risen twice. It then narrows the
     interval around the lowest error from both sides.
     """
-    settings = {**FIT, **LEAST_ERROR, "fit_intercept": intercept}
+    settings = {**FIT, **LEAST_ERROR, **parameters}
     most = max(1, min(X.shape) - 1)
 
     @cache
@@ -364,6 +365,8 @@ def held_out_error(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # what it says of H does not matter
         fit = factorize(X[train], k, sample_weight=D, **settings)
+    if fit.scale is not None:
+        X = X.multiply(1 / fit.scale).tocsr() if issparse(X) else X / fit.scale
     truth = X[test].astype("float64")
     entries = truth.data if issparse(truth) else truth
     unit = float(np.nanmax(np.abs(entries), initial=0)) or 1.0

@@ -63,6 +63,7 @@ def exact_transform(
     penalty: float,
     *,
     intercept: np.ndarray | None = None,
+    scale: np.ndarray | None = None,
     backend: Any,
     device: Any,
     n_jobs: int | None,
@@ -85,6 +86,8 @@ def exact_transform(
         The λ of the fit.
     intercept : ndarray of shape (n_features,), default=None
         The intercept that a fit returned.
+    scale : ndarray of shape (n_features,), default=None
+        What the fit divided the columns by. With it, X stands for X / scale in all else.
     backend, device, n_jobs, missing_values, locality
         As for `SNMF`.
     rms : float
@@ -111,12 +114,13 @@ def exact_transform(
     D, _ = check_weights(sample_weight, data.shape[0])
     check_output(out, data.X, (data.shape[0], len(H)), data.dtype)
     with ops.active(), data.threaded(ops, n_jobs) as rows:
+        rows = rows.divided(scale)
         missing = missing_values is not None
         rows, D, members = taking_part(rows, D, missing)
         assert members is None or out is False, "W has a row for every row of X"
         weights = None if D is None else rows.split(D)
-        scale = measure(rows, weights, missing)
-        exponent = scale.exponent + math.frexp(scale.longest)[1]
+        size = measure(rows, weights, missing)
+        exponent = size.exponent + math.frexp(size.longest)[1]
         if locality:
             exponent = _exponent_of_fit(rms, exponent, sums=out is False)
             unit_rms = math.ldexp(rms, -exponent)
@@ -131,7 +135,7 @@ def exact_transform(
                 solver = _intercept.solver(intercept.astype("float64"))
             W, square, squares, _ = nnls.exact_weights(rows, H, penalty, exponent, weights, solver)
         check_range(rows.dtype, float(np.sqrt(squares.max())), exponent)
-        whole = float(np.ldexp(scale.square, -2 * (exponent - scale.exponent)))
+        whole = float(np.ldexp(size.square, -2 * (exponent - size.exponent)))
         found = None
         if contributing:
             components, power = (np.ldexp(H, -exponent), 0) if locality else (H, exponent)

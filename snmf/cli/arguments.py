@@ -228,6 +228,10 @@ def _model(group: argparse._ArgumentGroup) -> None:
         "not identified; default: 0.01, and 0 for the errors of select",
     )  # fmt: skip
     group.add_argument(
+        "--scale", action="store_true",
+        help="divide every column by its standard deviation, for columns of different units",
+    )  # fmt: skip
+    group.add_argument(
         "--init", choices=STARTS,
         help="start of the fit; kmeans is that of the paper; default: auto, which is varimax, and "
         "kmeans with --locality; svd for the errors of select",

@@ -30,9 +30,9 @@ Array = Any
 
 FITTED_BY = ("n_components", "solver", "sparsity", "init", "n_init", "tol", "max_iter",
              "random_state", "backend", "device", "n_jobs", "locality", "fit_intercept",
-             "n_nonzero_features", "positive_components", "missing_values",
+             "n_nonzero_features", "positive_components", "scale", "missing_values",
              "checkpoint")  # fmt: skip
-SELECTED_BY = ("solver", "sparsity", "init", "tol", "max_iter")
+SELECTED_BY = ("solver", "sparsity", "init", "tol", "max_iter", "scale")
 WHERE = ("backend", "device", "n_jobs")
 
 

@@ -39,6 +39,7 @@ class Options:
     fit_intercept: bool = False
     n_nonzero_features: float | None = None
     positive_components: bool = False
+    scale: Any = False
     backend: Any = "auto"
     device: Any = None
     n_jobs: int | None = None

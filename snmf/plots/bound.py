@@ -16,7 +16,7 @@ GRAM = 4096  # the largest Gram matrix whose eigenvalues are taken
 BLOCK_ROWS = 4096
 
 
-def svd_bound(X: Array, k: int, *, centred: bool = False) -> float:
+def svd_bound(X: Array, k: int, *, centred: bool = False, scale: Array | None = None) -> float:
     """Return the lowest ‖X − X_k‖² / ‖X‖² of any X_k of rank k, from the singular values of X.
 
     Parameters
@@ -28,6 +28,8 @@ def svd_bound(X: Array, k: int, *, centred: bool = False) -> float:
     centred : bool, default=False
         Takes X less its column means, as a fit with an intercept does. Rows of a sparse X are then
         made dense, block by block.
+    scale : array of shape (n_features,), default=None
+        Divides the columns of X first, as a fit with `scale` does.
 
     Returns
     -------
@@ -38,13 +40,15 @@ def svd_bound(X: Array, k: int, *, centred: bool = False) -> float:
     if k >= min(n, p):
         return 0.0
     places = [slice(i, i + BLOCK_ROWS) for i in range(0, n, BLOCK_ROWS)]
-    scale = max(float(abs(_block(X, rows)).max()) for rows in places)
-    if scale == 0:
+    divisors = np.ones(p) if scale is None else on_host(scale)
+    largest = max(float(abs(_block(X, rows, divisors)).max()) for rows in places)
+    if largest == 0:
         return 0.0
-    mean = sum((_block(X, rows) / scale).sum(axis=0) for rows in places) / n if centred else None
+    divisors = divisors * largest
+    mean = sum(_block(X, rows, divisors).sum(axis=0) for rows in places) / n if centred else None
 
     def scaled(rows: slice) -> Array:
-        block = _block(X, rows) / scale
+        block = _block(X, rows, divisors)
         return block if mean is None else _dense(block) - mean
 
     if p <= n and p <= GRAM:
@@ -58,10 +62,12 @@ def svd_bound(X: Array, k: int, *, centred: bool = False) -> float:
     return max(0.0, 1 - float(squares.sum() / (values @ values)))
 
 
-def _block(X: Array, rows: slice) -> Array:
-    """Return some rows in float64, as NumPy or SciPy sparse arrays."""
+def _block(X: Array, rows: slice, divisors: np.ndarray) -> Array:
+    """Return some rows / divisors in float64, as NumPy or SciPy sparse arrays."""
     block = X[rows]
-    return (block if issparse(block) else on_host(block)).astype("float64")
+    if not issparse(block):
+        return on_host(block).astype("float64") / divisors
+    return block.astype("float64").multiply(1 / divisors).tocsr()
 
 
 def _tail(squares: np.ndarray, k: int) -> float:

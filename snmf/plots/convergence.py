@@ -85,6 +85,7 @@ class ConvergenceDisplay:
         """
         check_is_fitted(estimator, "loss_curve_")
         bound, centred = None, getattr(estimator, "fit_intercept", False)
+        scale = getattr(estimator, "scale_", None)
         if X is not None:
             if getattr(estimator, "kernel", "linear") != "linear":
                 raise ValueError(
@@ -92,7 +93,7 @@ class ConvergenceDisplay:
                     f"kernel={estimator.kernel!r}. Leave X out."
                 )
             X, k = data_of_fit(X, estimator), estimator.n_components_
-            bound = svd_bound(X, k, centred=centred)
+            bound = svd_bound(X, k, centred=centred, scale=scale)
         name = type(estimator).__name__ if name is None else name
         return cls(estimator.loss_curve_, bound=bound, name=name).plot(ax)
 

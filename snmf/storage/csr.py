@@ -1,7 +1,8 @@
-"""Parts of SciPy's sparse matrices that share their arrays."""
+"""Parts of SciPy's sparse matrices that share their arrays, and changes of stored entries."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from scipy.sparse import csc_array
@@ -20,6 +21,18 @@ def rows_of(A: Any, rows: slice) -> Any:
 def transposed(A: Any) -> Any:
     """The transpose of a CSR matrix, as CSC."""
     return _sharing(csc_array, A.shape[::-1], A.data, A.indices, A.indptr)
+
+
+def by_column(function: Callable[[Array, Array], Array], A: Any, row: Array) -> Any:
+    """Return A, dense or CSR, with ``function(x, r)`` for every entry x that it stores.
+
+    `row` has an entry r for every column. A and `row` are arrays of one library.
+    """
+    if not hasattr(A, "nnz"):
+        return function(A, row[None, :])
+    changed = A.copy()
+    changed.data[...] = function(A.data, row[A.indices])
+    return changed
 
 
 def _sharing(kind: Any, shape: tuple[int, int], data: Array, indices: Array, indptr: Array) -> Any:

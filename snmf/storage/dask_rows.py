@@ -139,6 +139,10 @@ class ChunkedRows:
         """Return the same rows multiplied by 2 ** -exponent."""
         return self._at(exponent=exponent)
 
+    def divided(self, divisors: np.ndarray | None) -> ChunkedRows:
+        """Return the same rows with every column divided by its divisor."""
+        return self._at(divisors=divisors)
+
     def filled(self, fill: np.ndarray | None) -> ChunkedRows:
         """Return the same rows, with NaN replaced by one number per column."""
         return self._at(fill=fill)
@@ -319,11 +323,11 @@ class ChunkedRows:
         return da.Array(graph, name, (self.X.chunks[0], (width,)), meta=empty)
 
     def block(self, place: slice) -> Array:
-        """Return a block of rows in this process, scaled and filled, in working precision."""
+        """Return a block of rows in this process, as `Rows.block` does."""
         return self.backend.asarray(self.take(np.arange(place.start, place.stop)), self.dtype)
 
     def take(self, indices: np.ndarray) -> Any:
-        """Return some rows in their order, scaled and filled, on the host."""
+        """Return some rows in their order, prepared as blocks are, on the host."""
         starts = [place.start for place in self.slices]
         each = np.split(indices, np.searchsorted(indices, starts[1:]))
         chosen = [

@@ -66,6 +66,8 @@ class Site:
         Does the arithmetic.
     exponent : int, default=0
         Multiplies the rows by 2 ** -exponent.
+    divisors : ndarray of shape (n_features,), default=None
+        Divides every column by its divisor.
     fill : ndarray of shape (n_features,), default=None
         Replaces NaN in every column by this value.
     n_jobs : int, default=1
@@ -75,6 +77,7 @@ class Site:
     source: Any
     backend: Any
     exponent: int = 0
+    divisors: np.ndarray | None = None
     fill: np.ndarray | None = None
     n_jobs: int = 1
 
@@ -86,7 +89,8 @@ class Site:
             chunk = np.asarray(chunk)  # small enough that its part of W can stay in memory
         with self.backend.active():
             rows = self.source.rows(self.source.check(chunk), self.backend)
-            rows = rows.scaled(self.exponent).filled(self.fill).times(factors)
+            rows = rows.scaled(self.exponent).divided(self.divisors)
+            rows = rows.filled(self.fill).times(factors)
             with rows.threads(self.n_jobs) as threaded:
                 yield threaded
 

@@ -15,12 +15,14 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
+from operator import truediv
 from typing import Any, NamedTuple
 
 import numpy as np
 from joblib import effective_n_jobs
 from scipy.sparse import coo_array
 
+from snmf.storage.csr import by_column
 from snmf.storage.threads import BLAS
 
 Array = Any
@@ -44,6 +46,8 @@ class Rows:
         Does the arithmetic.
     exponent : int, default=0
         Multiplies every block by 2 ** -exponent.
+    divisors : ndarray of shape (n_features,), default=None
+        Divides every column by its divisor.
     factors : ndarray of shape (n_samples,), default=None
         Multiplies every row by its factor.
     fill : ndarray of shape (n_features,), default=None
@@ -59,13 +63,15 @@ class Rows:
         X: Array,
         backend: Any,
         exponent: int = 0,
+        divisors: np.ndarray | None = None,
         factors: np.ndarray | None = None,
         fill: np.ndarray | None = None,
         run: Callable[..., Iterator[Any]] = map,
         members: np.ndarray | None = None,
     ) -> None:
         self.X, self.backend, self._run = X, backend, run
-        self.exponent, self.factors, self.fill, self.members = exponent, factors, fill, members
+        self.exponent, self.divisors, self.factors = exponent, divisors, factors
+        self.fill, self.members = fill, members
         self.shape: tuple[int, int] = (X.shape[0] if members is None else len(members), X.shape[1])
         self.dtype = min(working_dtype(X.dtype), backend.widest)
         stored = int(X.nnz if hasattr(X, "nnz") else X.shape[0] * X.shape[1])  # entries
@@ -103,6 +109,10 @@ class Rows:
         """Return the same rows multiplied by 2 ** -exponent, block by block."""
         return self._with(exponent=exponent)
 
+    def divided(self, divisors: np.ndarray | None) -> Rows:
+        """Return the same rows with every column divided by its divisor, block by block."""
+        return self._with(divisors=divisors)
+
     def times(self, factors: np.ndarray | None) -> Rows:
         """Return the same rows, each multiplied by its factor, block by block."""
         return self._with(factors=factors)
@@ -124,12 +134,12 @@ class Rows:
         return Rows(self.backend.asarray(A, self.dtype), self.backend, run=self._run)
 
     def part(self, rows: slice) -> Rows:
-        """Return some adjacent rows as new `Rows`, neither scaled nor filled."""
-        return self.over(self._raw(rows))
+        """Return some adjacent rows as new `Rows`, divided, but neither scaled nor filled."""
+        return self.over(self._raw(rows)).divided(self.divisors)
 
     def some(self, indices: np.ndarray) -> Rows:
-        """Return the rows with these indices as new `Rows`, neither scaled nor filled."""
-        return self.over(self.backend.take(self.X, self.places(indices)))
+        """Return the rows with these indices as new `Rows`, divided, but not scaled or filled."""
+        return self.over(self._taken(indices)).divided(self.divisors)
 
     def shuffled(self, size: int, rng: np.random.RandomState) -> Iterator[tuple[Rows, Any]]:
         """Yield `size` rows at a time in random order, each time with their indices."""
@@ -139,7 +149,8 @@ class Rows:
 
     def _with(self, **changes: Any) -> Rows:
         kept: dict[str, Any] = {
-            name: getattr(self, name) for name in ("exponent", "factors", "fill", "members")
+            name: getattr(self, name)
+            for name in ("exponent", "divisors", "factors", "fill", "members")
         }
         kept["run"] = self._run
         return type(self)(self.X, self.backend, **{**kept, **changes})
@@ -194,7 +205,7 @@ class Rows:
         yield from (partial(self.block, rows) for rows in self.slices)
 
     def block(self, rows: slice) -> Array:
-        """Return a block of rows, scaled and filled, in working precision."""
+        """Return a block of rows, divided, scaled and filled, in working precision."""
         return self._times_factors(self._prepared(self._raw(rows)), rows)
 
     def _raw(self, rows: slice) -> Array:
@@ -207,14 +218,19 @@ class Rows:
         return self.backend.take(self.X, chosen)
 
     def take(self, indices: np.ndarray) -> Any:
-        """Return some rows, scaled and filled, on the host (NumPy, or SciPy sparse)."""
-        block = self.backend.take(self.X, self.places(indices))
-        return self.backend.to_host(self._prepared(block))
+        """Return some rows, prepared as blocks are, on the host (NumPy, or SciPy sparse)."""
+        return self.backend.to_host(self._prepared(self._taken(indices)))
+
+    def _taken(self, indices: np.ndarray) -> Array:
+        return self.backend.take(self.X, self.places(indices))
 
     def _prepared(self, block: Array) -> Array:
         block = self.backend.asarray(block, self.dtype)
         if self.exponent:
             block = times_power_of_two(block, -self.exponent)
+        if self.divisors is not None:
+            divisors = self.backend.asarray(self.divisors, self.dtype)
+            block = by_column(truediv, block, divisors)
         if self.fill is not None:
             H = self.backend.asarray(self.fill[None, :], self.dtype)
             ones = self.backend.asarray(np.ones((block.shape[0], 1)), self.dtype)

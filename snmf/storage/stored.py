@@ -263,17 +263,13 @@ class StoredRows(Rows):
             return self.X.read(rows, self.dtype)
         return self.X.take(self.members[rows], self.dtype, NEAR)
 
-    def some(self, indices: np.ndarray) -> Rows:
-        return self.over(self.X.take(self.places(indices), self.dtype))
-
     def shuffled(self, size: int, rng: np.random.RandomState) -> Iterator[tuple[Rows, Any]]:
         """Yield batches of adjacent rows, with their slices, in random order."""
         places = cut(0, len(self), whole_chunks(size, self.X.chunk, size))
         return ((self.part(places[i]), places[i]) for i in rng.permutation(len(places)))
 
-    def take(self, indices: np.ndarray) -> Any:
-        block = self.X.take(self.places(indices), self.dtype)
-        return self.backend.to_host(self._prepared(block))
+    def _taken(self, indices: np.ndarray) -> Array:
+        return self.X.take(self.places(indices), self.dtype)
 
     def kept(self, parts: Iterable[Any]) -> RowWise:
         parts = iter(parts)

@@ -333,6 +333,28 @@ def test_a_fit_within_limits(backend, dtype, solver, limit):
     np.testing.assert_allclose(backend.to_host(ours.W), theirs.W, atol=slack * theirs.W.max())
 
 
+def test_a_fit_with_a_scale(backend, dtype):
+    X = planted(dtype) * np.logspace(-2, 2, 24).astype(dtype) + 1
+    options = {"scale": True, "fit_intercept": True, "init": "random", "random_state": 0,
+               "progress_bar": False, "max_iter": 8, "tol": 0}  # fmt: skip
+    model, given = snmf.SNMF(4, **options), backend.asarray(X, dtype)
+    W, theirs = (
+        model.fit_transform(given),
+        factorize(X / X.std(axis=0), 4, **{**options, "scale": False}),
+    )
+    single = dtype == "float32" or backend.widest == "float32"
+    assert owner(model.scale_) == owner(given)
+    np.testing.assert_allclose(backend.to_host(model.scale_), X.std(axis=0), rtol=1e-4)
+    slack = (2e-3 if single else 1e-7) * theirs.W.max()
+    np.testing.assert_allclose(backend.to_host(W), theirs.W, atol=slack)
+    np.testing.assert_allclose(backend.to_host(model.components_), theirs.H, atol=slack)
+    np.testing.assert_allclose(
+        backend.to_host(model.transform(given)), backend.to_host(W), atol=1e-5 * theirs.W.max()
+    )
+    left = (X - backend.to_host(model.inverse_transform(W))) / X.std(axis=0)
+    assert np.linalg.norm(left) == pytest.approx(model.reconstruction_err_, rel=1e-3)
+
+
 @pytest.mark.parametrize("start", [("W",), ("H",), ("W", "H")])
 def test_a_start_of_the_libraries_arrays(backend, start):
     X, W, H = factors("float32")

@@ -84,11 +84,12 @@ def test_a_whole_fit_through_the_adapter(cupy, solver, sparsity, init, make):
 @needs_compiler
 @pytest.mark.parametrize("solver", ["mu", "hals"])
 @pytest.mark.parametrize("make", [np.asarray, sp.csr_array])
-def test_an_intercept_through_the_adapter(cupy, solver, make):
+@pytest.mark.parametrize("scale", [False, True])
+def test_an_intercept_and_a_scale_through_the_adapter(cupy, solver, make, scale):
     X = planted()
     X[np.abs(X) < 0.5] = 0
-    options = {"solver": solver, "fit_intercept": True, "random_state": 0, "progress_bar": False,
-               "max_iter": 8, "tol": 0, "init": "random"}  # fmt: skip
+    options = {"solver": solver, "fit_intercept": True, "scale": scale, "random_state": 0,
+               "progress_bar": False, "max_iter": 8, "tol": 0, "init": "random"}  # fmt: skip
     theirs = snmf.factorize(X, 4, **options)
     ours = snmf.factorize(cupy.asarray(make(X)), 4, **options)
     for A, B in ((ours.W, theirs.W), (ours.H, theirs.H), (ours.intercept, theirs.intercept)):
