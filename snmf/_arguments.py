@@ -117,12 +117,11 @@ def check_options(
             "locality needs distances, which rows with missing values do not have. Set "
             "locality=0, or impute the missing values."
         )
-    for name in ("locality", "missing_values"):
-        if options.fit_intercept and getattr(options, name) not in (0, None):
-            raise ValueError(
-                f"fit_intercept and {name} do not go together; got both. Set "
-                f"fit_intercept=False, or leave {name} out."
-            )
+    if options.fit_intercept and options.locality:
+        raise ValueError(
+            "fit_intercept and locality do not go together; got both. Set fit_intercept=False, or "
+            "leave locality out."
+        )
     if isinstance(options.random_state, np.random.Generator):
         return replace(options, random_state=check_random_state(options.random_state))
     return options

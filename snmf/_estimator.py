@@ -81,7 +81,7 @@ class SNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
         Adds a row m to the model, ``X ≈ 1 mᵀ + W H``. For X + 1 cᵀ the fit then has the same W and
         H as for X, and m + c. Set it for centred data, where components can have no weights near
         zero without it. λ is sparsity × the root-mean-square norm of the rows less their mean. It
-        goes with no locality, no missing values, and no fixed W.
+        goes with no locality, and no fixed W.
     n_nonzero_features : int or float, default=None
         Limits each component to this many entries that are not zero, as a number, or as a share of
         the features (0 to 1). None is no limit. Rows of H that are kept (`fixed`) have none.

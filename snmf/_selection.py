@@ -28,6 +28,7 @@ from snmf._factorize import Factorization, factorize
 from snmf._html import table
 from snmf._transform import exact_transform
 from snmf.backends import adapter
+from snmf.core.missing import observed
 from snmf.core.options import RandomState
 from snmf.storage.rows import taking_part
 from snmf.storage.stored import Store
@@ -389,10 +390,9 @@ def _has_nan(X: Any) -> bool:
 
 
 def _mean(X: Any, weights: np.ndarray | None) -> np.ndarray:
-    """Return the weighted mean of the rows."""
-    D = np.ones(X.shape[0]) if weights is None else weights
-    mean: np.ndarray = (X.T @ D) / D.sum()
-    return mean
+    """Return the weighted mean of the rows, of each column over its observed entries."""
+    rows = adapter("numpy").rows(X)
+    return observed(rows, None if weights is None else rows.split(weights[:, None])).means
 
 
 def _square(

@@ -130,9 +130,9 @@ def exact_transform(
                 weights=weights, solve=solve,
             )  # fmt: skip
         else:
-            solver = _missing.best_weights if missing else None
+            solver = _missing.best_weights if missing else nnls.best_weights
             if intercept is not None:
-                solver = _intercept.solver(intercept.astype("float64"))
+                solver = _intercept.solver(intercept.astype("float64"), solver)
             W, square, squares, _ = nnls.exact_weights(rows, H, penalty, exponent, weights, solver)
         check_range(rows.dtype, float(np.sqrt(squares.max())), exponent)
         whole = float(np.ldexp(size.square, -2 * (exponent - size.exponent)))

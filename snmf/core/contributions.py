@@ -2,8 +2,8 @@
 
 With the residual R = X − W H, leaving out component j raises the squared error by
 ``‖R + w_j h_j‖² − ‖R‖² = Σ_i w_ij (2 g_ij + w_ij ‖h_j‖²)``, where g = R Hᵀ = X Hᵀ − W H Hᵀ.  So a
-block needs X Hᵀ, and no residual.  A missing entry is filled with W H, where its residual is 0, and
-the norm of h_j is over the observed entries of the row.
+block needs X Hᵀ, and no residual.  A missing entry is filled with the model, where its residual is
+0, and the norm of h_j is over the observed entries of the row.
 """
 
 from __future__ import annotations
@@ -92,16 +92,18 @@ def _of_block(
     X, W = backend.to_precise(X), times_power_of_two(backend.to_precise(W), -exponent)
     B = ops.matmul(H, H.T)
     squares, complete, known = xp.linalg.diagonal(B)[None, :], X, X
+    one, ones = 1 + 0 * W[:, :1], 1 + 0 * H[:1, :]
+    m = 0 * ones if intercept is None else ops.asarray(intercept[None, :], "float64")
     if missing:
-        one, ones = 1 + 0 * W[:, :1], 1 + 0 * H[:1, :]
-        complete, known = ops.filled(X, W, H), ops.filled(X, 0 * W, H)
+        model = xp.concat([W, one], axis=1), xp.concat([H, m], axis=0)
+        complete, known = ops.filled(X, *model), ops.filled(X, 0 * one, ones)
         squares = squares - ops.matmul(ops.filled(0 * X, one, ones), (H * H).T)
-    slopes, one = ops.matmul(complete, H.T) - ops.matmul(W, B), 1 + 0 * W[:, :1]
+    slopes = ops.matmul(complete, H.T) - ops.matmul(W, B)
     used = xp.astype(W > 0, W.dtype)
     x_squares = lengths = ops.row_squares(known)
     if intercept is not None:
-        m = ops.asarray(intercept[None, :], "float64")
-        slopes, lengths = slopes - ops.matmul(m, H.T), ops.row_errors(X, one, m)
+        slopes = slopes - ops.matmul(m, H.T)
+        lengths = ops.row_errors(ops.filled(X, one, m) if missing else X, one, m)
     rises = W * (2 * slopes + W * squares)
     D = one if weights is None else backend.to_precise(weights)
     return None, (

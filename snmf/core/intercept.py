@@ -11,6 +11,8 @@ on the mean of X.
 
 In this module H has the intercept as its last row, its shape is (k + 1, p), and the sums S and T
 are those of [W, 1].
+
+Missing values are filled with 1 mᵀ + W H, as `snmf.core.missing` fills them with W H.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from snmf.core import nnls, updates
+from snmf.core import missing, nnls, updates
 from snmf.core.solve import Alternation, Point
 
 Array = Any
@@ -74,7 +76,7 @@ class Shifted(Alternation):
         S, T, columns = self.sums(W)
         if H is not None:
             H = self._within_limits(H)
-            return self._point(W, self._with_intercept(H, columns), S, T, columns)
+            return self._point(W, with_intercept(H, S, T), S, T, columns)
         first = np.vstack([0 * S[:-1], self.mean])  # all of the mean goes into the intercept
         # The columns of W may add up to a constant, as memberships do. What they and the intercept
         # can share, the intercept keeps, whatever rounding says of it.
@@ -83,28 +85,19 @@ class Shifted(Alternation):
         if self.limits.ball:
             W, H = self._with_unit_rows(W, H)
             S, T, columns = self.sums(W)
-        return self._point(W, self._with_intercept(H, columns), S, T, columns)
+        return self._point(W, with_intercept(H, S, T), S, T, columns)
 
     def sums(self, W: RowWise) -> list[Array]:
         return self._beside_ones(*super().sums(W))
 
-    def _beside_ones(self, S: Array, T: Array, columns: Array) -> list[Array]:
-        """Return S and T of [W, 1] for those of W."""
-        corner = np.full((1, 1), self.total)
-        T = np.block([[T, columns[:, None]], [columns[None, :], corner]])
-        return [np.vstack([S, self.total * self.mean]), T, columns]
+    def _beside_ones(self, S: Array, T: Array, columns: Array, *of_x: Array) -> list[Array]:
+        """Return S and T of [W, 1], and Wᵀ 1, from what `_w_step` sums."""
+        (of_rows,) = of_x or (self.total * self.mean,)
+        return [*beside_ones(S, T, columns, of_rows, self.total), columns]
 
-    def _centred(self, S: Array, T: Array) -> tuple[Array, Array]:
-        """Return the centred sums of W, without components that are the same in all rows."""
-        columns, squares = T[:-1, -1], np.diag(T)[:-1]
-        centred = T[:-1, :-1] - np.outer(columns, columns / self.total)
-        varies = np.diag(centred) > FLAT * squares
-        S = (S[:-1] - np.outer(columns, self.mean)) * varies[:, None]
-        return S, centred * np.outer(varies, varies)
-
-    def _with_intercept(self, H: Array, columns: Array) -> Array:
-        """Return the components with the best intercept for them."""
-        return np.vstack([H, self.mean - columns / self.total @ H])
+    def _of_x(self, X: Array, weights: Array | None) -> tuple[Array, ...]:
+        """Return the sum of the rows of a block, if it is not the same in every pass."""
+        return ()
 
     def _w_step(self, Y: Array) -> Callable[..., Any]:
         ops, dtype = self._ops, self.rows.dtype
@@ -112,14 +105,14 @@ class Shifted(Alternation):
         update = getattr(ops, self.update)
 
         def step(X: Array, W: Array, weights: Array | None = None) -> tuple[Array, Any]:
-            W = update(*self.row_problem(X, W, H, B), W, self.l1, self.repeats)
-            return W, updates.sums_of_block(ops, X, W, weights)
+            X = self._complete(X, W, H)
+            W = update(*less_intercept(ops.matmul(X, H.T), B), W, self.l1, self.repeats)
+            return W, (*updates.sums_of_block(ops, X, W, weights), *self._of_x(X, weights))
 
         return step
 
     def row_problem(self, X: Array, W: Array, H: Array, B: Array) -> tuple[Array, Array]:
-        A = self._ops.matmul(X, H.T)
-        return A[:, :-1] - B[-1:, :-1], B[:-1, :-1]
+        return less_intercept(*super().row_problem(X, W, H, B))
 
     def _h_step(self, W: RowWise, H: Array, *sums: Array) -> Point:
         if self._beyond_numbers(sums[1]):
@@ -128,11 +121,11 @@ class Shifted(Alternation):
         if self.limits.none:
             H = self._least_squares(S, T, H)[:-1]
         else:
-            H = self._best_components(*self._centred(S, T), H[:-1])
-        return self._point(W, self._with_intercept(H, columns), S, T, columns)
+            H = self._best_components(*centred(S, T), H[:-1])
+        return self._point(W, with_intercept(H, S, T), S, T, columns)
 
     def _error(self, W: RowWise, H: Array, S: Array, T: Array) -> float:
-        S, T = self._centred(S, T)
+        S, T = centred(S, T)
         error = updates.squared_error(self._algebra, self.square, S, T, H[:-1])
         return self._residual(W, H) if self._cancels(error) else error
 
@@ -141,17 +134,68 @@ class Shifted(Alternation):
         return self._ops.xp.concat([W, one], axis=1)
 
 
-def solver(intercept: np.ndarray) -> nnls.Solver:
-    """Return the function that computes exact weights of rows less an intercept, of shape (p,)."""
-    return partial(_best_weights, intercept)
+@dataclass(frozen=True)
+class ShiftedIncomplete(missing.Incomplete, Shifted):
+    """The alternation with an intercept, for rows with missing entries.
+
+    `mean` and `square` are those of the rows that are filled with the column means.
+    """
+
+    complete = Shifted
+
+    def _of_x(self, X: Array, weights: Array | None) -> tuple[Array, ...]:
+        D = self._ops.asarray(np.ones((X.shape[0], 1)), self.rows.dtype)
+        return (self._ops.matmul((D if weights is None else weights).T, X)[0],)
+
+
+def beside_ones(
+    S: Array, T: Array, columns: Array, of_rows: Array, total: float
+) -> tuple[Array, Array]:
+    """Return S and T of [W, 1], from S, T and Wᵀ 1 of W, and from Xᵀ 1 and the number of rows."""
+    corner = np.full((1, 1), total)
+    T = np.block([[T, columns[:, None]], [columns[None, :], corner]])
+    return np.vstack([S, of_rows]), T
+
+
+def centred(S: Array, T: Array) -> tuple[Array, Array]:
+    """Return the centred sums of W, without components that are the same in all rows."""
+    columns, squares, total = T[:-1, -1], np.diag(T)[:-1], T[-1, -1]
+    less_means = T[:-1, :-1] - np.outer(columns, columns / total)
+    varies = np.diag(less_means) > FLAT * squares
+    S = (S[:-1] - np.outer(columns, S[-1] / total)) * varies[:, None]
+    return S, less_means * np.outer(varies, varies)
+
+
+def with_intercept(H: Array, S: Array, T: Array) -> Array:
+    """Return the components with the best intercept for them, from the sums of [W, 1]."""
+    total = T[-1, -1]
+    return np.vstack([H, S[-1] / total - T[:-1, -1] / total @ H])
+
+
+def less_intercept(A: Array, B: Array) -> tuple[Array, Array]:
+    """Return A and B of a block for the components, from A = X Hᵀ and B = H Hᵀ."""
+    return A[:, :-1] - B[-1:, :-1], B[:-1, :-1]
+
+
+def solver(intercept: np.ndarray, best: nnls.Solver = nnls.best_weights) -> nnls.Solver:
+    """Return the function that computes exact weights of rows less an intercept, of shape (p,).
+
+    `best` computes those of rows without an intercept.
+    """
+    return partial(_best_weights, intercept, best)
 
 
 def _best_weights(
-    intercept: np.ndarray, ops: Any, X: Array, components: nnls.Components, l1: float
+    intercept: np.ndarray,
+    best: nnls.Solver,
+    ops: Any,
+    X: Array,
+    components: nnls.Components,
+    l1: float,
 ) -> tuple[Array, Array, Array]:
     there = ops.asarray(intercept[None, :], "float64")
     found = [
-        nnls.best_weights(ops, ops.to_dense(ops.slice(X, some)) - there, components, l1)
+        best(ops, ops.to_dense(ops.slice(X, some)) - there, components, l1)
         for some in ops.pieces(X, ENTRIES)
     ]
     W, squares, powers = (ops.xp.concat(parts, axis=0) for parts in zip(*found, strict=True))

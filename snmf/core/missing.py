@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -103,15 +103,16 @@ class Incomplete(Alternation):
     """
 
     means: np.ndarray | None = None
+    complete: ClassVar[type[Alternation]] = Alternation  # for rows without missing entries
 
     def start(self, W: RowWise, H: np.ndarray | None) -> Point:
-        same = {f.name: getattr(self, f.name) for f in fields(Alternation)}
-        filled = Alternation(**{**same, "rows": self.rows.filled(self.means)})
+        same = {f.name: getattr(self, f.name) for f in fields(self.complete)}
+        filled = self.complete(**{**same, "rows": self.rows.filled(self.means)})
         point = filled.start(W, H)
         return self._point(point.W, point.H, *filled.sums(point.W))
 
     def _complete(self, X: Array, W: Array, H: Array) -> Array:
-        return self._ops.filled(X, W, H)
+        return self._ops.filled(X, self._columns(W), H)
 
     def _error(self, W: RowWise, H: Array, S: Array, T: Array) -> float:
         return self._residual(W, H)  # S and T include the filled entries

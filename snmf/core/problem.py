@@ -87,8 +87,12 @@ class Problem:
 
     @cached_property
     def _moments(self) -> tuple[np.ndarray, float]:
-        """The mean row of X, and ‖X‖² of X less its mean, at the scale of the fit."""
-        return _intercept.moments(self.scaled, self.weights, self.total)
+        """The mean row of X, and ‖X‖² of X less its mean, at the scale of the fit.
+
+        They are over the observed entries.
+        """
+        rows = self.scaled if self.seen is None else self.scaled.filled(self.seen.means)
+        return _intercept.moments(rows, self.weights, self.total)
 
     @property
     def mean_share(self) -> float:
@@ -161,11 +165,10 @@ class Problem:
 
     def solver(self, intercept: np.ndarray | None = None) -> nnls.Solver:
         """Return the function that computes the exact W of some rows of X."""
-        if intercept is not None:
-            return _intercept.solver(intercept)
         if self.options.locality:
             return locality.solver(self.options.locality, self.rms, self.scale.exponent)
-        return nnls.best_weights if self.seen is None else _missing.best_weights
+        best = nnls.best_weights if self.seen is None else _missing.best_weights
+        return best if intercept is None else _intercept.solver(intercept, best)
 
     @property
     def given(self) -> np.ndarray | None:
@@ -261,13 +264,13 @@ class Problem:
                 mu=mu, total=self.total,
             )  # fmt: skip
         given = (fitted, square, l1, update, steps, beside, self.kept, self.limits)
-        if self.seen is not None:
-            return _missing.Incomplete(*given, means=self.seen.means)
+        incomplete: dict[str, Any] = {} if self.seen is None else {"means": self.seen.means}
         if options.fit_intercept:
             whole = fitted is self.scaled  # else these are coordinates of wide data
             mean, _ = self._moments if whole else _intercept.moments(fitted, beside, self.total)
-            return _intercept.Shifted(*given, mean=mean, total=self.total)
-        return Alternation(*given)
+            shifted = _intercept.ShiftedIncomplete if incomplete else _intercept.Shifted
+            return shifted(*given, mean=mean, total=self.total, **incomplete)
+        return _missing.Incomplete(*given, **incomplete) if incomplete else Alternation(*given)
 
     def components(self, H: np.ndarray) -> np.ndarray:
         """Return H as in the result: rows of unit norm, or prototypes at the scale of X."""

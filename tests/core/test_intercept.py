@@ -12,7 +12,7 @@ import snmf
 from snmf import SNMF, factorize, fit_transform
 from snmf.backends import adapter
 from snmf.core import updates
-from snmf.core.intercept import FLAT, Shifted, moments
+from snmf.core.intercept import FLAT, Shifted, centred, moments
 
 QUIET = {"progress_bar": False, "random_state": 0}
 fit = partial(factorize, fit_intercept=True, **QUIET)
@@ -186,7 +186,7 @@ def test_a_component_that_is_the_same_in_all_rows_is_left_to_the_intercept():
     W[:, 1] = 0.7
     for l1 in (0.0, 0.1):
         passes = Shifted(rows, square, l1, "hals", 1, mean=mean, total=len(X))
-        _, T = passes._centred(*passes.sums(rows.split(W))[:2])
+        _, T = centred(*passes.sums(rows.split(W))[:2])
         assert T[1, 1] == 0 < T[0, 0]
         point = passes.start(rows.split(W), None)
         assert np.isfinite(point.H).all()
@@ -266,8 +266,6 @@ def test_what_does_not_go_together_is_refused():
     X, H = planted()
     with pytest.raises(ValueError, match="fit_intercept and locality do not go together"):
         fit(X, 4, locality=0.1)
-    with pytest.raises(ValueError, match="fit_intercept and missing_values do not go together"):
-        fit(X, 4, missing_values=np.nan)
     with pytest.raises(ValueError, match="fixed='W' goes with no intercept"):
         fit(X, 4, W=np.ones((len(X), 4)), fixed="W")
     with pytest.raises(ValueError, match="pass it with H"):
@@ -285,3 +283,89 @@ def test_of_centred_data_more_is_found_than_without():
         without = factorize(X, 5, **QUIET)
     found, before = (np.sum(snmf.align(r.H, H).cosines > 0.9) for r in (fit(X, 5), without))
     assert found == 5 > before
+
+
+def with_holes(X, share=0.2, seed=3):
+    return np.where(np.random.default_rng(seed).random(X.shape) < share, np.nan, X)
+
+
+incomplete = partial(fit, missing_values=np.nan)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("sparsity", [0, 0.05])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_with_missing_values_the_objective_over_the_observed_never_rises(
+    solver, sparsity, weighted
+):
+    X = with_holes(planted(noise=1.0)[0])
+    D = np.random.default_rng(1).random(len(X)) + 0.2 if weighted else None
+    result = incomplete(X, 4, solver=solver, sparsity=sparsity, tol=0, max_iter=25, sample_weight=D)
+    assert np.all(np.diff(result.loss_curve) <= 1e-12)
+    D = np.ones(len(X)) if D is None else D
+    known, entry = ~np.isnan(X), np.where(np.isnan(X), 0, D[:, None])
+    mean = np.nansum(entry * X, axis=0) / entry.sum(axis=0)
+    whole = np.nansum(entry * (X - mean) ** 2)
+    residual = np.where(known, X - result.intercept - result.W @ result.H, 0)
+    assert result.error**2 == pytest.approx(np.sum(entry * residual**2))
+    assert result.rms == pytest.approx((whole / D.sum()) ** 0.5)
+    objective = result.error**2 + 2 * result.penalty * np.sum(D[:, None] * result.W)
+    assert objective / whole <= result.loss_curve[-1] * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("make", [np.asarray, sp.csr_array])
+@pytest.mark.parametrize("sparsity", [0, 0.05])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_weights_of_incomplete_rows_are_exact(make, sparsity):
+    X = with_holes(planted()[0])
+    X[3] = np.nan
+    model = SNMF(4, sparsity=sparsity, fit_intercept=True, missing_values=np.nan, **QUIET)
+    W = model.fit_transform(make(X))
+    np.testing.assert_array_equal(model.transform(make(X)), W)
+    assert not W[3].any()
+    H, m, known = model.components_, model.intercept_, ~np.isnan(X)
+    residual = np.where(known, X - m - W @ H, 0)
+    slope = residual @ H.T - model.penalty_
+    size = np.linalg.norm(np.where(known, X - m, 0), axis=1)[:, None] + 1
+    assert np.max(np.where(W > 0, np.abs(slope), slope) / size) < 1e-8
+    square = np.nansum(X**2)
+    assert model.score(make(X)) == pytest.approx(1 - np.sum(residual**2) / square)
+    found = model.diagnostics(make(X))
+    for j in range(4):
+        without = residual + known * np.outer(W[:, j], H[j])
+        assert found.share[j] == pytest.approx((np.sum(without**2) - np.sum(residual**2)) / square)
+    lengths = np.linalg.norm(np.where(known, X - m, 0), axis=1).sum()
+    np.testing.assert_allclose(found.mass, W.sum(axis=0) / lengths)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_shifted_matrix_with_holes_has_the_same_components_and_weights():
+    X = with_holes(planted()[0])
+    shift = 5 * np.random.default_rng(1).standard_normal(X.shape[1])
+    for solver in SOLVERS:
+        options = {"solver": solver, "max_iter": 15, "tol": 0}
+        one, other = incomplete(X, 4, **options), incomplete(X + shift, 4, **options)
+        np.testing.assert_allclose(other.W, one.W, atol=1e-8 * one.W.max())
+        np.testing.assert_allclose(other.H, one.H, atol=1e-8)
+        np.testing.assert_allclose(other.intercept, one.intercept + shift, atol=1e-8 * 20)
+
+
+def test_without_holes_it_is_the_fit_of_complete_rows():
+    X, _ = planted()
+    few = {"tol": 0, "max_iter": 10, "accelerate": False}
+    one, other = fit(X, 4, **few), incomplete(X, 4, **few)
+    np.testing.assert_allclose(other.W, one.W, atol=1e-9 * one.W.max())
+    np.testing.assert_allclose(other.intercept, one.intercept, atol=1e-9 * one.W.max())
+
+
+def test_holes_are_filled_and_components_found_as_in_complete_data():
+    X, H = planted(n=400, p=30, k=4, noise=0.1)
+    X = X - X.mean(axis=0)
+    holes = with_holes(X, 0.3)
+    model = SNMF(4, fit_intercept=True, missing_values=np.nan, scale=True, **QUIET)
+    back = model.inverse_transform(model.fit_transform(holes))
+    cosines = snmf.align(model.components_ * model.scale_, H).cosines
+    assert cosines.min() > 0.95
+    gone = np.isnan(holes)
+    assert np.std((back - X)[gone]) < 0.2 * np.std(X[gone])
