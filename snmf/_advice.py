@@ -16,6 +16,7 @@ from snmf.core.missing import Observed
 
 CANCELLING = 100.0  # times ‖X‖_F: weights of a component this large are cancelled by others
 HEAVY = 5.0  # times the rows of X: weights that are together this large are not identified
+FEW_ROWS = 100  # with fewer, standard deviations are known to worse than 10 %
 CENTRED = 0.02  # times the root mean square of X: a mean below this share counts as zero
 
 
@@ -50,6 +51,15 @@ def of_mean(share: float) -> Iterator[str]:
         yield (
             "X is centred. Few components of centred data can be found without an intercept: set "
             "fit_intercept=True, or do not centre X."
+        )
+
+
+def of_scale(n_rows: int) -> Iterator[str]:
+    """Warn if a stream takes standard deviations from few rows."""
+    if n_rows < FEW_ROWS:
+        yield (
+            f"scale=True takes the standard deviations of the first batch, which has {n_rows} "
+            "rows. Give a larger first batch, or give scale as an array."
         )
 
 

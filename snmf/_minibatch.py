@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from copy import copy
-from dataclasses import replace
 from numbers import Real
 from typing import Any, Self
 
@@ -20,6 +19,7 @@ from snmf._arguments import (
     check_factor,
     check_nonzero_features,
     check_random_state,
+    check_scale,
     check_weights,
     number_of_components,
 )
@@ -28,6 +28,7 @@ from snmf._fitted import FittedComponents
 from snmf._progress import progress
 from snmf.backends import Backend, adapter, choose, owner
 from snmf.core import start as _init
+from snmf.core.deviations import divisors
 from snmf.core.limits import Limits
 from snmf.core.options import UPDATES, Init, RandomState, Solver, l1_at_scale, l1_of, limits_of
 from snmf.core.stream import Batch, Stream, start, step
@@ -38,7 +39,7 @@ HEAVIEST = 2.0**500  # the largest sample weight; with larger ones the sums woul
 
 NOT_HERE = (
     "accelerate", "n_init", "missing_values", "locality", "checkpoint", "checkpoint_interval",
-    "warm_start", "fit_intercept", "scale",
+    "warm_start",
 )  # fmt: skip
 CONSTRAINTS = {
     **{name: kinds for name, kinds in PARAMETERS.items() if name not in NOT_HERE},
@@ -81,6 +82,15 @@ class MiniBatchSNMF(FittedComponents):
     init : {"auto", "varimax", "kmeans", "svd", "random", "custom"}, default="auto"
         Selects the start, as for `SNMF`; "auto" is "varimax". The start uses the first rows;
         "custom" uses a given H.
+    fit_intercept : bool, default=False
+        Adds a row m to the model, ``X ≈ 1 mᵀ + W H``, as for `SNMF`. The sums of the rows and of
+        their weights, which give m, fade as the other sums do. λ is sparsity × the
+        root-mean-square norm of the rows seen so far, less their mean.
+    scale : bool or array of shape (n_features,), default=False
+        Divides the columns of X, as for `SNMF`. With True, `fit` divides by the standard
+        deviations of all rows of an array; `partial_fit`, and `fit` of an iterator, by those of
+        the first batch, for all batches. Give an array if the first batch is small, or not like
+        the others.
     batch_size : int, default=1024
         Sets the number of rows in a mini-batch. If `partial_fit` gets more rows, it splits them
         into mini-batches of this size.
@@ -113,6 +123,10 @@ class MiniBatchSNMF(FittedComponents):
         H. Its rows have unit norm. After `fit` they are in the order of decreasing norm of the
         faded columns of W, or in the order of the given H. A component without weight is a zero
         row.
+    intercept_ : array of shape (n_features,) or None
+        m, the row that the model adds to all rows. None without `fit_intercept`.
+    scale_ : array of shape (n_features,) or None
+        What the columns of X were divided by. None without `scale`.
     n_components_ : int
         The number of components.
     n_iter_ : int
@@ -172,6 +186,8 @@ class MiniBatchSNMF(FittedComponents):
         *,
         solver: Solver = "mu",
         init: Init = "auto",
+        fit_intercept: bool = False,
+        scale: Any = False,
         batch_size: int = 1024,
         forget_factor: float = 0.7,
         max_no_improvement: int | None = 10,
@@ -190,6 +206,8 @@ class MiniBatchSNMF(FittedComponents):
         self.verbose = verbose
         self.solver = solver
         self.init = init
+        self.fit_intercept = fit_intercept
+        self.scale = scale
         self.batch_size = batch_size
         self.forget_factor = forget_factor
         self.max_no_improvement = max_no_improvement
@@ -371,16 +389,20 @@ class MiniBatchSNMF(FittedComponents):
             return
         with ops.active():
             with data.threaded(ops, self.n_jobs) as rows:
-                batch = _taking_part(rows, weights)
+                batch = self._taking_part(rows, weights, data, first=not begun)
                 stream = Stream(**self._stream).saw(batch)
                 alone = self._first_rows is None or self._are_enough(batch, self._first_rows)
-                if batch.scale.square and alone:  # rows of zeros only count
+                # rows of zeros only count, and with an intercept rows that are all the same
+                learns = stream.rows_square if self.fit_intercept else batch.scale.square
+                if learns and alone:
                     stream = self._learn(stream, batch)
-            if batch.scale.square and not alone:
+            if learns and not alone:
                 collected, D = self._collected(batch)
                 with ops.rows(ops.asarray(collected)).threads(self.n_jobs) as rows:
                     stream = self._learn(stream, Batch(rows, D))
         self._settle(stream, data.owner, data.dtype)
+        if not begun and self.scale is True:
+            _advice.warn(_advice.of_scale(len(batch.rows)))
 
     def _learn(self, stream: Stream, batch: Batch) -> Stream:
         if self._first_rows is not None:
@@ -401,7 +423,7 @@ class MiniBatchSNMF(FittedComponents):
         self._begin(k, data.shape[1], H, data.owner)
         rng = check_random_state(self.random_state)
         with ops.active(), data.threaded(ops, self.n_jobs) as rows:
-            batch = _taking_part(rows, weights)
+            batch = self._taking_part(rows, weights, data, first=True)
             stream = Stream(**self._stream).saw(batch)
             if self._first_rows is not None:
                 order = rng.permutation(len(batch.rows))
@@ -460,12 +482,22 @@ class MiniBatchSNMF(FittedComponents):
                 f"got init={self.init!r} and {'no H' if H is None else 'an H'}"
             )
         check_nonzero_features(self.n_nonzero_features, n_features)
-        stream, self._first_rows = Stream.empty(k, n_features), []
+        stream, self._first_rows = Stream.empty(k, n_features, self.fit_intercept), []
         if H is not None:
             H = check_factor(H, "H", [(k, n_features)], source)
             H = _init.unit_rows(self._limits(stream).of_entries(H))[0]
-            stream, self._first_rows = replace(stream, H=H), None
+            stream.components[:], self._first_rows = H, None
         self._stream = vars(stream)
+
+    def _taking_part(
+        self, rows: Rows, weights: np.ndarray | None, data: Data, first: bool
+    ) -> Batch:
+        """Return the rows with a weight, scaled; the first rows say by what."""
+        some, D, _ = taking_part(rows, weights, missing=False)
+        if first:
+            scale = divisors(check_scale(self.scale, data.shape[1]), some, D)
+            self.scale_ = None if scale is None else data.owner.asarray(scale, data.dtype)
+        return Batch(some.divided(self._on_host("scale_")), D)
 
     def _are_enough(self, batch: Batch, before: list[Any]) -> bool:
         """Whether a stream can start from these rows alone."""
@@ -474,7 +506,9 @@ class MiniBatchSNMF(FittedComponents):
     def _collected(self, batch: Batch) -> tuple[Any, np.ndarray | None]:
         """Keep these rows, and return all rows kept so far, with their weights."""
         host = batch.rows.take(np.arange(len(batch.rows)))
-        some = np.flatnonzero(adapter("numpy").row_maxima(host))  # not the rows of zeros
+        some = np.arange(host.shape[0])
+        if not self.fit_intercept:
+            some = np.flatnonzero(adapter("numpy").row_maxima(host))  # not the rows of zeros
         weights = np.ones((len(batch.rows), 1)) if batch.weights is None else batch.weights
         self._first_rows = pairs = [*(self._first_rows or []), [host[some], weights[some]]]
         parts, D = [rows for rows, _ in pairs], np.concatenate([of_rows for _, of_rows in pairs])
@@ -483,10 +517,11 @@ class MiniBatchSNMF(FittedComponents):
         return rows, None if np.all(D == 1) else D
 
     def _enough(self, stream: Stream) -> int:
-        return ENOUGH * len(stream.H)
+        return ENOUGH * len(stream.components)
 
     def _started(self, stream: Stream, batch: Batch, rng: np.random.RandomState) -> Stream:
-        H = start(stream.at(batch), len(stream.H), self.init, rng, self._limits(stream))
+        k, limits = len(stream.components), self._limits(stream)
+        H = start(stream.at(batch), k, self.init, rng, limits, self.fit_intercept)
         return stream.restarted(H)
 
     def _step(self, stream: Stream, batch: Batch, keep: float) -> tuple[Stream, float]:
@@ -507,14 +542,18 @@ class MiniBatchSNMF(FittedComponents):
     def _in_order(self, stream: Stream) -> Stream:
         if self.init == "custom":
             return stream
-        return stream.ordered(np.argsort(-np.diagonal(stream.T), kind="stable"))
+        return stream.ordered(np.argsort(-stream.squares, kind="stable"))
 
     def _settle(self, stream: Stream, source: Backend, dtype: Any) -> None:
         """Set the fitted attributes from a stream on the host; `source` makes `components_`."""
-        alive = np.diagonal(stream.T) > 0
-        H = _init.unit_rows(stream.H)[0] * alive[:, None]
+        alive = stream.squares > 0
+        H = _init.unit_rows(stream.components)[0] * alive[:, None]
         self._stream = vars(stream)
         self.components_ = source.asarray(H, working_dtype(dtype))
+        self.intercept_ = None
+        if self.fit_intercept:
+            intercept = np.ldexp(stream.H[-1], stream.exponent or 0)
+            self.intercept_ = source.asarray(intercept, working_dtype(dtype))
         self.n_components_ = len(H)
         self.n_steps_ = stream.n_steps
         self.penalty_ = l1_at_scale(self._l1(stream), stream.exponent or 0)
@@ -551,8 +590,3 @@ def _checked_weights(
             f"{D.max():.3g}. A weight of 1 counts a row once: multiply the weights by a constant."
         )
     return D
-
-
-def _taking_part(rows: Rows, weights: np.ndarray | None) -> Batch:
-    some, D, _ = taking_part(rows, weights, missing=False)
-    return Batch(some, D)

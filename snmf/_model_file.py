@@ -230,13 +230,15 @@ def _check_claims(attributes: dict[str, Any], arrays: Arrays) -> None:
 def _check_values(values: dict[str, Any]) -> None:
     """Raise ValueError if a fitted number or array has a value that no fit returns."""
     k, p = values["n_components_"], values["n_features_in_"]
+    m = k + (values.get("intercept_") is not None)
     shapes: dict[str, tuple[int, ...]] = {
         "components_": (k, p),
         "intercept_": (p,),
         "scale_": (p,),
-        "_stream.H": (k, p),
-        "_stream.S": (k, p),
-        "_stream.T": (k, k),
+        "_stream.H": (m, p),
+        "_stream.S": (m, p),
+        "_stream.T": (m, m),
+        "_stream.mean": (p,),
     }
     if "combination_" in values:
         m = values["combination_"].shape[-1]

@@ -7,6 +7,9 @@ that of `snmf.core.updates`.  W is then forgotten.
 The method is that of Mairal, Bach, Ponce & Sapiro, "Online learning for matrix factorization and
 sparse coding", JMLR 11, 2010, who use unconstrained codes. The fading of a young stream is theirs
 too.
+
+With an intercept H, S and T are as in `snmf.core.intercept`: H has the intercept as its last row,
+and S and T are the sums of [W, 1].
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from snmf.core import intercept as _intercept
 from snmf.core import start as _init
 from snmf.core import updates
 from snmf.core.limits import Limits, h_step
@@ -73,6 +77,14 @@ class Batch:
         found = measure(self.rows, *(self.row_wise or (None,)))
         return found._replace(square=found.square * 2.0**self.exponent)
 
+    @cached_property
+    def moments(self) -> tuple[np.ndarray, float]:
+        """The mean row, of shape (p,), and ‖X‖² of the rows less it, at the scale of `scale`."""
+        rows, (weights,) = self.rows.scaled(self.scale.exponent), self.row_wise or (None,)
+        total = math.ldexp(self.count, -self.exponent)
+        mean, square = _intercept.moments(rows, weights, total)
+        return mean, square * 2.0**self.exponent
+
     def at(self, exponent: int) -> Batch:
         """Return the same batch, with rows multiplied by 2 ** -exponent."""
         return replace(self, rows=self.rows.scaled(exponent))
@@ -99,16 +111,16 @@ class Stream:
 
     Attributes
     ----------
-    H : array of shape (k, p)
+    H : array of shape (k, p), or (k + 1, p) with an intercept
         The components, in float64. Without a penalty the rows have unit norm; with a penalty
-        their norm is at most 1.
+        their norm is at most 1. The intercept has any norm.
     S : array of shape (k, p)
         ``Wᵀ X`` over the rows so far, in units of 4 ** exponent, as are T and square.
     T : array of shape (k, k)
         ``Wᵀ W`` over the rows so far.
     square, objective : float
         ‖X‖², and twice the objective, summed over the batches. Each batch was evaluated before H
-        learned from it. Both fade as S and T do.
+        learned from it. Both fade as S and T do. With an intercept ‖X‖² is that of X less `mean`.
     exponent : int
         The scale of the stream: rows are multiplied by 2 ** -exponent first.
     n_rows : float
@@ -119,7 +131,10 @@ class Stream:
     n_steps : int
         The number of batches.
     rows_square, longest : float
-        ‖X‖² and the largest ‖x‖ of all rows seen, without fading.
+        ‖X‖² and the largest ‖x‖ of all rows seen, without fading. With an intercept ‖X‖² is that
+        of X less its mean.
+    mean : array of shape (p,) or None
+        The mean of all rows seen, without fading. None without an intercept.
     """
 
     H: Array
@@ -133,12 +148,26 @@ class Stream:
     n_steps: int = 0
     rows_square: float = 0.0
     longest: float = 0.0
+    mean: Array | None = None
 
     @classmethod
-    def empty(cls, n_components: int, n_features: int) -> Stream:
+    def empty(cls, n_components: int, n_features: int, intercept: bool = False) -> Stream:
         """Return a stream without rows, whose components are zero."""
-        nothing = np.zeros((n_components, n_features))
-        return cls(nothing, nothing, np.zeros((n_components, n_components)))
+        m = n_components + intercept
+        mean = np.zeros(n_features) if intercept else None
+        nothing = np.zeros((m, n_features))
+        return cls(nothing, nothing, np.zeros((m, m)), mean=mean)
+
+    @property
+    def components(self) -> Array:
+        """H without the intercept."""
+        return self.H if self.mean is None else self.H[:-1]
+
+    @property
+    def squares(self) -> np.ndarray:
+        """‖w_j‖² of every component j."""
+        squares: np.ndarray = np.diagonal(self.T)[: len(self.components)]
+        return squares
 
     @property
     def rms(self) -> float:
@@ -148,21 +177,33 @@ class Stream:
     def saw(self, batch: Batch) -> Stream:
         """Return the stream with the norms of a batch added, at the larger of the two scales."""
         scale, n_rows = batch.scale, self.n_rows + batch.count
-        if not scale.square:
+        if not scale.square and (self.mean is None or self.exponent is None):
             return replace(self, n_rows=n_rows)
         ours = scale.exponent if self.exponent is None else self.exponent
-        exponent = max(ours, scale.exponent)
+        exponent = max(ours, scale.exponent) if scale.square else ours
         two, theirs = 2.0 ** (ours - exponent), 2.0 ** (scale.exponent - exponent)
+        H, mean, units = self.H, self.mean, np.full((len(self.H), 1), two)
+        square, between = scale.square, 0.0
+        if mean is not None:
+            units[-1] = 1.0  # of the column of ones beside W
+            of_batch, square = batch.moments
+            apart = of_batch * theirs - mean * two
+            mean = mean * two + apart * (batch.count / n_rows)
+            between = float(apart @ apart) * self.n_rows * (batch.count / n_rows)
+            intercept = two * H[-1] if self.n_taken else mean
+            H = np.vstack([self.components, intercept])
         return replace(
             self,
-            S=self.S * two * two,
-            T=self.T * two * two,
+            H=H,
+            S=self.S * units * two,
+            T=self.T * units * units.T,
             square=self.square * two * two,
             objective=self.objective * two * two,
             exponent=exponent,
             n_rows=n_rows,
-            rows_square=self.rows_square * two * two + scale.square * theirs * theirs,
+            rows_square=self.rows_square * two * two + square * theirs * theirs + between,
             longest=max(self.longest * two, scale.longest * theirs),
+            mean=mean,
         )
 
     def at(self, batch: Batch) -> Batch:
@@ -171,16 +212,17 @@ class Stream:
 
     def restarted(self, H: np.ndarray) -> Stream:
         """Return the stream without sums, and with these components."""
-        new = Stream.empty(*H.shape)
+        new = Stream.empty(len(H), H.shape[1])
         return replace(self, H=H, S=new.S, T=new.T, square=0.0, objective=0.0, n_taken=0, n_steps=0)
 
     def ordered(self, order: Array) -> Stream:
         """Return the stream with its components in this order."""
+        order = np.append(order, np.arange(len(self.components), len(self.H)))
         return replace(self, H=self.H[order], S=self.S[order], T=self.T[order][:, order])
 
     def shares(self) -> np.ndarray:
         """Return ‖w_j‖ / ‖X‖_F for every component (1 if X = 0); T must be on the host."""
-        weights = np.sqrt(np.diagonal(self.T))
+        weights = np.sqrt(self.squares)
         return weights / self.square**0.5 if self.square else np.ones_like(weights)
 
     @property
@@ -190,11 +232,26 @@ class Stream:
 
 
 def start(
-    batch: Batch, k: int, init: str, rng: np.random.RandomState, limits: Limits
+    batch: Batch,
+    k: int,
+    init: str,
+    rng: np.random.RandomState,
+    limits: Limits,
+    intercept: bool = False,
 ) -> np.ndarray:
-    """Return the first components, of unit norm: those of the start of a fit of these rows."""
+    """Return the first components, of unit norm: those of the start of a fit of these rows.
+
+    With an intercept, that is the last row.
+    """
     rows, ops, algebra = batch.rows, batch.rows.backend, batch.rows.backend.algebra
     W, H = _init.made_by(init)(rows, k, rng, batch.scaled_weights)
+    if intercept:
+        total, (weights,) = math.ldexp(batch.count, -batch.exponent), batch.row_wise or (None,)
+        mean, square = _intercept.moments(rows, weights, total)
+        given = (rows, square, 0.0, "kept", 1, weights)
+        shifted = _intercept.Shifted(*given, limits=limits, mean=mean, total=total)
+        H = shifted.start(W, H).H
+        return np.vstack([_init.unit_rows(H[:-1])[0], H[-1:]])
     if H is not None:
         return _init.unit_rows(limits.of_entries(H))[0]
     sums = partial(updates.sums_of_block, ops)
@@ -232,20 +289,33 @@ def step(
     """
     rows, n = batch.rows, batch.count
     ops, algebra = rows.backend, rows.backend.algebra
+    k, mean = len(stream.components), stream.mean
     B = algebra.matmul(stream.H, stream.H.T)
-    inverse = algebra.pinv(B, INVERTIBLE)
+    inverse = algebra.pinv(B[:k, :k], INVERTIBLE)
     H, B, inverse = (ops.asarray(A, rows.dtype) for A in (stream.H, B, inverse))
-    block = partial(_of_block, ops, update, H, B, inverse, l1)
+    M = None if mean is None else ops.asarray(mean[None, :], rows.dtype)
+    block = partial(_of_block, ops, update, H, B, inverse, l1, M)
     _, sums = rows.map_sum(block, *batch.row_wise)
-    S, T, total, square = (2.0**batch.exponent * term for term in sums)
+    S, T, total, square, *of_x = (2.0**batch.exponent * term for term in sums)
     square = float(square)
-    error = updates.squared_error(algebra, square, S, T, stream.H)
+    if mean is None:
+        error = updates.squared_error(algebra, square, S, T, stream.H)
+    else:
+        S, T = _intercept.beside_ones(S, T, total, of_x[0], n)
+        about_mean = S - np.outer(T[:, -1], mean), T, np.vstack([stream.H[:k], stream.H[-1] - mean])
+        error = updates.squared_error(algebra, square, *about_mean)
     objective = error + 2 * l1 * float(algebra.xp.sum(total))
     keep = min(keep, (stream.n_taken / (stream.n_taken + n)) ** FADE)
     S, T = keep * stream.S + S, keep * stream.T + T
-    H = h_step(algebra, limits, S, T, stream.H, _rounding(rows.dtype, len(T)))
+    rtol = _rounding(rows.dtype, len(T))
+    if mean is None or limits.none:
+        H = h_step(algebra, limits, S, T, stream.H, rtol)
+    else:
+        H = h_step(algebra, limits, *_intercept.centred(S, T), stream.components, rtol)
     if not limits.ball:
-        H, S, T = _with_unit_rows(algebra, S, T, H)
+        H, S, T = _with_unit_rows(algebra, S, T, H, k)
+    if mean is not None:
+        H = _intercept.with_intercept(H[:k], S, T)
     learned = replace(
         stream,
         H=H,
@@ -266,27 +336,39 @@ def _of_block(
     B: Array,
     inverse: Array,
     l1: float,
+    mean: Array | None,
     X: Array,
     D: Array | None = None,
 ) -> tuple[None, tuple[Array, ...]]:
     A = ops.matmul(X, H.T)
+    if mean is not None:
+        A, B = _intercept.less_intercept(A, B)
     W = ops.positive_part(ops.matmul(A, inverse))  # least squares, clipped at zero
     if update == "multiplicative":  # cannot leave a zero, and approaches one slowly
         W = ops.hals(A, B, W, l1, SWEEPS)
         W = W + LIFT * ops.xp.mean(W, axis=1)[:, None]
-    _, sums = ops.pass_over_block(update, X, W, H, B, l1, STEPS[update], D)
-    squares = ops.row_squares(X)
-    return None, (*sums, ops.xp.sum(squares if D is None else squares * D[:, 0]))
+    of_x: tuple[Array, ...] = ()
+    if mean is None:
+        _, sums = ops.pass_over_block(update, X, W, H, B, l1, STEPS[update], D)
+        squares = ops.row_squares(X)
+    else:
+        W = getattr(ops, update)(A, B, W, l1, STEPS[update])
+        sums = updates.sums_of_block(ops, X, W, D)
+        one = 1 + 0 * W[:, :1]
+        squares, of_x = ops.row_errors(X, one, mean), (ops.matmul((one if D is None else D).T, X),)
+    square = ops.xp.sum(squares if D is None else squares * D[:, 0])
+    return None, (*sums, square, *of_x)
 
 
-def _with_unit_rows(ops: Any, S: Array, T: Array, H: Array) -> tuple[Array, Array, Array]:
-    """Scale the rows of H to unit norm; return H, S and T.
+def _with_unit_rows(ops: Any, S: Array, T: Array, H: Array, k: int) -> tuple[Array, Array, Array]:
+    """Scale the first k rows of H to unit norm; return H, S and T.
 
     S and T are scaled as W is, by the norms of the rows of H: with any other scale of W the next
     H-step would undo the scaling.
     """
-    norms = ops.xp.sqrt(ops.row_squares(H))
-    H = H / ops.xp.where(norms > 0, norms, 1.0)[:, None]
+    norms = ops.xp.ones(T.shape[0])
+    norms[:k] = ops.xp.sqrt(ops.row_squares(H[:k]))
+    H = H / ops.xp.where(norms > 0, norms, 1.0)[: H.shape[0], None]
     return H, norms[:, None] * S, norms[:, None] * T * norms[None, :]
 
 
