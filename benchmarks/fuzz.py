@@ -116,7 +116,7 @@ def drawn(seed: int, number: int) -> Case:
     given = {} if rng.random() < 0.6 else start(rng, X, options)
     if rng.random() < 0.15 and not holes and "fixed" not in given:
         options["locality"] = float(rng.choice([0.1, 2, 100]))
-    alone = not holes and not options.get("locality") and given.get("fixed") != "W"
+    alone = not options.get("locality") and given.get("fixed") != "W"
     if alone and rng.random() < 0.2:
         options["fit_intercept"] = True
     if rng.random() < 0.15:
@@ -127,6 +127,8 @@ def drawn(seed: int, number: int) -> Case:
     weights = drawn_weights(rng, n) if rng.random() < 0.25 else None
     container = str(rng.choice(list(CONTAINERS), p=[0.64, 0.2, 0.1, 0.04, 0.02]))
     relation = str(rng.choice(list(RELATIONS))) if rng.random() < 0.6 else ""
+    if not given and rng.random() < 0.1:
+        options["scale"], relation = True, ""  # the relations are those of X as it is
     return Case(
         kind, X, container, options, given, weights, bool(rng.random() < 0.3), relation, rng
     )
@@ -255,7 +257,7 @@ def fitted(case: Case, **changes: Any) -> snmf.Factorization:
 class Numbers:
     """A fit in float64, everything over 2 ** exponent, so that squares are numbers."""
 
-    X: np.ndarray  # less the intercept; 0 where it is missing
+    X: np.ndarray  # over the scale, less the intercept; 0 where it is missing
     terms: np.ndarray  # |X| + |intercept|
     whole: float  # what the objective is divided by, times 2
     known: np.ndarray
@@ -275,6 +277,8 @@ class Numbers:
     @classmethod
     def of(cls, case: Case, result: snmf.Factorization) -> Numbers:
         X = case.X.astype("float64")
+        if result.scale is not None:
+            X = (case.X.astype(result.W.dtype) / result.scale).astype("float64")
         known = ~np.isnan(X)
         X = np.where(known, X, 0)
         weights = np.ones(len(X)) if case.weights is None else case.weights.astype("float64")
@@ -292,11 +296,12 @@ class Numbers:
         X = np.ldexp(X, exponent)
         terms, whole = np.abs(X), float(weights / unit @ np.sum(X**2, axis=1))
         if result.intercept is not None:
-            mean = np.average(X, axis=0, weights=weights)
-            centred = float(weights / unit @ np.sum((X - mean) ** 2, axis=1))
+            entries = known * weights[:, None] / unit
+            mean = np.sum(entries * X, axis=0) / np.maximum(np.sum(entries, axis=0), 1e-300)
+            centred = float(np.sum(entries * (X - mean) ** 2))
             whole = centred if centred > ROUNDINGS * float(kind.eps) * whole else 0.0
             intercept = np.ldexp(result.intercept.astype("float64"), exponent)
-            X, terms = X - intercept, terms + np.abs(intercept)
+            X, terms = np.where(known, X - intercept, 0), terms + np.abs(intercept)
         return cls(
             X, terms, whole, known, W, H, weights / unit, float(error), float(rms),
             float(l1), float(kind.eps), min(float(least) / min(1.0, unit**0.5), 1.0),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from scipy.sparse import csc_array
+from scipy.sparse import csc_array, issparse
 
 Array = Any
 
@@ -30,8 +30,11 @@ def by_column(function: Callable[[Array, Array], Array], A: Any, row: Array) -> 
     """
     if not hasattr(A, "nnz"):
         return function(A, row[None, :])
+    entries = function(A.data, row.take(A.indices))  # twice as fast as an index
+    if issparse(A):
+        return _sharing(type(A), A.shape, entries, A.indices, A.indptr)
     changed = A.copy()
-    changed.data[...] = function(A.data, row[A.indices])
+    changed.data[...] = entries
     return changed
 
 
