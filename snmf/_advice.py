@@ -16,6 +16,7 @@ from snmf.core.missing import Observed
 
 CANCELLING = 100.0  # times ‖X‖_F: weights of a component this large are cancelled by others
 HEAVY = 5.0  # times the rows of X: weights that are together this large are not identified
+FAR = 1e5  # times the differences between rows: the start takes smaller ones for rounding
 FEW_ROWS = 100  # with fewer, standard deviations are known to worse than 10 %
 CENTRED = 0.02  # times the root mean square of X: a mean below this share counts as zero
 
@@ -51,6 +52,21 @@ def of_mean(share: float) -> Iterator[str]:
         yield (
             "X is centred. Few components of centred data can be found without an intercept: set "
             "fit_intercept=True, or do not centre X."
+        )
+
+
+def of_level(level: float, dtype: str) -> Iterator[str]:
+    """Warn if the mean is so large that a fit with an intercept loses the digits of the rest.
+
+    `level` is the norm of the mean over the root mean square norm of the rows less it.
+    """
+    eps = float(np.finfo(dtype).eps)
+    if min(FAR, eps**-0.5) < level < 1 / eps:  # beyond that all rows are alike
+        narrow = dtype == "float32"
+        yield (
+            f"The mean of X is {level:.2g} times as large as the differences between its rows, and "
+            f"{dtype} has too few digits for both. Subtract a row near the mean from X first"
+            + (", or give X in float64." if narrow else ".")
         )
 
 

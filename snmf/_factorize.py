@@ -423,6 +423,7 @@ def _advice_on(problem: Problem, result: Factorization, found: Canonical) -> Ite
     plain = problem.fixed is None and problem.seen is None and not options.locality
     if plain and not options.fit_intercept and rms:
         yield from _advice.of_mean(problem.mean_share)
+    yield from _advice.of_level(problem.level, problem.rows.dtype)
     if problem.fixed is None:
         penalized = bool(options.sparsity or options.locality)
         yield from _advice.of_number(problem.n_components, *problem.rows.shape, penalized)

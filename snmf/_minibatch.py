@@ -342,6 +342,9 @@ class MiniBatchSNMF(FittedComponents):
 
     def _warn(self, unfinished: str | None = None) -> None:
         stream, advice = Stream(**self._stream), [unfinished] if unfinished else []
+        if stream.mean is not None and stream.rms:
+            level = float(np.linalg.norm(stream.mean)) / stream.rms
+            advice += _advice.of_level(level, working_dtype(self.components_.dtype))
         if self._first_rows is None:  # before that the components are not final
             largest = stream.longest / stream.rms if stream.rms else 0.0
             advice += _advice.of_components(stream.shares(), 0.0, self.init, self.sparsity, largest)

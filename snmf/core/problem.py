@@ -95,6 +95,13 @@ class Problem:
         return _intercept.moments(rows, self.weights, self.total)
 
     @property
+    def level(self) -> float:
+        """‖mean of the rows‖ divided by `rms`, if there is an intercept; else 0."""
+        if not (self.options.fit_intercept and self.rms):
+            return 0.0
+        return float(np.linalg.norm(self._moments[0])) / self.rms
+
+    @property
     def mean_share(self) -> float:
         """‖mean of the rows‖ divided by their root mean square norm; missing values count as 0."""
         rms = (self.scale.square / self.total) ** 0.5

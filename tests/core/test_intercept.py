@@ -369,3 +369,21 @@ def test_holes_are_filled_and_components_found_as_in_complete_data():
     assert cosines.min() > 0.95
     gone = np.isnan(holes)
     assert np.std((back - X)[gone]) < 0.2 * np.std(X[gone])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "far"), [("float32", 1e3), ("float32", 1e5), ("float64", 1e4), ("float64", 1e6)]
+)
+@pytest.mark.parametrize("estimator", [SNMF, snmf.MiniBatchSNMF])
+def test_of_a_mean_far_larger_than_the_spread_all_is_found_or_a_warning_says_so(
+    dtype, far, estimator
+):
+    X, H = planted(n=600, k=3, noise=0.1)
+    X = (X + far * X.std(axis=0)).astype(dtype)
+    model = estimator(3, fit_intercept=True, scale=True, **QUIET)
+    if far >= 1e5:
+        with pytest.warns(snmf._advice.ConvergenceWarning, match="Subtract a row near the mean"):
+            model.fit(X)
+    else:
+        model.fit(X)
+        assert snmf.align(model.components_ * model.scale_, H).cosines.min() > 0.95
