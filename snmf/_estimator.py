@@ -352,7 +352,11 @@ class SNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
         k, old = self.n_components_, owner(X).asarray(self._components_on_host())
         init = "auto" if self.init == "custom" else self.init
         scale = self._on_host("scale_")
-        more = {"n_components": k + int(m), "init": init, "scale": scale is not None and scale}
+        more = {
+            "n_components": k + int(m),
+            "init": init,
+            "scale": False if scale is None else scale,
+        }
         self._fit(X, None, H=old, fixed=k, sample_weight=sample_weight, out=False, **more)
         return self
 

@@ -127,6 +127,9 @@ class FittedComponents(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the share of X that the model explains: ``1 − ‖X − transform(X) H‖² / ‖X‖²``.
 
+        With an intercept m, ``1 mᵀ`` is added to ``transform(X) H``. With `scale`, X is divided by
+        `scale_`.
+
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)

@@ -488,8 +488,9 @@ class MiniBatchSNMF(FittedComponents):
         stream, self._first_rows = Stream.empty(k, n_features, self.fit_intercept), []
         if H is not None:
             H = check_factor(H, "H", [(k, n_features)], source)
-            H = _init.unit_rows(self._limits(stream).of_entries(H))[0]
-            stream.components[:], self._first_rows = H, None
+            of_entries = self._limits(stream).of_entries(H)
+            stream.components[:] = _init.unit_rows(of_entries)[0]
+            self._first_rows = None
         self._stream = vars(stream)
 
     def _taking_part(

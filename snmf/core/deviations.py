@@ -88,7 +88,7 @@ def _moments(
     step = partial(_sums_of_block, ops, ops.asarray(centre, ops.widest), missing)
     _, sums = rows.map_sum(step, *(() if weights is None else (weights,)))
     total, absent, zeros, first, second = (A[0] for A in sums)
-    rounding = SUM_ROUNDING * np.finfo(rows.dtype).eps * total
+    rounding = SUM_ROUNDING * np.finfo(ops.widest).eps * total
     count, zeros = (np.where(rounding < A, A, 0) for A in (total - absent, zeros))
     n = np.where(count > 0, count, 1)
     offset = (first - zeros * centre) / n

@@ -77,12 +77,11 @@ class Batch:
         found = measure(self.rows, *(self.row_wise or (None,)))
         return found._replace(square=found.square * 2.0**self.exponent)
 
-    @cached_property
+    @property
     def moments(self) -> tuple[np.ndarray, float]:
-        """The mean row, of shape (p,), and ‖X‖² of the rows less it, at the scale of `scale`."""
-        rows, (weights,) = self.rows.scaled(self.scale.exponent), self.row_wise or (None,)
-        total = math.ldexp(self.count, -self.exponent)
-        mean, square = _intercept.moments(rows, weights, total)
+        """The mean row, of shape (p,), and ‖X‖² of the rows less it."""
+        (weights,), total = self.row_wise or (None,), math.ldexp(self.count, -self.exponent)
+        mean, square = _intercept.moments(self.rows, weights, total)
         return mean, square * 2.0**self.exponent
 
     def at(self, exponent: int) -> Batch:
@@ -186,7 +185,7 @@ class Stream:
         square, between = scale.square, 0.0
         if mean is not None:
             units[-1] = 1.0  # of the column of ones beside W
-            of_batch, square = batch.moments
+            of_batch, square = batch.at(scale.exponent).moments
             apart = of_batch * theirs - mean * two
             mean = mean * two + apart * (batch.count / n_rows)
             between = float(apart @ apart) * self.n_rows * (batch.count / n_rows)
@@ -246,9 +245,9 @@ def start(
     rows, ops, algebra = batch.rows, batch.rows.backend, batch.rows.backend.algebra
     W, H = _init.made_by(init)(rows, k, rng, batch.scaled_weights)
     if intercept:
-        total, (weights,) = math.ldexp(batch.count, -batch.exponent), batch.row_wise or (None,)
-        mean, square = _intercept.moments(rows, weights, total)
+        (mean, square), (weights,) = batch.moments, batch.row_wise or (None,)
         given = (rows, square, 0.0, "kept", 1, weights)
+        total = math.ldexp(batch.count, -batch.exponent)
         shifted = _intercept.Shifted(*given, limits=limits, mean=mean, total=total)
         H = shifted.start(W, H).H
         return np.vstack([_init.unit_rows(H[:-1])[0], H[-1:]])

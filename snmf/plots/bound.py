@@ -67,7 +67,9 @@ def _block(X: Array, rows: slice, divisors: np.ndarray) -> Array:
     block = X[rows]
     if not issparse(block):
         return on_host(block).astype("float64") / divisors
-    return block.astype("float64").multiply(1 / divisors).tocsr()
+    block = block.astype("float64").tocsr()
+    block.data /= divisors[block.indices]
+    return block
 
 
 def _tail(squares: np.ndarray, k: int) -> float:
