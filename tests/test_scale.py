@@ -1,6 +1,7 @@
 """Columns that are divided by their standard deviations, without a copy of X."""
 
 import json
+import tracemalloc
 from functools import partial
 
 import numpy as np
@@ -149,6 +150,16 @@ def test_x_is_read_and_never_changed():
         part.setflags(write=False)
     for given in (X, S):
         SNMF(3, scale=True, max_iter=3, **QUIET).fit(given).transform(given)
+
+
+def test_no_scaled_copy_is_made():
+    X = np.random.default_rng(0).standard_normal((8000, 300))
+    few(X[:500], 3, scale=True)  # imports what it needs
+    tracemalloc.start()
+    few(X, 3, scale=True, max_iter=2)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.9 * X.nbytes
 
 
 def test_a_given_scale():
