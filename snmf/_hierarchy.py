@@ -42,8 +42,8 @@ class HierarchicalSNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         The number of components of each level. The numbers fall. An int is one level.
     estimator : SNMF, default=None
         The parameters of the fits. None is ``SNMF()``. Its `n_components` and `random_state` are
-        not used. An intercept is that of the first level. Missing values, locality and a
-        checkpoint are refused.
+        not used. An intercept and a scale are those of the first level. Missing values, locality
+        and a checkpoint are refused.
     polish : int, default=10
         Makes this many steps at each level but the first, which fit the level to X rather than to
         the components of the level before. No step raises the error of its level.
@@ -59,7 +59,8 @@ class HierarchicalSNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         For each level but the first V, of shape (components of the level before, of this level):
         the weights of the parents of each component.
     errors_ : ndarray of shape (n_levels,)
-        ‖X − W V … H‖ for each level, where W is that of the first level.
+        ‖X − W V … H‖ for each level, where W is that of the first level. X is less the intercept
+        and divided by the scale, if there are any.
     components_ : array of shape (n_components[0], n_features)
         The components of the first level.
     n_features_in_ : int
@@ -278,7 +279,7 @@ class HierarchicalSNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             given.n_nonzero_features, H.shape[1], given.positive_components, ball=False
         )
         for number, level in enumerate(levels[1:], start=1):
-            level.set_params(fit_intercept=False, backend="numpy", device=None)
+            level.set_params(fit_intercept=False, scale=False, backend="numpy", device=None)
             counts = np.diagonal(sums.T) if np.any(sums.T) else None
             V = level.fit_transform(H, sample_weight=counts).astype("float64")
             V, H = sums.polished(V, level.components_.astype("float64"), self.polish, limits)
@@ -327,13 +328,14 @@ class _Sums(NamedTuple):
         D, of_weights = check_weights(sample_weight, data.shape[0])
         with ops.active(), data.rows(ops).threads(model.n_jobs) as every:
             rows, D, members = taking_part(every, D, missing=False)
+            rows = rows.divided(model._on_host("scale_"))
             weights = None if D is None else rows.split(D)
             scale = measure(rows, weights)
             W = np.ldexp(W if members is None else W[members], -scale.exponent)
             row_wise = (rows.split(W),) if weights is None else (rows.split(W), weights)
             scaled, sums = rows.scaled(scale.exponent), partial(updates.sums_of_block, ops)
             _, (S, T, columns) = scaled.map_sum(lambda *block: (None, sums(*block)), *row_wise)
-            square, intercept = scale.square, model._intercept_on_host()
+            square, intercept = scale.square, model._on_host("intercept_")
             if intercept is not None:
                 m = np.ldexp(intercept.astype("float64"), -scale.exponent)
                 total = len(rows) if D is None else float(D.sum())

@@ -67,6 +67,8 @@ def factorize(
             The components, Hᵀ, at unit norm. Genes that were not used have zeros.
         ``.var["snmf_intercept"]`` : Series
             The intercept, if ``fit_intercept`` is true.
+        ``.var["snmf_scale"]`` : Series
+            What genes were divided by, with ``scale``.
         ``.uns["snmf"]`` : dict
             ``params``, ``error`` (‖X − W H‖), ``score`` (the share of ‖X‖² that is explained),
             ``variance_ratio`` (the share that each component explains), ``n_iter``, ``penalty`` and
@@ -100,10 +102,11 @@ def factorize(
     H = np.zeros((adata.n_vars, W.shape[1]), model.components_.dtype)
     H[used] = model.components_.T
     adata.obsm[f"X_{key_added}"], adata.varm[key_added] = W, H
-    if model.intercept_ is not None:
-        intercept = np.zeros(adata.n_vars, H.dtype)
-        intercept[used] = model.intercept_
-        adata.var[f"{key_added}_intercept"] = intercept
+    for name, of_genes in (("intercept", model.intercept_), ("scale", model.scale_)):
+        if of_genes is not None:
+            whole = np.full(adata.n_vars, float(name == "scale"), H.dtype)
+            whole[used] = of_genes
+            adata.var[f"{key_added}_{name}"] = whole
     given = {"layer": layer, "use_highly_variable": mask is not None, **model.get_params()}
     adata.uns[key_added] = {
         "params": {name: value for name, value in given.items() if isinstance(value, KEPT)},
@@ -167,9 +170,10 @@ def transform(
     H, found = _results(reference, key)
     if align not in ALIGN:
         raise ValueError(f"align must be one of {ALIGN}; got {align!r}")
-    intercept = None
-    if f"{key}_intercept" in reference.var:
-        intercept = reference.var[f"{key}_intercept"].to_numpy()
+    intercept, scale = (
+        reference.var[name].to_numpy() if name in reference.var else None
+        for name in (f"{key}_intercept", f"{key}_scale")
+    )
     used = np.any(H != 0, axis=0) | (intercept is not None and intercept != 0)
     some, columns = _matched(adata.var_names, reference.var_names, used, align)
     explained = exact_transform(
@@ -177,6 +181,7 @@ def transform(
         H[:, some],
         float(found["penalty"]),
         intercept=None if intercept is None else intercept[some],
+        scale=None if scale is None else scale[some],
         rms=float(found["rms"]),
         backend="auto",
         device=None,

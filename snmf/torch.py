@@ -67,7 +67,7 @@ class Dictionary(torch.nn.Module):  # type: ignore[misc]
     ------
     ValueError
         If the array or the intercept has the wrong shape, the penalty is not a finite number from
-        0, or the model has a locality penalty.
+        0, or the model has a locality penalty or a scale.
 
     Examples
     --------
@@ -107,6 +107,11 @@ class Dictionary(torch.nn.Module):  # type: ignore[misc]
             raise ValueError(
                 f"locality must be 0 for a Dictionary; got {model.locality!r}. Fit the model "
                 "without locality, or call its transform."
+            )
+        if getattr(model, "scale_", None) is not None:
+            raise ValueError(
+                "scale must be False for a Dictionary, which takes x as it is. Divide x by the "
+                "scale before the fit and before encode."
             )
         intercept = getattr(model, "intercept_", None)
         self._set(model.components_, intercept, getattr(model, "penalty_", 0.0))

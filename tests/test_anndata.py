@@ -50,13 +50,13 @@ def test_it_writes_what_the_estimator_finds():
 def test_a_copy_leaves_the_original_and_a_layer_and_a_key_are_taken():
     adata = cells()
     adata.layers["scaled"] = adata.X * 2 + 1
-    found = snmf.anndata.factorize(
-        adata, 3, layer="scaled", key_added="nmf", copy=True, fit_intercept=True, **FIT
-    )
+    options = {"fit_intercept": True, "scale": True, **FIT}
+    found = snmf.anndata.factorize(adata, 3, layer="scaled", key_added="nmf", copy=True, **options)
     assert "nmf" not in adata.uns
-    expected = snmf.factorize(adata.layers["scaled"], 3, fit_intercept=True, **FIT)
+    expected = snmf.factorize(adata.layers["scaled"], 3, **options)
     np.testing.assert_array_equal(found.obsm["X_nmf"], expected.W)
     np.testing.assert_array_equal(found.var["nmf_intercept"], expected.intercept)
+    np.testing.assert_array_equal(found.var["nmf_scale"], expected.scale)
     assert found.uns["nmf"]["params"]["layer"] == "scaled"
     ours = snmf.anndata.transform(found, found, layer="scaled", key="nmf", copy=True)
     np.testing.assert_allclose(ours.obsm["X_nmf"], expected.W, atol=1e-10)

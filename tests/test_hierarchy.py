@@ -80,19 +80,22 @@ def test_children_come_under_the_parent_that_they_were_made_of():
 @may_not_converge
 def test_errors_are_those_of_the_products_and_polish_lowers_them():
     X = planted()[0]
-    for options in ({}, {"fit_intercept": True}, {"sparsity": 0}, {"n_nonzero_features": 10}):
+    several = ({}, {"fit_intercept": True, "scale": True}, {"sparsity": 0, "n_nonzero_features": 9})
+    for options in several:
         models = [
             fitted((8, 4, 2), SNMF(progress_bar=False, **options), polish=steps).fit(X)
             for steps in (0, 30)
         ]
         for model in models:
             W = product = model.transform(X)
-            m = 0 if model.levels_[0].intercept_ is None else model.levels_[0].intercept_
+            first = model.levels_[0]
+            m = 0 if first.intercept_ is None else first.intercept_
+            scale = 1 if first.scale_ is None else first.scale_
             for level, error in enumerate(model.errors_):
                 if level:
                     product = product @ model.mixtures_[level - 1]
                 H = model.levels_[level].components_
-                assert error == pytest.approx(np.linalg.norm(X - m - product @ H), rel=1e-6)
+                assert error == pytest.approx(np.linalg.norm(X / scale - m - product @ H), rel=1e-6)
                 np.testing.assert_allclose(np.linalg.norm(H, axis=1), 1)
             assert W.shape == (600, 8)
         plain, polished = (model.errors_ for model in models)

@@ -285,6 +285,7 @@ def test_rows_of_safetensors_are_read_as_they_are_needed(dtype, tmp_path):
         (lambda: Dictionary(np.eye(3), penalty=-1), "penalty must be .* got -1"),
         (lambda: Dictionary(SNMF(3), penalty=1.0), "go with an array; got them with an estimator"),
         (lambda: Dictionary(SNMF(3, locality=0.1, **QUIET).fit(X)), "locality must be 0"),
+        (lambda: Dictionary(SNMF(3, scale=True, **QUIET).fit(X)), "scale must be False"),
     ],
 )
 def test_a_source_that_does_not_fit(make, words):
