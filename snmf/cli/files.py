@@ -39,6 +39,7 @@ from snmf.cli.tables import (
 from snmf.storage.atomic import check_replaceable, replacing
 from snmf.storage.entries import check_places
 from snmf.storage.npz import DAMAGE, Arrays, RefusedError
+from snmf.storage.sparse_group import opened
 
 Array = Any
 
@@ -258,7 +259,19 @@ def _names_in(file: Any, of: str, n: int) -> list[str] | None:
 
 
 def _read_h5ad(path: Path, reading: Reading) -> Table:
-    return _read_hdf5(path, replace(reading, key=reading.key or "X"))
+    table = _read_hdf5(path, replace(reading, key=reading.key or "X"))
+    with library(path, "h5py").File(path, "r") as file, _whatever_is_raised(path, "AnnData"):
+        n, p = table.X.shape
+        columns, rows = _index_of(file.get("var"), p), _index_of(file.get("obs"), n)
+    return table._replace(columns=columns, rows=rows)
+
+
+def _index_of(frame: Any, n: int) -> list[str] | None:
+    """Return the index of a frame of AnnData, if it has n entries."""
+    index = None if frame is None else frame.get(frame.attrs.get("_index", "_index"))
+    if index is None or index.shape != (n,):
+        return None
+    return [str(name) for name in index.asstr()[:]]
 
 
 def _read_zarr(path: Path, reading: Reading) -> Table:
@@ -274,9 +287,13 @@ def _read_zarr(path: Path, reading: Reading) -> Table:
 
 def _an_array(path: Path, name: str, node: Any) -> Array:
     if not hasattr(node, "shape"):
-        words = f"expected a table called {name!r}; it is a group of {[*node]}"
-        sparse = ". Read a sparse matrix in Python, by anndata" if "indptr" in node else ""
-        raise RefusedError(f"{path}: {words}{sparse}")
+        if "indptr" not in node:
+            words = f"expected a table called {name!r}; it is a group of {[*node]}"
+            raise RefusedError(f"{path}: {words}")
+        try:
+            return opened(node)
+        except ValueError as error:
+            raise RefusedError(f"{path}: {error}") from error
     return node
 
 

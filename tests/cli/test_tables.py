@@ -419,15 +419,32 @@ def test_matrix_market_is_read_sparse(tmp_path):
         np.testing.assert_allclose(found.toarray(), A.toarray())
 
 
-def test_dense_cells_of_anndata_are_read(tmp_path):
-    path = tmp_path / "cells.h5ad"
+def test_cells_of_anndata_are_read(tmp_path):
+    path, A = tmp_path / "cells.h5ad", sparse.csr_array(X * (X > 0))
+    genes, cells = (
+        [f"{word}{i}" for i in range(n)] for word, n in (("g", A.shape[1]), ("c", len(X)))
+    )
     with h5py.File(path, "w") as file:
         file["X"], file["obsm/X_pca"] = X, X[:, :2]
-        file["layers/counts/indptr"] = file["layers/counts/data"] = [0, 1]
-    np.testing.assert_array_equal(read(path).X, X)
+        for kind in ("csr", "csc"):
+            group = file.create_group(f"layers/{kind}")
+            group.attrs.update({"encoding-type": f"{kind}_matrix", "shape": A.shape})
+            for name in ("data", "indices", "indptr"):
+                group[name] = getattr(A.asformat(kind), name)
+        file["var/gene"], file["obs/_index"] = genes, cells
+        file["var"].attrs["_index"] = "gene"
+        file["obs"].attrs["_index"] = "_index"
+    found = read(path)
+    np.testing.assert_array_equal(found.X, X)
+    assert (found.columns, found.rows) == (genes, cells)
     np.testing.assert_array_equal(read(path, Reading("obsm/X_pca")).X, X[:, :2])
-    with pytest.raises(ValueError, match="Read a sparse matrix in Python, by anndata"):
-        read(path, Reading("layers/counts"))
+    counts = read(path, Reading("layers/csr"))
+    np.testing.assert_array_equal(counts.X[3:7].toarray(), A[3:7].toarray())
+    assert counts.columns == genes
+    with pytest.raises(ValueError, match=r"cells.h5ad: .*columns"):
+        read(path, Reading("layers/csc"))
+    with pytest.raises(ValueError, match="expected a table called 'layers'; it is a group of"):
+        read(path, Reading("layers"))
 
 
 def test_tables_need_pandas_and_say_so(tmp_path, monkeypatch):
