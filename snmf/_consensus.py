@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -23,9 +23,10 @@ from snmf._agreement import (
     check_samples,
     components_of,
 )
-from snmf._arguments import check_random_state, check_weights, is_whole
+from snmf._arguments import OfManyFits, check_random_state, check_weights, is_whole
 from snmf._data import Data
 from snmf._factorize import Factorization, factorize
+from snmf.core.options import RandomState
 from snmf.core.start import unit_rows
 
 Array = Any
@@ -193,10 +194,10 @@ def consensus(
     n_runs: int = 20,
     subsample: float = 0.9,
     density_threshold: float = 0.5,
-    random_state: Any = None,
+    random_state: RandomState = None,
     n_jobs: int | None = None,
     sample_weight: Any = None,
-    **parameters: Any,
+    **parameters: Unpack[OfManyFits],
 ) -> Consensus | ConsensusTable:
     """Fit X many times, and return the components on which the fits agree.
 
@@ -300,17 +301,17 @@ def consensus(
             "Leave n_jobs out."
         )
     samples = Samples.of(data, subsample, sample_weight, parameters)
-    parameters = {"progress_bar": False, **parameters}
+    settings: dict[str, Any] = {"progress_bar": False, **parameters}
     seed = check_random_state(random_state).randint(2**31 - 1)
     found = []
     with Parallel(n_jobs=n_jobs) as parallel:
         for k in sorted({int(k) for k in numbers}):
             draws = samples.drawn(n_runs, np.random.RandomState(seed))
-            runs = parallel(delayed(_run)(data, k, {**parameters, **draw}) for draw in draws)
+            runs = parallel(delayed(_run)(data, k, {**settings, **draw}) for draw in draws)
             _advice.warn(_advice.of_runs(k, sum(not done for _, done in runs), n_runs))
             components = np.array([unit_rows(H)[0] for H, _ in runs])
             found.append(
-                _of_runs(data, components, density_threshold, sample_weight, seed, parameters)
+                _of_runs(data, components, density_threshold, sample_weight, seed, settings)
             )
     return ConsensusTable(tuple(found)) if several else found[0]
 
