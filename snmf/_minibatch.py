@@ -91,6 +91,10 @@ class MiniBatchSNMF(FittedComponents):
         deviations of all rows of an array; `partial_fit`, and `fit` of an iterator, by those of
         the first batch, for all batches. Give an array if the first batch is small, or not like
         the others.
+    n_nonzero_features : int or float, default=None
+        Limits each component to this many entries that are not zero, as for `SNMF`.
+    positive_components : bool, default=False
+        Allows no entry of a component below zero, as for `SNMF`.
     batch_size : int, default=1024
         Sets the number of rows in a mini-batch. If `partial_fit` gets more rows, it splits them
         into mini-batches of this size.
@@ -99,10 +103,6 @@ class MiniBatchSNMF(FittedComponents):
         `partial_fit`, and for batches from an iterator, to `batch_size` rows. Lower it if the
         data change over time. At the beginning the sums keep less, since the first components
         are poor: batch t weighs t³. Rows count with their weights.
-    n_nonzero_features : int or float, default=None
-        Limits each component to this many entries that are not zero, as for `SNMF`.
-    positive_components : bool, default=False
-        Allows no entry of a component below zero, as for `SNMF`.
     max_no_improvement : int, default=10
         Stops `fit` after this many mini-batches in a row that did not lower the smoothed
         objective. None turns this test off.
@@ -188,11 +188,11 @@ class MiniBatchSNMF(FittedComponents):
         init: Init = "auto",
         fit_intercept: bool = False,
         scale: Any = False,
+        n_nonzero_features: float | None = None,
+        positive_components: bool = False,
         batch_size: int = 1024,
         forget_factor: float = 0.7,
         max_no_improvement: int | None = 10,
-        n_nonzero_features: float | None = None,
-        positive_components: bool = False,
         backend: str | Backend = "auto",
         device: Any = None,
         n_jobs: int | None = None,
