@@ -183,6 +183,7 @@ class SNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
 
     components_: np.ndarray
     intercept_: np.ndarray | None
+    scale_: np.ndarray | None
     n_components_: int
     n_iter_: int
     reconstruction_err_: float

@@ -163,6 +163,8 @@ class MiniBatchSNMF(FittedComponents):
     """
 
     components_: np.ndarray
+    intercept_: np.ndarray | None
+    scale_: np.ndarray | None
     n_components_: int
     n_iter_: int
     n_steps_: int
