@@ -38,6 +38,7 @@ SAMPLE = 5000  # the most rows for "auto"
 HELD_OUT = 0.2
 REPEATS = 3
 FIT = {"solver": "hals", "progress_bar": False}  # the defaults of all fits here
+OF_THE_MODEL = ("fit_intercept", "scale", "n_nonzero_features", "positive_components")
 LEAST_ERROR = {"sparsity": 0.0, "init": "svd"}  # the defaults of fits that are to predict
 
 
@@ -261,7 +262,7 @@ def n_components_of(data: Data, parameters: dict[str, Any]) -> int:
     )
     some = _sampled_rows(len(rows), int(seeds[0]))
     weights = None if D is None else D[some, 0]
-    same = {name: parameters[name] for name in ("fit_intercept", "scale")}
+    same = {name: parameters[name] for name in OF_THE_MODEL}
     k = _automatic(rows.take(some), seeds, weights, same)
     _advice.warn(_advice.of_choice(k))
     return max(k, 1)

@@ -273,6 +273,14 @@ def test_a_constant_component_goes_with_limits_and_nothing_is_left_of_zeros():
     assert not result.W.any()
 
 
+def test_the_number_of_components_is_found_among_fits_of_the_same_kind():
+    X = planted(noise=0.1)
+    assert SNMF("auto", n_nonzero_features=20, **QUIET).fit(X).n_components_ == 4
+    free = snmf.select_n_components(X, [4], random_state=0).errors
+    limited = snmf.select_n_components(X, [4], n_nonzero_features=1, random_state=0).errors
+    assert np.all(limited > free)
+
+
 @pytest.mark.parametrize("estimator", [SNMF, MiniBatchSNMF])
 @pytest.mark.parametrize("value", [0, -1, 1.5, 0.0, True, "few"])
 def test_what_is_no_number_of_features_is_refused(estimator, value):
