@@ -71,7 +71,7 @@ else:  # imported on first use, so that ``snmf --help`` is fast
         "Selection": "_selection",
         "select_n_components": "_selection",
     }
-    _MODULES = ("anndata", "backends", "plots")
+    _MODULES = ("anndata", "backends", "plots", "torch")
 
     def __getattr__(name):
         from importlib import import_module

@@ -147,7 +147,7 @@ class ConvexNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
         C. Divide a row by its sum for the share of each candidate.
     candidates_ : array or sparse matrix of shape (n_candidates, n_features)
         Y. Not with a precomputed kernel.
-    candidate_indices_ : ndarray of int, of shape (n_candidates,), or None
+    candidate_indices_ : array of int, of shape (n_candidates,), or None
         The rows of X that are the candidates. None if a matrix was given.
     gram_ : ndarray of shape (n_components, n_components)
         The products of the components in the space of the kernel. Not with the linear kernel.
@@ -404,7 +404,8 @@ class ConvexNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
             space=space,
             C=_checked_combination(C, (k, len(space.gram)), source),
         )
-        found = {"candidate_indices_": None if indices is None else rows.places(indices)}
+        places = None if indices is None else source.asarray(rows.places(indices))
+        found = {"candidate_indices_": places}
         if self.kernel != "precomputed":
             found["candidates_"] = points if issparse(points) else source.asarray(points)
         return problem, found

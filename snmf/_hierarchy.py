@@ -172,7 +172,7 @@ class HierarchicalSNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         Returns
         -------
         X_original : array of shape (n_samples, n_features)
-            W H, and the intercept if there is one.
+            W H, at the level and the scale of X.
         """
         return self._at(level).inverse_transform(X)
 

@@ -390,6 +390,8 @@ class MiniBatchSNMF(FittedComponents):
                 f"n_components must stay {self.n_components_} from one partial_fit to the next; "
                 f"got {self.n_components}. Call fit to begin anew with another number."
             )
+        else:
+            self._check_same_model(Stream(**self._stream), data.shape[1])
         if weights is not None and not weights.any():
             return
         with ops.active():
@@ -494,6 +496,18 @@ class MiniBatchSNMF(FittedComponents):
             stream.components[:] = _init.unit_rows(of_entries)[0]
             self._first_rows = None
         self._stream = vars(stream)
+
+    def _check_same_model(self, stream: Stream, n_features: int) -> None:
+        """Raise ValueError if a stream goes on with another intercept or scale."""
+        before, scale = self._on_host("scale_"), check_scale(self.scale, n_features)
+        other = (scale is False) != (before is None)
+        if before is not None and isinstance(scale, np.ndarray):
+            other = not np.array_equal(scale.astype(before.dtype), before)
+        if other or self.fit_intercept != (stream.mean is not None):
+            raise ValueError(
+                "fit_intercept and scale must stay the same from one partial_fit to the next. "
+                "Call fit to begin anew."
+            )
 
     def _taking_part(
         self, rows: Rows, weights: np.ndarray | None, data: Data, first: bool

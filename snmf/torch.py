@@ -96,6 +96,15 @@ class Dictionary(torch.nn.Module):  # type: ignore[misc]
                 "intercept and penalty go with an array; got them with an estimator, which has "
                 "its own. Leave them out, or pass its components_ in its place."
             )
+        if hasattr(source, "levels_"):
+            raise ValueError(
+                "a hierarchy has several dictionaries. Give one of its levels, such as "
+                "Dictionary(model.levels_[0])."
+            )
+        if hasattr(source, "combination_") and not hasattr(source, "components_"):
+            raise ValueError(
+                "a model with a kernel has no components in the space of x. Call its transform."
+            )
         if hasattr(source, "components_"):
             self._take(source)
         elif not model:

@@ -359,7 +359,7 @@ def test_an_entry_that_is_not_finite_is_named(value, make):
 
 
 def test_an_entry_that_is_missing_is_named_by_its_column():
-    A = pd.DataFrame(X, columns=[f"gene {j}" for j in range(8)])
+    A = pd.DataFrame(X.copy(), columns=[f"gene {j}" for j in range(8)])
     good, message = model().fit(A), r"got NaN in row 40, column 3 \('gene 3'\)\. Drop"
     A.iloc[40, 3] = np.nan
     for call in (model().fit, good.transform, MiniBatchSNMF(2).fit, MiniBatchSNMF(2).partial_fit):

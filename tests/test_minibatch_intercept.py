@@ -139,3 +139,24 @@ def test_a_first_batch_too_small_for_standard_deviations():
         MiniBatchSNMF(2, scale=True, random_state=0).partial_fit(data[:20])
     fitted = MiniBatchSNMF(2, scale=True, random_state=0).partial_fit(data[:200])
     fitted.partial_fit(data[200:205])
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, {"fit_intercept": True}),
+        ({"fit_intercept": True}, {}),
+        ({}, {"scale": True}),
+        ({"scale": np.ones(12)}, {"scale": 2 * np.ones(12)}),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_stream_keeps_its_intercept_and_its_scale(before, after):
+    X = np.random.default_rng(0).standard_normal((200, 12))
+    same = {"fit_intercept": False, "scale": False}
+    model = MiniBatchSNMF(3, random_state=0, **{**same, **before}).partial_fit(X)
+    expected = model.components_
+    with pytest.raises(ValueError, match="must stay the same from one partial_fit to the next"):
+        model.set_params(**{**same, **after}).partial_fit(X)
+    np.testing.assert_array_equal(model.components_, expected)
+    model.set_params(**{**same, **before}).partial_fit(X)

@@ -9,7 +9,7 @@ import pytest
 from scipy.optimize import nnls
 from sklearn.exceptions import NotFittedError
 
-from snmf import SNMF, MiniBatchSNMF, factorize
+from snmf import SNMF, ConvexNMF, HierarchicalSNMF, MiniBatchSNMF, factorize
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: tox -e backends has it")
 
@@ -286,6 +286,8 @@ def test_rows_of_safetensors_are_read_as_they_are_needed(dtype, tmp_path):
         (lambda: Dictionary(SNMF(3), penalty=1.0), "go with an array; got them with an estimator"),
         (lambda: Dictionary(SNMF(3, locality=0.1, **QUIET).fit(X)), "locality must be 0"),
         (lambda: Dictionary(SNMF(3, scale=True, **QUIET).fit(X)), "scale must be False"),
+        (lambda: Dictionary(HierarchicalSNMF((3, 2), SNMF(**QUIET)).fit(X)), "one of its levels"),
+        (lambda: Dictionary(ConvexNMF(3, kernel="rbf", **QUIET).fit(X)), "with a kernel"),
     ],
 )
 def test_a_source_that_does_not_fit(make, words):
