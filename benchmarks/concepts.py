@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from common import in_fresh_process, parser, peak_memory, relative_error, table, timed
+from others import Factors
 from peers import fewest
-from recovery import METHODS, Factors, ours, share
+from recovery import METHODS, ours, share
 
 NAMES = ("snmf", "hals, .01", "multiplicative", "overcomplete", "dictionary learning", "FastICA")
 OURS = {"mu": {}, "hals": {"solver": "hals"}}

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 from common import QUIET, a_pass, generated, interleaved, parser, relative_error, table, timed
-from recovery import multiplicative, share
+from others import multiplicative
+from recovery import share
 
 NOISE = (0.23, 0.5, 0.83)  # its share of ‖X‖
 Found = tuple[np.ndarray, np.ndarray, np.ndarray]  # W, H, the objective after every iteration

@@ -32,8 +32,8 @@ from common import (
     spectrum,
     table,
 )
+from others import PEERS, SPARSITY
 
-SPARSITY = 0.1
 MOST_PASSES = 1024
 Fit = Callable[[np.ndarray], tuple[Any, Any]]
 
@@ -50,65 +50,16 @@ def ours(k: int, solver: str, **parameters: Any) -> Fit:
     return fit
 
 
-def noloox(k: int) -> Fit:
-    from noloox.decomposition import SNMF
-
-    def fit(X: np.ndarray) -> tuple[Any, Any]:
-        model = SNMF(k, **QUIET)
-        return model.fit_transform(X), model.components_
-
-    return fit
-
-
-def tensorly(k: int) -> Fit:
-    from tensorly.decomposition import non_negative_parafac_hals
-
-    def fit(X: np.ndarray) -> tuple[Any, Any]:
-        weights, (W, columns) = non_negative_parafac_hals(X, k, nn_modes={0}, random_state=0)
-        return W * weights, columns.T
-
-    return fit
-
-
-def dictionary(k: int) -> Fit:
-    """The objective of snmf at this sparsity, by other means."""
-    from sklearn.decomposition import MiniBatchDictionaryLearning
-
-    def fit(X: np.ndarray) -> tuple[Any, Any]:
-        model = MiniBatchDictionaryLearning(
-            k,
-            alpha=SPARSITY * float(np.linalg.norm(X)) / len(X) ** 0.5,
-            fit_algorithm="cd",
-            transform_algorithm="lasso_cd",
-            positive_code=True,
-            random_state=0,
-        )
-        return model.fit_transform(X), model.components_
-
-    return fit
-
-
-def kmeans(k: int) -> Fit:
-    from sklearn.cluster import KMeans
-
-    def fit(X: np.ndarray) -> tuple[Any, Any]:
-        model = KMeans(k, random_state=0).fit(X)
-        return np.eye(k)[model.labels_], model.cluster_centers_
-
-    return fit
+def peer(k: int, name: str) -> Fit:
+    method = PEERS[name]()
+    return partial(method, k=k, seed=0)
 
 
 OURS = {"mu": partial(ours, solver="mu"), "hals": partial(ours, solver="hals")}
-PEERS: dict[str, Callable[[int], Fit]] = {
-    "noloox": noloox,
-    "tensorly": tensorly,
-    "dictionary learning": dictionary,
-    "k-means": kmeans,
-}
 SYSTEMS: dict[str, Callable[[int], Fit]] = {
     **{f"snmf {solver}": system for solver, system in OURS.items()},
     **{f"snmf {solver}, sparse": partial(s, sparsity=SPARSITY) for solver, s in OURS.items()},
-    **PEERS,
+    **{name: partial(peer, name=name) for name in PEERS},
 }
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from itertools import combinations, product
@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from classes import SETS
 from common import agreement, components, largest, load, parser, table, timed
+from others import PEERS, Factors, Method
 from scipy.optimize import linear_sum_assignment
 from scipy.special import gammaincinv, ndtr
-from sklearn import cluster, decomposition
+from sklearn import decomposition
 from sklearn.preprocessing import scale
 
 import snmf
@@ -45,10 +46,7 @@ SNMF: dict[str, dict[str, Any]] = {
     "hals, .1": {"solver": "hals", "sparsity": 0.1},
     "hals, 0, svd start": {"solver": "hals", "sparsity": 0, "init": "svd"},
 }
-STEPS = 200  # of the rule in use
 FOUND = 0.9  # the |cosine| from which a planted component is found
-Factors = tuple[Any, Any]
-Method = Callable[[np.ndarray, int, int], Factors]  # X, k and a seed give W and H
 
 
 def ours(X: np.ndarray, k: int, seed: int, **parameters: Any) -> Factors:
@@ -90,103 +88,23 @@ def ica(X: np.ndarray, k: int, seed: int) -> Factors:
     return W * signs, signs[:, None] * model.mixing_.T
 
 
-def dictionary(X: np.ndarray, k: int, seed: int) -> Factors:
-    model = decomposition.MiniBatchDictionaryLearning(
-        k,
-        alpha=0.1 * float(np.linalg.norm(X)) / len(X) ** 0.5,
-        fit_algorithm="cd",
-        transform_algorithm="lasso_cd",
-        positive_code=True,
-        random_state=seed,
-    )
-    return model.fit_transform(X), model.components_
-
-
-def kmeans(X: np.ndarray, k: int, seed: int) -> Factors:
-    model = cluster.KMeans(k, random_state=seed).fit(X)
-    return np.eye(k)[model.labels_], model.cluster_centers_
-
-
 def nmf(X: np.ndarray, k: int, seed: int) -> Factors:
     """Of data that are shifted until no entry is negative."""
     model = decomposition.NMF(k, random_state=seed)
     return model.fit_transform(X - X.min()), model.components_
 
 
-def noloox(X: np.ndarray, k: int, seed: int) -> Factors:
-    from noloox.decomposition import SNMF
-
-    model = SNMF(k, random_state=seed, progress_bar=False)
-    return model.fit_transform(X), model.components_
-
-
-def tensorly(X: np.ndarray, k: int, seed: int) -> Factors:
-    from tensorly.decomposition import non_negative_parafac_hals
-
-    weights, (W, columns) = non_negative_parafac_hals(X, k, nn_modes={0}, random_state=seed)
-    return W * weights, columns.T
-
-
-def multiplicative(
-    X: np.ndarray, k: int, entries: int | None = None, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Multiplicative steps from random weights, with H by least squares, and perhaps cut.
-
-    With `entries` only the largest so many of a component stay after every least-squares step, as
-    in Shafran, Geiger & Geva, "Decomposing MLP activations into interpretable features via
-    semi-nonnegative matrix factorization", 2025 ("winners take all"). The cut is not a minimiser,
-    so the objective may rise. Returns W, H and ‖X − W H‖² / ‖X‖² after every step.
-    """
-    W = np.random.default_rng(seed).random((len(X), k)).astype(X.dtype)
-    square, curve = float(np.vdot(X, X)), []
-    for _ in range(STEPS):
-        T = W.T @ W + 1e-6 * np.eye(k, dtype=X.dtype)
-        H = np.linalg.solve(T, W.T @ X)
-        if entries is not None:
-            cut = np.argpartition(np.abs(H), -entries, axis=1)[:, :-entries]
-            np.put_along_axis(H, cut, 0, axis=1)
-        A, B = X @ H.T, H @ H.T
-        up = np.maximum(A, 0) + W @ np.maximum(-B, 0)
-        down = np.maximum(-A, 0) + W @ np.maximum(B, 0)
-        W = W * np.sqrt(up / (down + 1e-9))
-        error = square - 2 * float(np.vdot(W, A)) + float(np.vdot(W.T @ W, B))
-        curve.append(error / square)
-    return W, H, np.array(curve)
-
-
-def in_use(X: np.ndarray, k: int, seed: int) -> Factors:
-    """200 multiplicative steps, the rule that is passed from repository to repository."""
-    return multiplicative(X, k, seed=seed)[:2]
-
-
-def overcomplete(X: np.ndarray, k: int, seed: int) -> Factors:
-    import torch
-    from overcomplete.optimization import SemiNMF
-
-    torch.manual_seed(seed)
-    W, H = SemiNMF(k).fit(torch.as_tensor(X))
-    return W.numpy(), H.numpy()
-
-
-def turftopic(X: np.ndarray, k: int, seed: int) -> Factors:
-    from turftopic.models._snmf import SNMF
-
-    model = SNMF(k, random_state=seed, progress_bar=False, verbose=False)
-    return model.fit_transform(X), model.components_
+def peer(X: np.ndarray, k: int, seed: int, *, name: str) -> Factors:
+    """By another program; its import is part of the first call only."""
+    return PEERS[name]()(X, k, seed)
 
 
 METHODS: dict[str, Method] = {
     **{name: partial(ours, **parameters) for name, parameters in SNMF.items()},
     "PCA + varimax": varimax,
     "FastICA": ica,
-    "dictionary learning": dictionary,
-    "k-means": kmeans,
     "NMF, shifted": nmf,
-    "noloox": noloox,
-    "tensorly": tensorly,
-    "multiplicative": in_use,
-    "overcomplete": overcomplete,
-    "turftopic": turftopic,
+    **{name: partial(peer, name=name) for name in PEERS},
 }
 
 
