@@ -6,6 +6,7 @@ A call of an entry of `PEERS` imports the program, and gives a method: X, k and 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np  # and no more: who measures a cold start imports this before
@@ -27,12 +28,12 @@ def noloox() -> Method:
     return fit
 
 
-def turftopic() -> Method:
-    """The class inside SensTopic, at its sparsity of 0 and not at SensTopic's of 1."""
+def turftopic(sparsity: float = 0) -> Method:
+    """The class inside SensTopic, whose own default is 0; SensTopic's is 1."""
     from turftopic.models._snmf import SNMF
 
     def fit(X: np.ndarray, k: int, seed: int) -> Factors:
-        model = SNMF(k, random_state=seed, progress_bar=False)
+        model = SNMF(k, sparsity=sparsity, random_state=seed, progress_bar=False)
         return model.fit_transform(X), model.components_
 
     return fit
@@ -127,6 +128,7 @@ def multiplicative(
 PEERS: dict[str, Callable[[], Method]] = {
     "noloox": noloox,
     "turftopic": turftopic,
+    "turftopic, 1": partial(turftopic, sparsity=1),
     "tensorly": tensorly,
     "overcomplete": overcomplete,
     "multiplicative": in_use,
