@@ -15,7 +15,6 @@ from typing import Any, Unpack
 
 import numpy as np
 from joblib import Parallel, delayed
-from scipy.cluster.hierarchy import cophenet, linkage
 from scipy.sparse import issparse
 from scipy.spatial.distance import squareform
 from sklearn.exceptions import ConvergenceWarning
@@ -439,6 +438,8 @@ def _labels(X: Any, k: int, seed: int, parameters: dict[str, Any]) -> np.ndarray
 
 def _cophenetic(labels: np.ndarray) -> float:
     """Return the cophenetic correlation of the consensus of labels of shape (restarts, rows)."""
+    from scipy.cluster.hierarchy import cophenet, linkage  # every import of SNMF would pay for it
+
     together = np.mean(labels[:, :, None] == labels[:, None, :], axis=0)
     distances = squareform(1 - together, checks=False)
     if np.ptp(distances) == 0:
