@@ -55,7 +55,7 @@ def overcomplete() -> Method:
 
     def fit(X: np.ndarray, k: int, seed: int) -> Factors:
         torch.manual_seed(seed)
-        W, H = SemiNMF(k).fit(torch.as_tensor(X))
+        W, H = SemiNMF(k).fit(torch.as_tensor(X, dtype=torch.float32))  # it takes no other
         return W.numpy(), H.numpy()
 
     return fit

@@ -187,7 +187,8 @@ def weights(case: Case, rng: np.random.Generator) -> np.ndarray:
 def matched(A: np.ndarray, B: np.ndarray) -> np.ndarray:
     """The |cosines| of the rows of A and those of B that they are matched with."""
     A, B = (M / np.maximum(np.linalg.norm(M, axis=1, keepdims=True), 1e-300) for M in (A, B))
-    cosines = np.abs(np.asarray(A, dtype="float64") @ np.asarray(B, dtype="float64").T)
+    cosines = np.asarray(A, dtype="float64") @ np.asarray(B, dtype="float64").T
+    cosines = np.abs(np.nan_to_num(cosines))  # of a method that gives NaN
     return cosines[linear_sum_assignment(cosines, maximize=True)]
 
 

@@ -154,6 +154,7 @@ def test_the_share_that_is_found(recovery):
     assert recovery.share(np.vstack([H, np.ones(20)]), H) == 1
     assert recovery.share(H[[0, 0, 1, 2, 3]], H) == 0.8
     assert recovery.share(0 * H, H) == 0
+    assert recovery.share(np.vstack([H[:4], np.nan * H[4:]]), H) == 0.8
     turned = H + np.tan(np.arccos([[0.91], [0.89], [0.91], [0.91], [0.89]])) * H[::-1]
     assert recovery.share(turned[:2], H) == 0.2
 
@@ -301,10 +302,11 @@ def test_peers(tmp_path):
     X = np.random.default_rng(0).standard_normal((60, 30))
     np.savez(tmp_path / "rows.npz", embeddings=X)
     first = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
-    systems = ("--systems", "noloox", "snmf mu", "k-means")
+    systems = ("--systems", "noloox", "snmf mu", "k-means", "multiplicative")
     found = lines("peers", "--tiny", "--data", tmp_path / "rows.npz", *systems, PYTHONPATH=first)
     assert found["noloox"] == ["missing:", "not", "here"]
     assert found["k-means: hals"][0].isdigit()
+    assert found["multiplicative: hals"][0].isdigit()
 
 
 @pytest.fixture
