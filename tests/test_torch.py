@@ -287,7 +287,7 @@ def test_rows_of_safetensors_are_read_as_they_are_needed(dtype, tmp_path):
         (lambda: Dictionary(SNMF(3, locality=0.1, **QUIET).fit(X)), "locality must be 0"),
         (lambda: Dictionary(SNMF(3, scale=True, **QUIET).fit(X)), "scale must be False"),
         (lambda: Dictionary(HierarchicalSNMF((3, 2), SNMF(**QUIET)).fit(X)), "one of its levels"),
-        (lambda: Dictionary(ConvexNMF(3, kernel="rbf", **QUIET).fit(X)), "with a kernel"),
+        (lambda: Dictionary(ConvexNMF(3, kernel="rbf", **QUIET).fit(X.numpy())), "with a kernel"),
     ],
 )
 def test_a_source_that_does_not_fit(make, words):
