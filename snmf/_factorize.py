@@ -420,7 +420,7 @@ def best_run(
 
 def _advice_on(problem: Problem, result: Factorization, found: Canonical) -> Iterator[str]:
     options, rms = problem.options, problem.rms
-    plain = problem.fixed is None and problem.seen is None and not options.locality
+    plain = problem.fixed is None and not options.locality
     if plain and not options.fit_intercept and rms:
         yield from _advice.of_mean(problem.mean_share)
     yield from _advice.of_level(problem.level, problem.rows.dtype)

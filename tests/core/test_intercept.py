@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from scipy.optimize import nnls
+from sklearn.exceptions import ConvergenceWarning
 
 import snmf
 from snmf import SNMF, factorize, fit_transform
@@ -387,3 +388,11 @@ def test_of_a_mean_far_larger_than_the_spread_all_is_found_or_a_warning_says_so(
     else:
         model.fit(X)
         assert snmf.align(model.components_ * model.scale_, H).cosines.min() > 0.95
+
+
+def test_centred_data_with_holes_are_warned_of_too():
+    X, _ = planted()
+    X = X - X.mean(axis=0)
+    X[3, 5] = np.nan
+    with pytest.warns(ConvergenceWarning, match="X is centred"):
+        factorize(X, 4, missing_values=np.nan, **QUIET)
