@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from scipy.sparse import issparse
 
+from snmf._arguments import check_scale
 from snmf._data import Data
 from snmf._estimator import SNMF
 from snmf._transform import exact_transform
+from snmf.core.features import largest
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 AnnData = Any
-KEPT = (bool, int, float, str)  # kinds of parameters that an .h5ad file can hold
+# kinds of parameters that an .h5ad file can hold
+KEPT = (bool, int, float, str, np.bool_, np.number)
 ALIGN = (None, "order", "shared")
 
 __all__ = ["factorize", "plot_usage", "top_genes", "transform", "usage"]
@@ -54,7 +57,8 @@ def factorize(
     copy : bool, default=False
         Returns a changed copy, and leaves `adata` as it is.
     **parameters
-        Any parameter of `snmf.SNMF`, and ``sample_weight``.
+        Any parameter of `snmf.SNMF`, and ``sample_weight``. An array for ``scale`` has an entry for
+        every gene of `adata`.
 
     Returns
     -------
@@ -65,14 +69,16 @@ def factorize(
             The weights W: the usage of each programme by each cell.
         ``.varm["snmf"]`` : ndarray of shape (n_vars, n_components)
             The components, Hᵀ, at unit norm. Genes that were not used have zeros.
+        ``.var["snmf_used"]`` : Series of bool
+            Whether a gene was used.
         ``.var["snmf_intercept"]`` : Series
             The intercept, if ``fit_intercept`` is true.
         ``.var["snmf_scale"]`` : Series
             What genes were divided by, with ``scale``.
         ``.uns["snmf"]`` : dict
             ``params``, ``error`` (‖X − W H‖), ``score`` (the share of ‖X‖² that is explained),
-            ``variance_ratio`` (the share that each component explains), ``n_iter``, ``penalty`` and
-            ``rms``. With an intercept, shares are those of X less its mean.
+            ``variance_ratio`` (the share of ‖X‖² that each component explains), ``n_iter``,
+            ``penalty`` and ``rms``.
 
     Raises
     ------
@@ -95,18 +101,24 @@ def factorize(
     weights = parameters.pop("sample_weight", None)
     mask = _mask(adata, use_highly_variable)
     X = _matrix(adata, layer, None if mask is None else np.flatnonzero(mask))
+    if mask is not None and np.ndim(parameters.get("scale", False)):
+        parameters["scale"] = np.asarray(check_scale(parameters["scale"], adata.n_vars))[mask]
     model = SNMF(n_components, **parameters)
     W = model.fit_transform(X, sample_weight=weights)
     found = model.diagnostics(X, sample_weight=weights)
-    used = slice(None) if mask is None else mask
+    used = np.ones(adata.n_vars, bool) if mask is None else mask
     H = np.zeros((adata.n_vars, W.shape[1]), model.components_.dtype)
     H[used] = model.components_.T
     adata.obsm[f"X_{key_added}"], adata.varm[key_added] = W, H
+    adata.var[f"{key_added}_used"] = used
     for name, of_genes in (("intercept", model.intercept_), ("scale", model.scale_)):
+        column = f"{key_added}_{name}"
         if of_genes is not None:
             whole = np.full(adata.n_vars, float(name == "scale"), H.dtype)
             whole[used] = of_genes
-            adata.var[f"{key_added}_{name}"] = whole
+            adata.var[column] = whole
+        elif column in adata.var:  # of an earlier fit
+            del adata.var[column]
     given = {"layer": layer, "use_highly_variable": mask is not None, **model.get_params()}
     adata.uns[key_added] = {
         "params": {name: value for name, value in given.items() if isinstance(value, KEPT)},
@@ -163,7 +175,8 @@ def transform(
     KeyError
         If `reference` has no such results.
     ValueError
-        If genes differ, and `align` does not allow it; or if X is no matrix of finite numbers.
+        If genes differ, and `align` does not allow it; if genes are missing, and the fit had
+        locality; or if X is no matrix of finite numbers.
     """
     _check(adata)
     adata = adata.copy() if copy else adata
@@ -174,8 +187,15 @@ def transform(
         reference.var[name].to_numpy() if name in reference.var else None
         for name in (f"{key}_intercept", f"{key}_scale")
     )
-    used = np.any(H != 0, axis=0) | (intercept is not None and intercept != 0)
+    used = reference.var[f"{key}_used"].to_numpy(dtype=bool)
     some, columns = _matched(adata.var_names, reference.var_names, used, align)
+    locality = float(found["params"]["locality"])
+    if locality and (lacking := used.sum() - len(some)):
+        raise ValueError(
+            f"adata lacks {lacking} of the {used.sum()} genes of reference. Locality needs "
+            "distances, which cells with missing values do not have. Fit reference with the "
+            "shared genes only, or with locality=0."
+        )
     explained = exact_transform(
         Data.of(_matrix(adata, layer, columns)).sized(),
         H[:, some],
@@ -187,7 +207,7 @@ def transform(
         device=None,
         n_jobs=found["params"].get("n_jobs"),
         missing_values=found["params"].get("missing_values"),
-        locality=float(found["params"]["locality"]),
+        locality=locality,
     )
     adata.obsm[f"X_{key}"] = explained.W
     return adata if copy else None
@@ -196,7 +216,7 @@ def transform(
 def top_genes(
     adata: AnnData, n: int = 10, *, negative: bool = False, key: str = "snmf"
 ) -> DataFrame:
-    """Return the genes with the largest entries of each component.
+    """Return the genes with the largest positive entries of each component.
 
     Parameters
     ----------
@@ -212,15 +232,18 @@ def top_genes(
     Returns
     -------
     genes : DataFrame of shape (n, n_components)
-        The names of the genes, a column for each component.
+        The names of the genes, a column for each component. They are missing (None) at the end of
+        a component that has fewer such entries.
     """
     from pandas import DataFrame, RangeIndex
 
     H, _ = _results(adata, key)
     if not 1 <= n <= H.shape[1]:
         raise ValueError(f"n must be from 1 to the number of genes, {H.shape[1]}; got {n}")
-    order = np.argsort(H if negative else -H, axis=1, kind="stable")[:, :n]
-    names = np.asarray(adata.var_names)[order.T]
+    names = np.full((n, len(H)), None, dtype=object)
+    for j, h in enumerate(H):
+        found = adata.var_names[largest(h, n, -1 if negative else 1)]
+        names[: len(found), j] = found
     return DataFrame(names, index=RangeIndex(1, n + 1, name="rank"))
 
 
@@ -319,10 +342,10 @@ def _mask(adata: AnnData, use_highly_variable: bool | None) -> np.ndarray | None
 def _results(adata: AnnData, key: str) -> tuple[np.ndarray, dict[str, Any]]:
     """Return the components of shape (k, n_vars), and ``uns[key]``."""
     _check(adata)
-    if key not in adata.varm or key not in adata.uns:
+    if key not in adata.varm or key not in adata.uns or f"{key}_used" not in adata.var:
         raise KeyError(
-            f"adata has no {key!r} in varm and uns. Call snmf.anndata.factorize first, or give the "
-            "key that it was called with."
+            f"adata lacks {key!r} in varm or uns, or '{key}_used' in var. Call "
+            "snmf.anndata.factorize first, or give the key that it was called with."
         )
     return np.asarray(adata.varm[key]).T, adata.uns[key]
 
@@ -341,7 +364,7 @@ def _matched(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the places in `theirs` of the genes to take, and their places in `ours`."""
     if align is None and len(ours) == len(theirs) and np.all(ours == theirs):
-        return np.arange(len(theirs)), np.arange(len(ours))
+        return np.flatnonzero(used), np.flatnonzero(used)
     for whose, names in (("adata", ours), ("reference", theirs)):
         if not names.is_unique:
             raise ValueError(

@@ -47,6 +47,28 @@ def test_it_writes_what_the_estimator_finds():
     assert "snmf_intercept" not in adata.var
 
 
+def test_nothing_is_left_of_an_earlier_fit_with_the_same_key():
+    adata = cells()
+    snmf.anndata.factorize(adata, 3, fit_intercept=True, scale=True, **FIT)
+    snmf.anndata.factorize(adata, 3, **FIT)
+    assert [*adata.var] == ["snmf_used"]
+    found = snmf.anndata.transform(adata, adata, copy=True)
+    np.testing.assert_allclose(found.obsm["X_snmf"], adata.obsm["X_snmf"], atol=1e-10)
+
+
+def test_a_scale_has_an_entry_for_every_gene_and_numbers_of_numpy_are_kept():
+    adata = cells()
+    mask, scale = np.arange(12) % 3 > 0, np.arange(1.0, 13.0)
+    adata.var["highly_variable"] = mask
+    snmf.anndata.factorize(adata, np.int64(3), scale=scale, **FIT)
+    expected = snmf.factorize(adata.X[:, mask], 3, scale=scale[mask], **FIT)
+    np.testing.assert_array_equal(adata.obsm["X_snmf"], expected.W)
+    np.testing.assert_array_equal(adata.var["snmf_scale"], np.where(mask, scale, 1))
+    assert adata.uns["snmf"]["params"]["n_components"] == 3
+    with pytest.raises(ValueError, match=r"array of shape \(12,\); got the shape \(8,\)"):
+        snmf.anndata.factorize(adata, 3, scale=scale[mask], **FIT)
+
+
 def test_a_copy_leaves_the_original_and_a_layer_and_a_key_are_taken():
     adata = cells()
     adata.layers["scaled"] = adata.X * 2 + 1
@@ -81,11 +103,12 @@ def test_highly_variable_genes_only(make):
 def test_backed_files_are_read_by_rows_and_results_can_be_written(make, tmp_path):
     whole = cells(make)
     whole.var["highly_variable"] = np.arange(12) < 8
+    fit = {**FIT, "max_iter": np.int64(50)}
     whole.write_h5ad(tmp_path / "cells.h5ad")
     backed = anndata.read_h5ad(tmp_path / "cells.h5ad", backed="r")
     for given in ({}, {"use_highly_variable": False}):
-        snmf.anndata.factorize(whole, 3, **given, **FIT)
-        snmf.anndata.factorize(backed, 3, **given, **FIT)
+        snmf.anndata.factorize(whole, 3, **given, **fit)
+        snmf.anndata.factorize(backed, 3, **given, **fit)
         np.testing.assert_allclose(backed.obsm["X_snmf"], whole.obsm["X_snmf"], atol=1e-8)
     snmf.anndata.transform(backed, whole)
     np.testing.assert_allclose(backed.obsm["X_snmf"], whole.obsm["X_snmf"], atol=1e-8)
@@ -94,6 +117,7 @@ def test_backed_files_are_read_by_rows_and_results_can_be_written(make, tmp_path
     again = anndata.read_h5ad(tmp_path / "results.h5ad")
     np.testing.assert_array_equal(again.varm["snmf"], whole.varm["snmf"])
     assert again.uns["snmf"]["params"]["solver"] == "hals"
+    assert again.uns["snmf"]["params"]["max_iter"] == 50
     ours = snmf.anndata.transform(whole, again, copy=True)
     np.testing.assert_allclose(ours.obsm["X_snmf"], whole.obsm["X_snmf"], atol=1e-8)
 
@@ -137,6 +161,28 @@ def test_genes_that_were_not_used_may_be_missing():
     np.testing.assert_allclose(other.obsm["X_snmf"], reference.obsm["X_snmf"], atol=1e-10)
 
 
+@pytest.mark.parametrize("options", [{}, {"locality": 0.5, "sparsity": 0}])
+def test_genes_that_were_not_used_do_not_count(options):
+    reference = cells()
+    reference.var["highly_variable"] = np.arange(12) != 5
+    snmf.anndata.factorize(reference, 3, **{**FIT, **options})
+    other = cells()
+    other.X[:, 5] = 1e3 if options else np.nan
+    for align in (None, "shared"):
+        snmf.anndata.transform(other, reference, align=align)
+        np.testing.assert_allclose(other.obsm["X_snmf"], reference.obsm["X_snmf"], atol=1e-8)
+
+
+def test_a_gene_of_zeros_that_was_used_may_not_be_missing_with_locality():
+    reference = cells()
+    reference.X[:, 5] = 0
+    snmf.anndata.factorize(reference, 3, **{**FIT, "locality": 0.5, "sparsity": 0})
+    assert not reference.varm["snmf"][5].any()
+    fewer = reference[:, reference.var_names != "g5"].copy()
+    with pytest.raises(ValueError, match=r"lacks 1 of the 12 genes of reference\. Locality needs"):
+        snmf.anndata.transform(fewer, reference, align="shared")
+
+
 def test_names_that_come_twice_cannot_be_matched():
     reference = cells()
     snmf.anndata.factorize(reference, 3, **FIT)
@@ -156,6 +202,12 @@ def test_top_genes_and_usage():
     H = adata.varm["snmf"]
     assert table.loc[1, 0] == GENES[H[:, 0].argmax()]
     assert snmf.anndata.top_genes(adata, 2, negative=True).loc[1, 2] == GENES[H[:, 2].argmin()]
+    adata.varm["snmf"] = np.where(np.arange(12)[:, None] < 3, [1.0, -1.0, 0.0], 0.0)
+    expected = pd.DataFrame({0: [*GENES[:3], None], 1: None, 2: None})
+    np.testing.assert_array_equal(snmf.anndata.top_genes(adata, 4), expected)
+    negative = snmf.anndata.top_genes(adata, 2, negative=True)
+    assert negative[1].tolist() == GENES[:2]
+    assert negative[[0, 2]].isna().all(axis=None)
     found = snmf.anndata.usage(adata, "kind")
     of_t = adata.obsm["X_snmf"][(adata.obs["kind"] == "T").to_numpy()]
     np.testing.assert_allclose(found.loc["T"], of_t.mean(axis=0))
@@ -178,8 +230,8 @@ def test_top_genes_and_usage():
             r"needs adata.var\['highly_variable'\]. Call scanpy",
         ),
         (lambda a: snmf.anndata.factorize(a, 3, colour=1), TypeError, "colour"),
-        (lambda a: snmf.anndata.transform(a, a), KeyError, "no 'snmf' in varm and uns. Call"),
-        (lambda a: snmf.anndata.top_genes(a), KeyError, "no 'snmf' in varm"),
+        (lambda a: snmf.anndata.transform(a, a), KeyError, "lacks 'snmf' in varm or uns, .* Call"),
+        (lambda a: snmf.anndata.top_genes(a), KeyError, "lacks 'snmf' in varm"),
         (lambda a: snmf.anndata.usage(a, "kind"), KeyError, "has no 'X_snmf'. Call snmf.anndata"),
     ],
 )
