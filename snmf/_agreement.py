@@ -13,16 +13,26 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
-from snmf._arguments import OfThreadedFits, check_random_state, check_weights, is_whole
+from snmf._arguments import (
+    OfThreadedFits,
+    check_options,
+    check_random_state,
+    check_scale,
+    check_weights,
+    is_whole,
+)
 from snmf._data import Data
 from snmf._factorize import Factorization, factorize
 from snmf._html import table
-from snmf.backends import owner
+from snmf.backends import choose, owner
+from snmf.core.deviations import divisors
 from snmf.core.options import DRAWN, Options, RandomState
 from snmf.core.start import unit_rows
+from snmf.storage.rows import taking_part
 
 Array = Any
 
+SAME_SCALE = 1e-6  # the relative difference of scales that are equal: rounding of float32
 NOT_TAKEN = ("n_components", "random_state", "checkpoint", "checkpoint_interval", "warm_start")
 
 
@@ -84,7 +94,8 @@ def align(A: Any, B: Any) -> Alignment:
     Parameters
     ----------
     A, B : array-like of shape (k_a, n_features) and (k_b, n_features), or fits
-        The components: arrays of any library, fitted estimators, or results of `factorize`.
+        The components: arrays of any library, fitted estimators, or results of `factorize`. With
+        `scale`, both fits must have divided the columns by the same numbers.
 
     Returns
     -------
@@ -94,7 +105,8 @@ def align(A: Any, B: Any) -> Alignment:
     Raises
     ------
     ValueError
-        If A or B is no matrix of finite numbers, or they have different numbers of features.
+        If A or B is no matrix of finite numbers, or they have different numbers of features, or
+        they are fits with different scales.
     sklearn.exceptions.NotFittedError
         If an estimator is not fitted.
 
@@ -124,6 +136,7 @@ def align(A: Any, B: Any) -> Alignment:
             "A and B must have the same number of features (columns); got "
             f"{first.shape[1]} and {second.shape[1]}"
         )
+    check_same_scale({"A": scale_of(A), "B": scale_of(B)})
     cosines = np.clip(unit_rows(first)[0] @ unit_rows(second)[0].T, -1, 1)
     rows, columns = linear_sum_assignment(cosines, maximize=True)
     k = len(second)
@@ -145,6 +158,27 @@ def components_of(A: Any, name: str) -> np.ndarray:
     source = owner(A)
     host: np.ndarray = check_array(source.to_host(A), dtype="float64", input_name=name)
     return host
+
+
+def scale_of(A: Any) -> np.ndarray | None:
+    """Return what a fit divided the columns by; None for an array, which goes with any fit."""
+    if not isinstance(A, Factorization) and not hasattr(A, "scale_"):
+        return None
+    scale = A.scale if isinstance(A, Factorization) else A.scale_
+    host: np.ndarray = np.ones(1) if scale is None else owner(scale).to_host(scale)
+    return host
+
+
+def check_same_scale(scales: Mapping[str, np.ndarray | None]) -> None:
+    """Raise ValueError if two of these fits divided the columns by different numbers."""
+    known = [(name, scale) for name, scale in scales.items() if scale is not None]
+    for name, scale in known[1:]:
+        if not np.allclose(scale, known[0][1], rtol=SAME_SCALE, atol=0):
+            raise ValueError(
+                f"{known[0][0]} and {name} must have the same scale; they divided the columns by "
+                "different numbers, so their components are in different units. Fit both with the "
+                "same array for scale."
+            )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -237,7 +271,8 @@ def stability(
         Sets how much each row counts, ≥ 0. None is 1 for each. Rows of weight 0 are not drawn.
     **parameters
         Any parameter of `SNMF`, for every fit, except those of checkpoints and warm starts.
-        `progress_bar` is off here.
+        `progress_bar` is off here. ``scale=True`` divides by the deviations of all rows in every
+        fit.
 
     Returns
     -------
@@ -279,7 +314,12 @@ def stability(
     check_samples("stability", "n_fits", n_fits, subsample, parameters)
     data = Data.of(X).sized()
     samples = Samples.of(data, subsample, sample_weight, parameters)
-    settings: dict[str, Any] = {"progress_bar": False, **parameters, "out": False}
+    settings: dict[str, Any] = {
+        "progress_bar": False,
+        **parameters,
+        "scale": scale_of_all_rows(data, sample_weight, parameters),
+        "out": False,
+    }
     rng = check_random_state(random_state)
     whole = factorize(
         data, n_components, random_state=random_state, sample_weight=sample_weight, **settings
@@ -334,6 +374,20 @@ class Samples:
             else:
                 weights = drawn if self.weights is None else drawn * self.weights
             yield {"sample_weight": weights, "random_state": int(rng.randint(2**31 - 1))}
+
+
+def scale_of_all_rows(data: Data, sample_weight: Any, parameters: Mapping[str, Any]) -> Any:
+    """Return what every fit is to divide the columns by, so that all are in the same units."""
+    options = check_options(None, parameters)
+    scale = check_scale(options.scale, data.shape[1])
+    if scale is not True:
+        return scale
+    backend = choose(options.backend, data.owner, options.device)
+    D, _ = check_weights(sample_weight, data.shape[0])
+    missing = options.missing_values is not None
+    with backend.active(), data.threaded(backend, options.n_jobs) as every:
+        rows, D, _ = taking_part(every, D, missing)
+        return divisors(scale, rows, D, missing)
 
 
 def check_samples(

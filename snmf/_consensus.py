@@ -20,13 +20,16 @@ from snmf._agreement import (
     Samples,
     Stability,
     align,
+    check_same_scale,
     check_samples,
     components_of,
+    scale_of,
+    scale_of_all_rows,
 )
 from snmf._arguments import OfManyFits, check_random_state, check_weights, is_whole
 from snmf._data import Data
 from snmf._factorize import Factorization, factorize
-from snmf.core.options import RandomState
+from snmf.core.options import RandomState, limits_of
 from snmf.core.start import unit_rows
 
 Array = Any
@@ -44,7 +47,8 @@ class Consensus:
     W : array of shape (n_samples, n_components)
         The weights of X: exact for `components`.
     components : array of shape (n_components, n_features)
-        The consensus components, at unit norm.
+        The consensus components, at unit norm. With `scale` they are those of X / scale, with
+        ``factorization.scale`` for all runs.
     factorization : Factorization
         The fit that gave W, with these components fixed: its intercept, error and penalty.
     stability : Stability
@@ -203,7 +207,8 @@ def consensus(
 
     This is consensus NMF [1]_ for data of any sign. The components of all runs, at unit norm, are
     clustered by k-means. Those that are far from all others are dropped before. The consensus
-    components are the medians of the clusters, and W is the exact one for them.
+    components are the medians of the clusters, within the limits that `n_nonzero_features` and
+    `positive_components` set, and W is the exact one for them.
 
     Parameters
     ----------
@@ -231,7 +236,8 @@ def consensus(
         Sets how much each row counts, ≥ 0. None is 1 for each. Rows of weight 0 are not drawn.
     **parameters
         Any parameter of `SNMF`, for every fit, except those of checkpoints and warm starts, and
-        locality. `progress_bar` is off here.
+        locality. `progress_bar` is off here. ``scale=True`` divides by the deviations of all rows
+        in every run.
 
     Returns
     -------
@@ -242,7 +248,8 @@ def consensus(
     Raises
     ------
     ValueError
-        If X or a parameter is invalid, or the runs have less than k different components.
+        If X or a parameter is invalid, or the runs have less than k different components, or a
+        median is zero.
     TypeError
         If a parameter is unknown, or X does not hold numbers.
 
@@ -301,7 +308,8 @@ def consensus(
             "Leave n_jobs out."
         )
     samples = Samples.of(data, subsample, sample_weight, parameters)
-    settings: dict[str, Any] = {"progress_bar": False, **parameters}
+    scale = scale_of_all_rows(data, sample_weight, parameters)
+    settings: dict[str, Any] = {"progress_bar": False, **parameters, "scale": scale}
     seed = check_random_state(random_state).randint(2**31 - 1)
     found = []
     with Parallel(n_jobs=n_jobs) as parallel:
@@ -343,7 +351,7 @@ def _of_runs(
     place = np.tile(np.arange(k), n_runs)
     order = np.argsort([place[labels == j].mean() for j in range(k)], kind="stable")
     labels[kept] = np.argsort(order)[labels[kept]]
-    H = np.array([np.median(points[labels == j], axis=0) for j in range(k)])
+    H = _medians(points, labels, k, parameters)
     fit = factorize(
         data,
         k,
@@ -414,6 +422,23 @@ def _clusters(points: np.ndarray, k: int, seed: int) -> np.ndarray:
     return labels
 
 
+def _medians(
+    points: np.ndarray, labels: np.ndarray, k: int, parameters: dict[str, Any]
+) -> np.ndarray:
+    """Return the median of each cluster, within the limits of components; it must not be zero."""
+    medians = np.array([np.median(points[labels == j], axis=0) for j in range(k)])
+    most = parameters.get("n_nonzero_features")
+    nonnegative = parameters.get("positive_components", False)
+    H = limits_of(most, points.shape[1], nonnegative, ball=False).of_entries(medians)
+    if zero := int(np.sum(~np.any(H, axis=1))):
+        raise ValueError(
+            f"the medians of {zero} of the {k} clusters are zero: their components have few "
+            "features in common. Lower n_components or density_threshold, or raise "
+            "n_nonzero_features."
+        )
+    return H
+
+
 def _silhouettes(distances: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
     """Return the mean silhouette of each cluster."""
     kept = labels >= 0
@@ -463,7 +488,8 @@ def merge(
     Parameters
     ----------
     fits : iterable of fits or array-likes of shape (n_components, n_features)
-        Fitted estimators, results of `factorize`, or arrays of components; at least one.
+        Fitted estimators, results of `factorize`, or arrays of components; at least one. With
+        `scale`, all fits must have divided the columns by the same numbers.
     threshold : float, default=0.9
         Sets the lowest cosine of components that are one. Above 1, all components are kept.
     weights : sequence of float, default=None
@@ -478,8 +504,8 @@ def merge(
     Raises
     ------
     ValueError
-        If a fit has no finite components, or the numbers of features differ, or threshold or
-        weights are invalid.
+        If a fit has no finite components, or the numbers of features or the scales of fits differ,
+        or threshold or weights are invalid.
 
     See Also
     --------
@@ -488,7 +514,8 @@ def merge(
     Notes
     -----
     For the weights of data, solve with these components: ``factorize(X, k, H=components,
-    fixed=k)``. To go on from there: ``SNMF(k, init="custom").fit(X, H=components)``.
+    fixed=k)``. To go on from there: ``SNMF(k, init="custom").fit(X, H=components)``. If the fits
+    have a scale, the components are those of X / scale: give ``scale=fit.scale`` with them.
 
     Examples
     --------
@@ -506,7 +533,10 @@ def merge(
            [0.05, 1.  , 0.  ],
            [0.  , 0.  , 1.  ]])
     """
-    sets = [unit_rows(components_of(fit, f"fit {i}"))[0] for i, fit in enumerate(fits)]
+    sets, scales = [], {}
+    for i, fit in enumerate(fits):
+        sets.append(unit_rows(components_of(fit, f"fit {i}"))[0])
+        scales[f"fit {i}"] = scale_of(fit)
     if not sets:
         raise ValueError("fits must have at least one fit; got none")
     if not threshold > -1:
@@ -524,4 +554,5 @@ def merge(
         members = [np.append(places, np.full(len(new), -1)) for places in members]
         members.append(np.append(np.where(same, found.indices, -1), new))
         sums = np.vstack([sums, share * H[new]])
+    check_same_scale(scales)
     return Merged(unit_rows(sums)[0], np.array(members))

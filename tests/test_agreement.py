@@ -85,6 +85,32 @@ def test_a_component_of_zeros_has_cosine_zero():
     np.testing.assert_allclose(snmf.align(H[::-1], dead).cosines, [1, 1, 0, 1, 1, 1])
 
 
+def test_fits_with_different_scales_are_not_compared():
+    X = planted()
+    whole, half = (SNMF(4, scale=True, random_state=0, **SPARSE).fit(A) for A in (X, X[:200]))
+    plain = snmf.factorize(X, 4, random_state=0, **SPARSE)
+    for A in (half, plain):
+        with pytest.raises(ValueError, match=r"A and B must have the same scale; .* same array"):
+            snmf.align(A, whole)
+    rounded = SNMF(4, scale=whole.scale_, random_state=0, **SPARSE).fit(X.astype("float32"))
+    ones = SNMF(4, scale=np.ones(20), random_state=0, **SPARSE).fit(X)
+    for A, B in ((rounded, whole), (plain, ones), (plain.H, whole)):
+        assert snmf.align(A, B).mean > 0.9
+    with pytest.raises(ValueError, match="same number of features"):
+        snmf.align(whole, SNMF(4, scale=True, random_state=0, **SPARSE).fit(X[:, :9]))
+
+
+def test_all_fits_divide_by_the_deviations_of_all_rows():
+    X, D = planted(), np.random.default_rng(0).integers(0, 3, 400)
+    X[0] *= 30  # one half has this row, and another does not
+    given = {"n_fits": 2, "random_state": 0, "sample_weight": D, **SPARSE}
+    found = snmf.stability(X, 4, scale=True, **given)
+    whole = snmf.factorize(X, 4, random_state=0, sample_weight=D, scale=True, **SPARSE)
+    np.testing.assert_array_equal(found.components, whole.H)
+    expected = snmf.stability(X, 4, scale=whole.scale, **given)
+    np.testing.assert_array_equal(found.cosines, expected.cosines)
+
+
 def test_it_prints_a_table():
     lines = str(snmf.align(H[[1, 0, 2, 3]], H[:3])).splitlines()
     assert [line.split() for line in lines[1:4]] == [

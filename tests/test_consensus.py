@@ -11,7 +11,7 @@ from sklearn.metrics import silhouette_samples
 
 import snmf
 from snmf import SNMF
-from snmf._consensus import _clusters, _densities, _distances, _kept, _silhouettes
+from snmf._consensus import _clusters, _densities, _distances, _kept, _medians, _silhouettes
 
 mpl.use("Agg")
 FIT = {"solver": "hals", "sparsity": 0.03, "random_state": 0}
@@ -177,6 +177,34 @@ def test_runs_that_have_not_converged_are_counted():
     assert len(seen) == 1
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_consensus_components_have_as_few_nonzero_entries_as_those_of_the_runs():
+    """Two runs of noise choose different features; the median of two is their mean."""
+    noise = np.random.default_rng(1).standard_normal((60, 12))
+    given = {**FIT, "n_nonzero_features": 0.25, "positive_components": True}
+    found = snmf.consensus(noise, 3, n_runs=2, subsample=0.5, density_threshold=2, **given)
+    np.testing.assert_array_equal(np.sum(found.components > 0, axis=1), 3)
+    assert found.components.min() == 0
+
+
+def test_components_without_a_common_feature_have_no_median():
+    points = np.repeat(np.eye(6), [1, 1, 1, 2, 0, 0], axis=0)
+    labels = np.array([0, 0, 0, 1, 1])
+    with pytest.raises(ValueError, match="medians of 1 of the 2 clusters are zero"):
+        _medians(points, labels, 2, {"n_nonzero_features": 1})
+
+
+def test_all_runs_divide_by_the_deviations_of_all_rows():
+    wide = np.array(X)
+    wide[0] *= 30  # most samples have this row, and some do not
+    scale = snmf.factorize(wide, 4, scale=True, **FIT).scale
+    found = snmf.consensus(wide, 4, n_runs=3, subsample=0.5, scale=True, **FIT)
+    expected = snmf.consensus(wide, 4, n_runs=3, subsample=0.5, scale=scale, **FIT)
+    np.testing.assert_array_equal(found.factorization.scale, scale)
+    np.testing.assert_array_equal(found.distances, expected.distances)
+    np.testing.assert_array_equal(found.W, expected.W)
+
+
 @pytest.mark.parametrize(
     ("given", "error", "words"),
     [
@@ -226,6 +254,14 @@ def test_models_of_parts_of_the_data_are_merged():
     assert found.components.shape == (4, 20)
     apart = [snmf.align(half, H).mean for half in halves]
     assert snmf.align(found.components, H).mean > np.mean(apart)
+
+
+def test_models_with_different_scales_are_not_merged():
+    plain, scaled = (snmf.factorize(X, 4, scale=scale, **FIT) for scale in (False, True))
+    with pytest.raises(ValueError, match="fit 0 and fit 2 must have the same scale"):
+        snmf.merge([plain, plain.H, scaled])
+    same = SNMF(4, scale=scaled.scale, **FIT).fit(X[:200])
+    assert snmf.merge([scaled, same]).components.shape[1] == 20
 
 
 @pytest.mark.parametrize(
