@@ -29,6 +29,7 @@ from snmf._agreement import (
 from snmf._arguments import OfManyFits, check_random_state, check_weights, is_whole
 from snmf._data import Data
 from snmf._factorize import Factorization, factorize
+from snmf._html import table
 from snmf.core.options import RandomState, limits_of
 from snmf.core.start import unit_rows
 
@@ -83,20 +84,31 @@ class Consensus:
         return float(np.mean(self.labels < 0))
 
     def __str__(self) -> str:
+        lines = (
+            f"{j:>9}   {runs:>4}   {c:>9}   {width:>10}" for j, runs, c, width in self._cells()
+        )
+        return "\n".join(["component   runs   stability   silhouette", *lines, self._summary()])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        head = ("component", "runs", "stability", "silhouette")
+        return table(head, self._cells(), self._summary())
+
+    def _cells(self) -> list[tuple[str, str, str, str]]:
         runs = [np.sum(np.any(self.labels == j, axis=1)) for j in range(self.labels.shape[1])]
-        lines = [
-            f"{j:9d}   {count:4d}   {cosine:9.4f}   {width:10.4f}"
+        return [
+            (str(j), str(count), f"{cosine:.4f}", f"{width:.4f}")
             for j, (count, cosine, width) in enumerate(
                 zip(runs, self.stability.per_component, self.silhouettes, strict=True)
             )
         ]
-        last = (
+
+    def _summary(self) -> str:
+        return (
             f"{len(self.labels)} runs, {self.dropped:.1%} of their components dropped; "
             f"relative error {self.error:.4f}"
         )
-        return "\n".join(["component   runs   stability   silhouette", *lines, last])
-
-    __repr__ = __str__
 
     def plot(self, ax: Any = None) -> Any:
         """Plot the cosines of the components of all runs, sorted by consensus component.
@@ -162,15 +174,25 @@ class ConsensusTable:
         return np.array([found.error for found in self.results])
 
     def __str__(self) -> str:
-        columns = self.n_components, self.stability, self.silhouettes, self.dropped, self.errors
-        lines = [
-            f"{k:10d}   {cosine:9.4f}   {width:10.4f}   {dropped:7.1%}   {error:14.4f}"
-            for k, cosine, width, dropped, error in zip(*columns, strict=True)
-        ]
+        lines = (
+            f"{k:>10}   {cosine:>9}   {width:>10}   {dropped:>7}   {error:>14}"
+            for k, cosine, width, dropped, error in self._cells()
+        )
         head = "components   stability   silhouette   dropped   relative error"
         return "\n".join([head, *lines])
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        head = ("components", "stability", "silhouette", "dropped", "relative error")
+        return table(head, self._cells())
+
+    def _cells(self) -> list[tuple[str, str, str, str, str]]:
+        columns = self.n_components, self.stability, self.silhouettes, self.dropped, self.errors
+        return [
+            (str(k), f"{cosine:.4f}", f"{width:.4f}", f"{dropped:.1%}", f"{error:.4f}")
+            for k, cosine, width, dropped, error in zip(*columns, strict=True)
+        ]
 
     def plot(self, ax: Any = None) -> Any:
         """Plot the error and the stability against the number of components.
@@ -466,14 +488,22 @@ class Merged:
     members: np.ndarray
 
     def __str__(self) -> str:
-        fits = range(len(self.members))
-        lines = [
-            f"{j:9d}" + "".join("      –" if i < 0 else f"{i:7d}" for i in of_fits)
-            for j, of_fits in enumerate(self.members.T)
-        ]
-        return "\n".join(["component" + "".join(f"{f'fit {i}':>7}" for i in fits), *lines])
+        rows = [self._head(), *self._cells()]
+        return "\n".join(f"{j:>9}" + "".join(f"{i:>7}" for i in of_fits) for j, *of_fits in rows)
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return table(self._head(), self._cells())
+
+    def _head(self) -> list[str]:
+        return ["component", *(f"fit {i}" for i in range(len(self.members)))]
+
+    def _cells(self) -> list[list[str]]:
+        return [
+            [str(j), *("–" if i < 0 else str(i) for i in of_fits)]
+            for j, of_fits in enumerate(self.members.T)
+        ]
 
 
 def merge(

@@ -132,11 +132,11 @@ class Factorization:
 
     def _facts(self) -> list[tuple[str, str]]:
         W = "not kept" if self.W is None else " × ".join(map(str, self.W.shape))
-        intercept = [] if self.intercept is None else [("intercept", str(len(self.intercept)))]
+        vectors = (("intercept", self.intercept), ("scale", self.scale))
         return [
             ("W", W),
             ("H", " × ".join(map(str, self.H.shape))),
-            *intercept,
+            *((name, str(len(vector))) for name, vector in vectors if vector is not None),
             ("error ‖X − W H‖", f"{self.error:.6g}"),
             ("penalty λ", f"{self.penalty:.6g}"),
             ("iterations", str(self.n_iter)),
