@@ -349,9 +349,9 @@ def read_columns(path: Path, reading: Reading) -> Named:
         frame.columns = range(len(names))
         words = {}
         for j in np.flatnonzero([kind.kind not in "biuf" for kind in frame.dtypes]).tolist():
-            cells = frame[j][:LINES].tolist()
-            if None in [number(cell, ".") for cell in cells]:
-                words[j] = str(cells[0])
+            odd = (str(c) for c in frame[j][:LINES].tolist() if number(c, ".") is None)
+            if (cell := next(odd, None)) is not None:
+                words[j] = cell
         rows = reading.row_names
         if rows is None:
             rows = len(names) > 1 and (0 in words or names[0].lower() in ROW_NAMES)

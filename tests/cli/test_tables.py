@@ -176,6 +176,15 @@ def written(folder, lines, name="t.csv"):
     return path
 
 
+def test_a_column_of_words_may_begin_with_an_empty_cell(tmp_path):
+    path = tmp_path / "t.parquet"
+    pd.DataFrame({"a": [1.0, 2, 3], "site": ["", "Köln", "Mainz"]}).to_parquet(path)
+    with pytest.raises(ValueError, match=re.escape("no numbers: site ('Köln')")):
+        read(path, Reading())
+    with pytest.warns(UserWarning, match=re.escape("no numbers: site ('Köln')")):
+        assert read(path, Reading(numeric=True)).columns == ["a"]
+
+
 def test_what_is_left_out_is_said(tmp_path):
     title, path = ["Report of 2024", *lines()], tmp_path / "w.csv"
     with pytest.warns(UserWarning, match="left out lines above the numbers: 'Report of 2024'"):
