@@ -17,6 +17,7 @@ from snmf._data import Data
 from snmf._estimator import SNMF
 from snmf.backends import adapter, choose, owner
 from snmf.core import hierarchy, updates
+from snmf.core.features import largest
 from snmf.core.intercept import moments
 from snmf.core.limits import Limits, h_step
 from snmf.core.options import limits_of
@@ -215,11 +216,9 @@ class HierarchicalSNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
 
         def features(level: int, j: int) -> str:
             h = owner(self.levels_[level].components_).to_host(self.levels_[level].components_)[j]
-            largest = np.argsort(-np.abs(h), kind="stable")[:n_features]
             return ", ".join(
                 f"{'−' if h[i] < 0 else '+'}{i if names is None else names[i]}"
-                for i in largest
-                if h[i]
+                for i in largest(h, n_features)
             )
 
         def lines(level: int, j: int, weight: float | None, depth: int) -> list[str]:

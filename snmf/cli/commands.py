@@ -23,6 +23,7 @@ from snmf.cli.arguments import STREAM
 from snmf.cli.files import check_writable, read, write
 from snmf.cli.outputs import Output, check_outputs, picture_format
 from snmf.cli.tables import Reading, Table
+from snmf.core.features import largest
 from snmf.storage.atomic import replacing
 from snmf.storage.rows import NotFiniteError
 
@@ -149,16 +150,15 @@ def impute(options: Namespace) -> Report:
 
 
 def top(options: Namespace) -> Report:
-    """List the features of every component with the largest absolute values."""
+    """List the features of every component with the largest absolute values; none that is 0."""
     if options.output is not None:
         check_writable(options.output, words=True)
     model = load(options.model)
     H, features = np.asarray(model.components_), np.array(_feature_names(model), dtype=object)
     names = model.get_feature_names_out()
-    order = np.argsort(-np.abs(H), axis=1, kind="stable")[:, : options.n]
     found = {
-        str(name): [(str(features[j]), float(h[j])) for j in best]
-        for name, h, best in zip(names, H, order, strict=True)
+        str(name): [(str(features[j]), float(h[j])) for j in largest(h, options.n)]
+        for name, h in zip(names, H, strict=True)
     }
     if options.output is None:
         return [
@@ -168,7 +168,8 @@ def top(options: Namespace) -> Report:
     lines = [
         [name, rank, *pair] for name, pairs in found.items() for rank, pair in enumerate(pairs, 1)
     ]
-    write(options.output, np.array(lines, dtype=object), ["component", "rank", "feature", "value"])
+    cells = np.array(lines, dtype=object).reshape(-1, 4)
+    write(options.output, cells, ["component", "rank", "feature", "value"])
     return [_fact("components", len(H)), _fact("table", str(options.output))]
 
 

@@ -19,8 +19,8 @@ POSITIVE, NEGATIVE = "#b2182b", "#2166ac"  # the ends of the colours of Componen
 class TopFeaturesDisplay:
     """The features with the largest entries of every component, as bars.
 
-    Each component has a panel. Red bars are positive, and blue bars are negative. All panels have
-    the same scale.
+    Each component has a panel. Red bars are positive, and blue bars are negative; entries that are
+    zero are left out. All panels have the same scale.
 
     Parameters
     ----------
@@ -33,8 +33,8 @@ class TopFeaturesDisplay:
 
     Attributes
     ----------
-    features_ : ndarray of int, of shape (n_components, n_top)
-        The features shown, from top to bottom.
+    features_ : list of ndarray of int
+        The features shown, from top to bottom: at most n_top for every component.
     axes_ : list of matplotlib Axes
         The panels, one for every component.
     figure_ : matplotlib Figure
@@ -118,23 +118,24 @@ class TopFeaturesDisplay:
         self : TopFeaturesDisplay
         """
         H, k = self.components, len(self.components)
-        self.features_ = np.argsort(-np.abs(H), axis=1, kind="stable")[:, : self.n_top]
+        order = np.argsort(-np.abs(H), axis=1, kind="stable")[:, : self.n_top]
+        self.features_ = [best[h[best] != 0] for h, best in zip(H, order, strict=True)]
         names = self.feature_names or [str(j) for j in range(H.shape[1])]
         shown = [[shortened(names[j]) for j in features] for features in self.features_]
         across = min(k, 4)
         down = -(-k // across)
-        room = 0.08 * max(len(name) for some in shown for name in some)
+        room = 0.08 * max((len(name) for some in shown for name in some), default=0)
         size = across * (1.6 + room), down * (0.5 + 0.18 * self.n_top) + 0.4
         self.figure_ = figure = figure_of(figure, size)
         grid = figure.subplots(down, across, sharex=True, squeeze=False).ravel()
         self.axes_ = list(grid[:k])
-        places = range(self.n_top)
         for j, (ax, features) in enumerate(zip(self.axes_, self.features_, strict=True)):
             entries = H[j, features]
             colours = [POSITIVE if entry > 0 else NEGATIVE for entry in entries]
+            places = range(len(features))
             ax.barh(places, entries, **{"color": colours, **options})
             ax.set_yticks(places, shown[j], fontsize="small")
-            ax.invert_yaxis()
+            ax.set_ylim(self.n_top - 0.4, -0.6)
             ax.tick_params(labelbottom=True)
             ax.axvline(0, color="0.2", linewidth=0.6)
             ax.set_title(f"component {j}", fontsize="medium")

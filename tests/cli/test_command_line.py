@@ -945,6 +945,22 @@ def test_the_top_features_are_those_of_the_largest_values(model, capsys):
     assert "words have no room in this format" in refused(capsys, "top", "m.npz", "-o", "top.npy")
 
 
+def test_features_that_are_zero_are_no_top_features(folder, capsys):
+    fitted = snmf.SNMF(2, n_nonzero_features=2, random_state=0).fit(X)
+    fitted.components_[1] = 0
+    snmf.save(fitted, "m.npz")
+    assert run("top", "m.npz", "--json") == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [len(listed[name]) for name in ("snmf0", "snmf1")] == [2, 0]
+    assert all(value for _, value in listed["snmf0"])
+    assert run("top", "m.npz", "-o", "top.csv") == 0
+    assert len(pd.read_csv("top.csv")) == 2
+    fitted.components_[0] = 0
+    snmf.save(fitted, "m.npz")
+    assert run("top", "m.npz", "-o", "top.csv", "--force") == 0
+    assert len(pd.read_csv("top.csv")) == 0
+
+
 def test_a_table_is_converted_once(model, capsys):
     assert run("convert", "holes.csv", "-o", "X.h5") == 0
     whole, found = read(Path("holes.csv"), Reading(missing=True)), read(Path("X.h5"))

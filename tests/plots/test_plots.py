@@ -274,6 +274,15 @@ def test_top_features_without_names_of_many_components_in_a_given_figure():
     assert len({ax.get_xlim() for ax in display.axes_}) == 1
 
 
+def test_top_features_leave_out_zeros():
+    H = np.array([[0.0, 2, 0, -3], [0, 0, 0, 0], [1, 2, 3, 4]])
+    display = TopFeaturesDisplay(H, n_top=3).plot()
+    display.figure_.canvas.draw()
+    assert [shown.tolist() for shown in display.features_] == [[3, 1], [], [3, 2, 1]]
+    assert [texts(ax.yaxis) for ax in display.axes_] == [["3", "1"], [], ["3", "2", "1"]]
+    assert len({ax.get_ylim() for ax in display.axes_}) == 1  # bars are equally high
+
+
 # Weights
 
 
