@@ -153,7 +153,7 @@ def top(options: Namespace) -> Report:
     """List the features of every component with the largest absolute values; none that is 0."""
     if options.output is not None:
         check_writable(options.output, words=True)
-    model = load(options.model)
+    model = _of_components(options.model)
     H, features = np.asarray(model.components_), np.array(_feature_names(model), dtype=object)
     names = model.get_feature_names_out()
     found = {
@@ -173,9 +173,20 @@ def top(options: Namespace) -> Report:
     return [_fact("components", len(H)), _fact("table", str(options.output))]
 
 
+def _of_components(path: Path) -> Any:
+    """Load a model; raise ValueError if its components lie in the space of a kernel."""
+    model = load(path)
+    if not hasattr(model, "components_"):
+        raise ValueError(
+            f"{path}: expected a model with components in the space of X; got one with "
+            f"kernel={model.kernel!r}. Fit it with kernel='linear'."
+        )
+    return model
+
+
 def components(options: Namespace) -> Report:
     """Write the components of a saved model, with the names of the features, as a table."""
-    model = load(options.model)
+    model = _of_components(options.model)
     H, names = np.asarray(model.components_), [*model.get_feature_names_out()]
     if (intercept := getattr(model, "intercept_", None)) is not None:
         H, names = np.vstack([H, intercept]), [*names, "intercept"]
@@ -248,7 +259,7 @@ def info(options: Namespace) -> Report:
     if options.file == STREAM or not (options.file.is_file() and is_model(options.file)):
         return _of_table(_read(options.file, options, missing=True))
     header, model = read_header(options.file), load(options.file)
-    k, p = model.components_.shape
+    k, p = model.n_components_, model.n_features_in_
     parameters = {n: v for n, v in model.get_params().items() if n in FITTED_BY[1:]}
     return [
         _fact("file", header["format"], f"{header['format']}, format {header['version']}"),

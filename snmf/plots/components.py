@@ -7,7 +7,6 @@ from itertools import islice
 from typing import Any, Self
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
 from snmf.plots.drawing import (
     axes_of,
@@ -17,7 +16,7 @@ from snmf.plots.drawing import (
     shortened,
     titled,
 )
-from snmf.plots.given import matrix, names_of
+from snmf.plots.given import components_of, matrix, names_of
 
 Array = Any
 Axes = Any
@@ -106,17 +105,18 @@ class ComponentsDisplay:
         sklearn.exceptions.NotFittedError
             If the estimator is not fitted.
         ValueError
-            If feature_names or image_shape do not go with the number of features.
+            If feature_names or image_shape do not go with the number of features, or if the
+            estimator has no components in the space of X, or those of several levels.
         """
-        check_is_fitted(estimator, "n_components_")
-        if not hasattr(estimator, "components_"):
+        if hasattr(estimator, "levels_"):
             raise ValueError(
-                "estimator must have components in the space of X; got one with "
-                f"kernel={estimator.kernel!r}. Fit it with kernel='linear'."
+                f"estimator must have one matrix of components; {type(estimator).__name__} has one "
+                "for every level. Give one of its levels_, such as estimator.levels_[0]."
             )
+        components = components_of(estimator)
         if feature_names is None:
             feature_names = getattr(estimator, "feature_names_in_", None)
-        display = cls(estimator.components_, feature_names=feature_names, image_shape=image_shape)
+        display = cls(components, feature_names=feature_names, image_shape=image_shape)
         return display.plot(ax)
 
     def plot(self, ax: Axes = None, **options: Any) -> Self:

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
 from snmf.plots.drawing import figure_of, shortened
-from snmf.plots.given import matrix, names_of
+from snmf.plots.given import components_of, matrix, names_of
 
 Array = Any
 
@@ -95,12 +94,13 @@ class TopFeaturesDisplay:
         sklearn.exceptions.NotFittedError
             If the estimator is not fitted.
         ValueError
-            If feature_names do not go with the number of features.
+            If feature_names do not go with the number of features, or if the estimator has no
+            components in the space of X.
         """
-        check_is_fitted(estimator, "components_")
+        components = components_of(estimator)
         if feature_names is None:
             feature_names = getattr(estimator, "feature_names_in_", None)
-        display = cls(estimator.components_, feature_names=feature_names, n_top=n_top)
+        display = cls(components, feature_names=feature_names, n_top=n_top)
         return display.plot(figure)
 
     def plot(self, figure: Any = None, **options: Any) -> Self:

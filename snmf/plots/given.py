@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
+from sklearn.utils.validation import check_is_fitted
 
 Array = Any
 
@@ -50,6 +51,18 @@ def names_of(names: Sequence[str] | None, n_features: int) -> list[str] | None:
             f"feature_names must have {n_features} entries, one for every feature; got {len(names)}"
         )
     return [str(name) for name in names]
+
+
+def components_of(estimator: Any) -> Array:
+    """Return the components of a fitted estimator; raise ValueError if a kernel has none in X."""
+    if getattr(estimator, "kernel", "linear") != "linear":
+        check_is_fitted(estimator)
+        raise ValueError(
+            "estimator must have components in the space of X; got one with "
+            f"kernel={estimator.kernel!r}. Fit it with kernel='linear'."
+        )
+    check_is_fitted(estimator, "components_")
+    return estimator.components_
 
 
 def data_of_fit(X: Array, estimator: Any) -> Array:

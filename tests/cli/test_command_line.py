@@ -961,6 +961,22 @@ def test_features_that_are_zero_are_no_top_features(folder, capsys):
     assert len(pd.read_csv("top.csv")) == 0
 
 
+def test_a_model_with_a_kernel_has_no_components_to_show(folder, capsys):
+    fitted = snmf.ConvexNMF(2, kernel="rbf", max_iter=2, tol=0, random_state=0).fit(X)
+    snmf.save(fitted, "m.npz")
+    for command in (("top", "m.npz"), ("components", "m.npz", "-o", "H.csv")):
+        words = (
+            "m.npz: expected a model with components in the space of X; got one with kernel='rbf'"
+        )
+        assert words in refused(capsys, *command)
+    assert run("info", "m.npz", "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["components"], report["features"]) == (2, 5)
+    np.save("X.npy", X)
+    assert run("transform", "m.npz", "X.npy", "-o", "W.npy") == 0
+    np.testing.assert_allclose(np.load("W.npy"), fitted.transform(X))
+
+
 def test_a_table_is_converted_once(model, capsys):
     assert run("convert", "holes.csv", "-o", "X.h5") == 0
     whole, found = read(Path("holes.csv"), Reading(missing=True)), read(Path("X.h5"))

@@ -13,7 +13,7 @@ from scipy import sparse
 from sklearn.datasets import load_digits, load_wine
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
-from snmf import SNMF, HierarchicalSNMF, plots
+from snmf import SNMF, ConvexNMF, HierarchicalSNMF, plots
 from snmf.plots import (
     ComponentsDisplay,
     ConvergenceDisplay,
@@ -385,6 +385,19 @@ def test_usage_is_relative_to_the_group_that_uses_a_component_most():
 def test_an_unfitted_estimator_is_refused(display):
     with pytest.raises(NotFittedError, match="not fitted yet"):
         display(SNMF())
+
+
+def test_a_model_without_one_matrix_of_components_is_refused():
+    kernel = ConvexNMF(2, kernel="rbf", max_iter=2, tol=0, random_state=0).fit(DIGITS[:30])
+    for display in (ComponentsDisplay, TopFeaturesDisplay):
+        with pytest.raises(ValueError, match="in the space of X; got one with kernel='rbf'"):
+            display.from_estimator(kernel)
+        with pytest.raises(NotFittedError):
+            display.from_estimator(ConvexNMF(kernel="rbf"))
+    tree = HierarchicalSNMF((4, 2), random_state=0).fit(DIGITS[:100])
+    with pytest.raises(ValueError, match=r"Give one of its levels_"):
+        ComponentsDisplay.from_estimator(tree)
+    ComponentsDisplay.from_estimator(tree.levels_[1])
 
 
 @pytest.mark.parametrize(
