@@ -144,19 +144,6 @@ def _fit(command: argparse.ArgumentParser) -> None:
         help="fit from this many starts, and keep the best; default: 1",
     )  # fmt: skip
     fit.add_argument(
-        "--intercept", dest="fit_intercept", action="store_true",
-        help="add a row to the model, X ≈ 1 mᵀ + W H: for centred data, and for results that do "
-        "not depend on the mean of X",
-    )  # fmt: skip
-    fit.add_argument(
-        "--nonzero-features", dest="n_nonzero_features", type=number_or_share, metavar="N",
-        help="at most so many nonzero entries in a component, as a number or as a share (0.01)",
-    )  # fmt: skip
-    fit.add_argument(
-        "--positive", dest="positive_components", action="store_true",
-        help="no entry of a component below zero",
-    )  # fmt: skip
-    fit.add_argument(
         "--locality", type=nonnegative, default=0.0,
         help="make every row a mixture of components near it: 0.1 to 0.3 for sparse mixtures, "
         "about 2 to separate classes; default: 0",
@@ -173,7 +160,7 @@ def _fit(command: argparse.ArgumentParser) -> None:
 
 
 def _select(command: argparse.ArgumentParser) -> None:
-    _data(command, "the data file; the data must be dense")
+    _data(command, "the data file")
     command.add_argument(
         "-k",
         "--n-components",
@@ -226,6 +213,19 @@ def _model(group: argparse._ArgumentGroup) -> None:
         "--sparsity", type=nonnegative,
         help="penalize weights, 0.01 to 0.1; 0 is the objective of the paper, whose answers are "
         "not identified; default: 0.01, and 0 for the errors of select",
+    )  # fmt: skip
+    group.add_argument(
+        "--intercept", dest="fit_intercept", action="store_true",
+        help="add a row to the model, X ≈ 1 mᵀ + W H: for centred data, and for results that do "
+        "not depend on the mean of X",
+    )  # fmt: skip
+    group.add_argument(
+        "--nonzero-features", dest="n_nonzero_features", type=number_or_share, metavar="N",
+        help="at most so many nonzero entries in a component, as a number or as a share (0.01)",
+    )  # fmt: skip
+    group.add_argument(
+        "--positive", dest="positive_components", action="store_true",
+        help="no entry of a component below zero",
     )  # fmt: skip
     group.add_argument(
         "--scale", action="store_true",

@@ -33,7 +33,8 @@ FITTED_BY = ("n_components", "solver", "sparsity", "init", "n_init", "tol", "max
              "random_state", "backend", "device", "n_jobs", "locality", "fit_intercept",
              "n_nonzero_features", "positive_components", "scale", "missing_values",
              "checkpoint")  # fmt: skip
-SELECTED_BY = ("solver", "sparsity", "init", "tol", "max_iter", "scale")
+SELECTED_BY = ("solver", "sparsity", "init", "tol", "max_iter", "scale", "fit_intercept",
+               "n_nonzero_features", "positive_components")  # fmt: skip
 WHERE = ("backend", "device", "n_jobs")
 
 
@@ -90,7 +91,7 @@ def select(options: Namespace) -> Report:
     table = _read(options.file, options, missing=options.missing_values is not None)
     _tell_of_too_many(options.n_components, table.X.shape)
     result = select_n_components(
-        _dense(table.X, options),
+        _whole(table.X, options),
         options.n_components,
         held_out=options.held_out,
         repeats=options.repeats,
@@ -114,11 +115,13 @@ def select(options: Namespace) -> Report:
     return report
 
 
-def _dense(X: Array, options: Namespace) -> Array:
-    """Return the data as a dense array in memory; raise ValueError if they are sparse."""
-    X = _in_memory(X, options.file)
-    if options.missing_values is None and (missing := np.argwhere(np.isnan(X))).size:
-        raise _missing_value(options.file, *missing[0])
+def _whole(X: Array, options: Namespace) -> Array:
+    """Return the data in memory; raise ValueError if a value is missing and must not be."""
+    X = X[:] if hasattr(X, "nnz") else _in_memory(X, options.file)
+    if options.missing_values is None:
+        rows, columns = (X != X).nonzero()  # only NaN differs from itself
+        if len(rows):
+            raise _missing_value(options.file, rows[0], columns[0])
     return X
 
 

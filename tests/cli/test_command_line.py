@@ -738,10 +738,42 @@ def test_missing_values_are_named_where_it_is_not_said(holes, capsys):
     assert "got 'x'. Correct" in refused(capsys, *fit, "other.csv", "--missing", "--force")
 
 
-def test_sparse_data_hold_nothing_out(files, capsys):
-    assert "expected a dense table; got a sparse matrix" in refused(
-        capsys, "select", "sparse.npz", "-k", "1,2"
-    )
+def test_sparse_data_hold_entries_out_too(folder, capsys):
+    A = np.random.default_rng(0).poisson(0.5, (40, 6)).astype(float)
+    np.save("a.npy", A)
+    sparse.save_npz("s.npz", sparse.csc_array(A))
+    with h5py.File("s.h5ad", "w") as file:
+        group, rows = file.create_group("X"), sparse.csr_array(A)
+        group.attrs.update({"encoding-type": "csr_matrix", "shape": A.shape})
+        for part in ("data", "indices", "indptr"):
+            group[part] = getattr(rows, part)
+    errors = []
+    for name in ("a.npy", "s.npz", "s.h5ad"):
+        assert run("select", name, "-k", "1,2", "--intercept", "--json") == 0
+        errors.append(json.loads(capsys.readouterr().out)["errors"])
+    np.testing.assert_allclose(errors[1:], [errors[0]] * 2, rtol=1e-6)
+    A[3, 4] = np.nan
+    sparse.save_npz("n.npz", sparse.csr_array(A))
+    assert "n.npz: got NaN in row 3, column 4" in refused(capsys, "select", "n.npz", "-k", "1,2")
+    assert run("select", "n.npz", "-k", "1,2", "--missing") == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "given"),
+    [
+        (("--intercept",), {"fit_intercept": True}),
+        (("--nonzero-features", 2), {"n_nonzero_features": 2}),
+        (("--positive",), {"positive_components": True}),
+    ],
+)
+def test_the_model_that_select_compares_is_that_of_fit(folder, capsys, options, given):
+    np.save("X.npy", X + 1)
+    assert run("select", "X.npy", "-k", "1,2", "--repeats", 1, *options, "--json") == 0
+    errors = json.loads(capsys.readouterr().out)["errors"]
+    expected = snmf.select_n_components(X + 1, [1, 2], repeats=1, random_state=0, **given).errors
+    np.testing.assert_allclose(errors, expected)
+    plain = snmf.select_n_components(X + 1, [1, 2], repeats=1, random_state=0).errors
+    assert not np.allclose(errors, plain)
 
 
 def test_locality_reaches_the_fit(folder):
