@@ -286,7 +286,8 @@ def _components(command: argparse.ArgumentParser) -> None:
     _input(command, "model", metavar="MODEL", help="a model that snmf fit has saved")
     _output(
         command, "-o", "--output", kind="table", required=True, metavar="H",
-        help=f"write the components H, and the intercept if there is one, to this file: {TABLE}",
+        help="write the components H, and the intercept and the scale if there are any, to this "
+        f"file: {TABLE}",
     )  # fmt: skip
 
 

@@ -193,6 +193,8 @@ def components(options: Namespace) -> Report:
     H, names = np.asarray(model.components_), [*model.get_feature_names_out()]
     if (intercept := getattr(model, "intercept_", None)) is not None:
         H, names = np.vstack([H, intercept]), [*names, "intercept"]
+    if (scale := getattr(model, "scale_", None)) is not None:
+        H, names = np.vstack([H, scale]), [*names, "scale"]
     write(options.output, H, _feature_names(model), names, name="H")
     return [_fact("components", len(model.components_)), _fact("table", str(options.output))]
 

@@ -959,6 +959,15 @@ def test_components_come_with_the_names_of_features(model, capsys):
     np.testing.assert_array_equal(found.X, np.vstack([fitted.components_, fitted.intercept_]))
 
 
+def test_components_of_scaled_columns_come_with_the_scale(folder):
+    np.save("X.npy", X * [1, 10, 100, 1000, 1])
+    assert run("fit", "X.npy", *FIT, "--scale", "--intercept", "-o", "m.npz") == 0
+    assert run("components", "m.npz", "-o", "H.csv") == 0
+    found, fitted = read(Path("H.csv")), snmf.load("m.npz")
+    assert found.rows == ["snmf0", "snmf1", "intercept", "scale"]
+    np.testing.assert_array_equal(found.X[2:], [fitted.intercept_, fitted.scale_])
+
+
 def test_the_top_features_are_those_of_the_largest_values(model, capsys):
     H, names = snmf.load("m.npz").components_, np.array(model[1].columns)
     best = np.argsort(-np.abs(H[1]))[:3]
