@@ -408,7 +408,9 @@ def _of_fit(model: Any, norm: float | None = None) -> Report:
     report = [_fact("iterations", iterations), _fact("error", error, f"{error:.6g}")]
     if norm is not None:
         relative = error / norm if norm else 0.0
-        words = f"{relative:.4f} ({1 - relative**2:.1%} of ‖X‖² is explained)"
+        whole = "X" if model.scale_ is None else "X / scale"
+        whole += "" if model.intercept_ is None else " less its mean"
+        words = f"{relative:.4f} ({1 - relative**2:.1%} of ‖{whole}‖² is explained)"
         report.append(_fact("relative error", relative, words))
     return report
 

@@ -1018,6 +1018,26 @@ def test_a_model_with_a_kernel_has_no_components_to_show(folder, capsys):
     np.testing.assert_allclose(np.load("W.npy"), fitted.transform(X))
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ((), "‖X‖²"),
+        (("--intercept",), "‖X less its mean‖²"),
+        (("--scale",), "‖X / scale‖²"),
+        (("--scale", "--intercept"), "‖X / scale less its mean‖²"),
+    ],
+)
+def test_what_is_explained_is_said_with_its_norm(folder, capsys, options, words):
+    A = (X + 1) * [1, 2, 3, 4, 5]
+    np.save("A.npy", A)
+    assert run("fit", "A.npy", *FIT, *options, "-o", "m.npz") == 0
+    fitted = snmf.load("m.npz")
+    A = A if fitted.scale_ is None else A / fitted.scale_
+    A = A if fitted.intercept_ is None else A - A.mean(axis=0)
+    share = 1 - fitted.reconstruction_err_**2 / np.linalg.norm(A) ** 2
+    assert f"({share:.1%} of {words} is explained)" in capsys.readouterr().out
+
+
 def test_a_table_is_converted_once(model, capsys):
     assert run("convert", "holes.csv", "-o", "X.h5") == 0
     whole, found = read(Path("holes.csv"), Reading(missing=True)), read(Path("X.h5"))
