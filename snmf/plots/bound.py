@@ -35,13 +35,23 @@ def svd_bound(X: Array, k: int, *, centred: bool = False, scale: Array | None = 
     -------
     bound : float
         The bound; 0 for X = 0.
+
+    Raises
+    ------
+    ValueError
+        If X has missing or infinite values.
     """
     n, p = X.shape
     if k >= min(n, p):
         return 0.0
     places = [slice(i, i + BLOCK_ROWS) for i in range(0, n, BLOCK_ROWS)]
     divisors = np.ones(p) if scale is None else on_host(scale)
-    largest = max(float(abs(_block(X, rows, divisors)).max()) for rows in places)
+    largest = float(np.max([abs(_block(X, rows, divisors)).max() for rows in places]))
+    if not np.isfinite(largest):
+        raise ValueError(
+            "The SVD bound needs all entries of X; got NaN or infinity. Leave X out: a plot of the "
+            "convergence then shows no bound."
+        )
     if largest == 0:
         return 0.0
     divisors = divisors * largest

@@ -81,7 +81,7 @@ class ConvergenceDisplay:
         sklearn.exceptions.NotFittedError
             If the estimator is not fitted.
         ValueError
-            If X does not have the columns of the data of the fit.
+            If X does not have the columns of the data of the fit, or has missing values.
         """
         check_is_fitted(estimator, "loss_curve_")
         bound, centred = None, getattr(estimator, "fit_intercept", False)

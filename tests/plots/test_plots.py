@@ -387,6 +387,16 @@ def test_an_unfitted_estimator_is_refused(display):
         display(SNMF())
 
 
+@pytest.mark.parametrize("kind", [np.asarray, sparse.csr_array])
+def test_data_with_missing_values_have_no_bound(kind):
+    X = DIGITS[:50].copy()
+    X[1, 2] = np.nan
+    fitted = SNMF(2, missing_values=np.nan, max_iter=2, tol=0, random_state=0).fit(X)
+    with pytest.raises(ValueError, match=r"needs all entries of X; got NaN.*Leave X out"):
+        ConvergenceDisplay.from_estimator(fitted, kind(X))
+    ConvergenceDisplay.from_estimator(fitted)
+
+
 def test_a_model_without_one_matrix_of_components_is_refused():
     kernel = ConvexNMF(2, kernel="rbf", max_iter=2, tol=0, random_state=0).fit(DIGITS[:30])
     for display in (ComponentsDisplay, TopFeaturesDisplay):
