@@ -22,6 +22,8 @@ KINDS = ("components", "weights", "convergence")
 STREAM = Path("-")  # standard input or output
 OPTIONS = {  # what a warning of the library calls them
     "set fit_intercept=True": "pass --intercept",
+    "n_components='auto'": "--n-components auto",
+    "n_components=": "--n-components ",
     "n_components": "--n-components",
     "max_iter": "--max-iter",
     "sparsity": "--sparsity",
@@ -390,15 +392,12 @@ positive = _number(int, lambda value: value >= 1, "a positive whole number")
 whole = _number(int, lambda value: 0 <= value < 2**32, "a whole number from 0")
 threads = _number(int, lambda value: value >= 1 or value <= -1, "a number of threads, or -1")
 nonnegative = _number(float, lambda value: 0 <= value < math.inf, "a number from 0")
-
-
 share = _number(float, lambda value: 0 < value < 1, "a share between 0 and 1")
-
-
-def number_or_share(text: str) -> float:
-    """Convert a positive whole number, or a share of all between 0 and 1."""
-    number: float = share(text) if "." in text else positive(text)
-    return number
+number_or_share = _number(
+    lambda text: int(text) if text.isdecimal() else float(text),
+    lambda value: 0 < value < 1 or (isinstance(value, int) and value >= 1),
+    "a positive whole number, or a share between 0 and 1",
+)
 
 
 def file_name(text: str) -> Path:

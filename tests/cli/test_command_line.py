@@ -782,7 +782,7 @@ def test_locality_reaches_the_fit(folder):
     assert snmf.load("m.npz").locality == 2
 
 
-@pytest.mark.parametrize(("words", "most"), [("3", 3), ("0.5", 2), ("1", 1)])
+@pytest.mark.parametrize(("words", "most"), [("3", 3), ("0.5", 2), ("1", 1), ("6e-1", 3)])
 def test_limits_of_components_reach_the_fit(folder, capsys, words, most):
     np.save("X.npy", X)
     fit = ("fit", "X.npy", "-k", "2", "-o", "m.npz")
@@ -792,7 +792,7 @@ def test_limits_of_components_reach_the_fit(folder, capsys, words, most):
     assert np.count_nonzero(H, axis=1).max() == most
 
 
-@pytest.mark.parametrize("wrong", ["0", "1.5", "few", "0.0"])
+@pytest.mark.parametrize("wrong", ["0", "1.5", "few", "0.0", "2e0", "nan", "-1"])
 def test_what_is_no_number_or_share_of_features_is_refused(folder, capsys, wrong):
     np.save("X.npy", X)
     with pytest.raises(SystemExit):
@@ -1083,6 +1083,10 @@ def test_advice_on_a_fit_names_options(folder, capsys):
     notes = capsys.readouterr().err
     assert "without an intercept: pass --intercept, or do not centre X." in notes
     assert "Raise --max-iter, or --tol." in notes
+    np.save("X.npy", A)
+    assert run("fit", "X.npy", "-k", "auto", "-o", "m.npz") == 0
+    words = "--n-components auto takes 1. Set --n-components to a number."
+    assert words in capsys.readouterr().err
 
 
 def test_columns_of_words_are_dropped_together_or_known_to_the_model(folder, capsys):
