@@ -244,7 +244,7 @@ def top_genes(
     for j, h in enumerate(H):
         found = adata.var_names[largest(h, n, -1 if negative else 1)]
         names[: len(found), j] = found
-    return DataFrame(names, index=RangeIndex(1, n + 1, name="rank"))
+    return DataFrame(names, index=RangeIndex(1, n + 1, name="rank"), dtype=object)
 
 
 def usage(adata: AnnData, groupby: str, *, key: str = "snmf") -> DataFrame:
@@ -314,7 +314,8 @@ def _check(adata: Any) -> None:
 def _matrix(adata: AnnData, layer: str | None, columns: np.ndarray | None) -> Any:
     """Return X or a layer, with these columns; on disk if it is there."""
     if layer is not None and layer not in adata.layers:
-        raise ValueError(f"layer must be one of {[*adata.layers]}, or None; got {layer!r}")
+        names = [name for name in adata.layers if name is not None]  # newer ones count X as None
+        raise ValueError(f"layer must be one of {names}, or None; got {layer!r}")
     X = adata.X if layer is None else adata.layers[layer]
     if X is None:
         raise ValueError("adata.X is None. Name a layer.")

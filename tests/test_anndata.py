@@ -12,7 +12,7 @@ anndata = pytest.importorskip("anndata", reason="the extra 'anndata' is not inst
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
     pytest.mark.filterwarnings("ignore:Writing zarr v2"),
-    pytest.mark.filterwarnings("ignore:The 'future.infer_string' option"),  # anndata asks for it
+    pytest.mark.filterwarnings("ignore:The '.*' option is deprecated"),  # of pandas, by anndata
 ]
 mpl.use("Agg")
 FIT = {"random_state": 0, "progress_bar": False, "solver": "hals", "sparsity": 0.03}
