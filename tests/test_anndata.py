@@ -204,7 +204,7 @@ def test_top_genes_and_usage():
     assert table.loc[1, 0] == GENES[H[:, 0].argmax()]
     assert snmf.anndata.top_genes(adata, 2, negative=True).loc[1, 2] == GENES[H[:, 2].argmin()]
     adata.varm["snmf"] = np.where(np.arange(12)[:, None] < 3, [1.0, -1.0, 0.0], 0.0)
-    expected = pd.DataFrame({0: [*GENES[:3], None], 1: None, 2: None})
+    expected = pd.DataFrame({0: [*GENES[:3], None], 1: None, 2: None}, dtype=object)
     np.testing.assert_array_equal(snmf.anndata.top_genes(adata, 4), expected)
     negative = snmf.anndata.top_genes(adata, 2, negative=True)
     assert negative[1].tolist() == GENES[:2]
