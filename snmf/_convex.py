@@ -67,7 +67,7 @@ def _has_score(estimator: Any) -> bool:
     return True
 
 
-class ConvexNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
+class ConvexNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc] # untyped bases
     """Convex and kernel NMF: components that are nonnegative combinations of the data.
 
     Factorizes data of any sign as ``X ≈ W C Y``, with weights ``W ≥ 0`` and ``C ≥ 0``. The rows of
@@ -309,7 +309,7 @@ class ConvexNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
         """
         return self._fit(X, y, W=W, C=C, sample_weight=sample_weight, out=out)
 
-    @with_callbacks  # type: ignore[untyped-decorator]
+    @with_callbacks  # type: ignore[untyped-decorator] # scikit-learn has no types
     def _fit(self, X: Any, y: Any, *, W: Any, C: Any, sample_weight: Any, out: Any) -> Array:
         data, fitted = self._checked(X), copy(self)
         data.name_features(fitted, reset=True)
@@ -329,7 +329,7 @@ class ConvexNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
         W, _ = check_start(options, W, None, None, shape, k, source)
         check_output(out, data.X, (shape[0], k), data.dtype)
         backend = choose(self.backend, source, self.device)
-        with backend.active(), data.rows(backend).threads(self.n_jobs) as every:
+        with backend.active(), data.threaded(backend, self.n_jobs) as every:
             problem, candidates = self._problem(every, options, k, W, C, D, source, out)
             found.update(candidates)
             exponent = problem.scale.exponent
@@ -505,7 +505,7 @@ class ConvexNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
             return super().transform(X, out=out)
         data = self._data_for(X, "transform")
         check_output(out, data.X, (data.shape[0], self.n_components_), data.dtype)
-        with data.owner.active(), data.rows(data.owner).threads(self.n_jobs) as rows:
+        with data.owner.active(), data.threaded(data.owner, self.n_jobs) as rows:
             W = self._weights_through(self._in_space(rows))
             return handed_back(rows, W, data.owner, data.dtype, out)
 
@@ -523,7 +523,7 @@ class ConvexNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
         W: RowWise = nnls.exact_weights(rows, self.combination_, self.penalty_, solve=solve)[0]
         return W
 
-    @available_if(_has_score)  # type: ignore[untyped-decorator]
+    @available_if(_has_score)  # type: ignore[untyped-decorator] # scikit-learn has no types
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the share of X that the model explains: ``1 − ‖X − W C Y‖² / ‖X‖²``.
 
@@ -547,7 +547,7 @@ class ConvexNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
             return super().score(X, y, sample_weight)
         data = self._data_for(X, "score")
         D, _ = check_weights(sample_weight, data.shape[0])
-        with data.owner.active(), data.rows(data.owner).threads(self.n_jobs) as rows:
+        with data.owner.active(), data.threaded(data.owner, self.n_jobs) as rows:
             kernel, inside = self._kernel(), self._in_space(rows)
             assert kernel is not None
             weights = None if D is None else rows.split(D)

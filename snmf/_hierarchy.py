@@ -30,6 +30,7 @@ OF_A_FIT = ("n_iter_", "loss_curve_", "reconstruction_err_")
 NOT_HERE = ("missing_values", "locality", "checkpoint")
 
 
+# scikit-learn has no types
 class HierarchicalSNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Components at several levels: each level factorizes the components of the level before.
 
@@ -215,7 +216,7 @@ class HierarchicalSNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         names = getattr(self, "feature_names_in_", None)
 
         def features(level: int, j: int) -> str:
-            h = owner(self.levels_[level].components_).to_host(self.levels_[level].components_)[j]
+            h = self.levels_[level]._components_on_host()[j]
             return ", ".join(
                 f"{'−' if h[i] < 0 else '+'}{i if names is None else names[i]}"
                 for i in largest(h, n_features)
@@ -272,7 +273,7 @@ class HierarchicalSNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         first = levels[0]
         W = first.fit_transform(X, sample_weight=sample_weight)
         sums = _Sums.of(first, X, W, sample_weight)
-        H = owner(first.components_).to_host(first.components_).astype("float64")
+        H = first._components_on_host().astype("float64")
         mixtures, errors = [], [sums.error(H)]
         limits = limits_of(
             given.n_nonzero_features, H.shape[1], given.positive_components, ball=False
@@ -325,7 +326,7 @@ class _Sums(NamedTuple):
         data, W = Data.of(X).sized(), owner(W).to_host(W)
         ops = choose(model.backend, data.owner, model.device)
         D, of_weights = check_weights(sample_weight, data.shape[0])
-        with ops.active(), data.rows(ops).threads(model.n_jobs) as every:
+        with ops.active(), data.threaded(ops, model.n_jobs) as every:
             rows, D, members = taking_part(every, D, missing=False)
             rows = rows.divided(model._on_host("scale_"))
             weights = None if D is None else rows.split(D)

@@ -36,7 +36,7 @@ Tensor = Any
 PENALTY = "_extra_state"  # the name that PyTorch gives it in a state_dict
 
 
-class Dictionary(torch.nn.Module):  # type: ignore[misc]
+class Dictionary(torch.nn.Module):  # type: ignore[misc] # mypy runs without torch
     """A dictionary of components, with exact nonnegative weights that have a gradient.
 
     `encode` solves one nonnegative least-squares problem per row, as `SNMF.transform` does. Its
@@ -360,7 +360,7 @@ class Dictionary(torch.nn.Module):  # type: ignore[misc]
         return f"n_components={k}, n_features={p}, penalty={self.penalty:.3g}"
 
 
-class _ExactWeights(torch.autograd.Function):  # type: ignore[misc]
+class _ExactWeights(torch.autograd.Function):  # type: ignore[misc] # as above
     """The exact weights of the rows of X, and their gradient.
 
     NumPy computes for tensors on the CPU, since it does so on several threads.
@@ -378,12 +378,12 @@ class _ExactWeights(torch.autograd.Function):  # type: ignore[misc]
         return W
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable  # type: ignore[untyped-decorator] # as above
     def backward(ctx: Any, G: Tensor) -> tuple[Tensor | None, ...]:
         X, H, m, W = ctx.saved_tensors
         data = Data.of(_there(X))
         ops = data.owner
-        with ops.active(), data.rows(ops).threads(None) as rows:
+        with ops.active(), data.threaded(ops, None) as rows:
             of_X, of_H, of_m = of_exact_weights(
                 rows, _host(H), _there(W), _there(G), m if m is None else _host(m)
             )
@@ -399,7 +399,8 @@ def _there(A: Tensor) -> Any:
 
 
 def _host(A: Tensor) -> np.ndarray:
-    return A.detach().cpu().numpy()  # type: ignore[no-any-return]
+    there: np.ndarray = A.detach().cpu().numpy()
+    return there
 
 
 def _tensor(A: Any) -> Tensor:
@@ -483,7 +484,8 @@ class SafetensorsRows:
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         """Return some rows as a NumPy array."""
-        return _wide(self._rows[rows]).numpy()  # type: ignore[no-any-return]
+        block: np.ndarray = _wide(self._rows[rows]).numpy()
+        return block
 
 
 @contextmanager

@@ -916,7 +916,7 @@ def model(folder, capsys):
 )
 def test_missing_values_are_filled(model, capsys, name):
     if name == "X.xlsx":
-        pytest.importorskip("openpyxl")
+        pytest.importorskip("openpyxl", reason="openpyxl, of the extra 'files', is missing")
     A, frame = model
     assert run("impute", "m.npz", "holes.csv", "-o", name, "--json") == 0
     assert json.loads(capsys.readouterr().out)["filled"] == 2
@@ -1056,7 +1056,7 @@ def piped(monkeypatch, content):
 @pytest.mark.parametrize("name", ["X.csv", "X.csv.gz", "X.parquet", "X.xlsx", "X.npy", "X.h5"])
 def test_tables_go_through_standard_streams(model, capsys, monkeypatch, name):
     if name == "X.xlsx":
-        pytest.importorskip("openpyxl")
+        pytest.importorskip("openpyxl", reason="openpyxl, of the extra 'files', is missing")
     assert run("impute", "m.npz", "holes.csv", "-o", name) == 0
     assert run("transform", "m.npz", name, "-o", "W.csv") == 0
     capsys.readouterr()

@@ -57,7 +57,7 @@ def sheets(**frames):
 
 def sheet():
     """As an office writes it: a title, an empty line, names, units."""
-    pytest.importorskip("openpyxl")
+    pytest.importorskip("openpyxl", reason="openpyxl, of the extra 'files', is missing")
     empty = [None] * 4
     cells = [["Messung 2024", *empty[1:]], empty, ["Probe", *COLUMNS], [None, "mm", "g", "s"]]
     cells += [[row, *x] for row, x in zip(ROWS, X, strict=True)]
@@ -232,7 +232,7 @@ def test_what_is_wrong_is_said_with_what_to_do(tmp_path, content, options, words
     path = tmp_path / options.get("name", "t.csv")
     path.write_bytes(content)
     if path.suffix == ".xlsx":
-        pytest.importorskip("openpyxl")
+        pytest.importorskip("openpyxl", reason="openpyxl, of the extra 'files', is missing")
     reading = Reading(**{name: value for name, value in options.items() if name != "name"})
     with pytest.raises(ValueError, match=re.escape(words)) as refused:
         read(path, reading)
