@@ -359,7 +359,8 @@ class _Sums(NamedTuple):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return V and H after these steps, with rows of H at unit norm."""
         rtol = len(H) * float(np.finfo("float64").eps)
-        step = partial(h_step, adapter("numpy"), limits, rtol=rtol)
+        ops = adapter("numpy")
+        step = partial(h_step, ops, limits, partial(updates.least_squares, ops, rtol=rtol))
         V, H = hierarchy.polished(self.S, self.T, V, H, steps, step)
         H, norms = unit_rows(H)
         return V * norms, H

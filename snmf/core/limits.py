@@ -8,6 +8,7 @@ them (`snmf.core.updates.least_squares_within`).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from snmf.core import updates
 
-H_SWEEPS = 2  # of the H-step within limits
+SWEEPS = 2  # of the H-step within limits
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,19 @@ NO_LIMITS = Limits()
 
 
 def h_step(
-    ops: Any, limits: Limits, S: np.ndarray, T: np.ndarray, H: np.ndarray, rtol: float
+    ops: Any,
+    limits: Limits,
+    least_squares: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
+    S: np.ndarray,
+    T: np.ndarray,
+    H: np.ndarray,
+    first: int = 0,
 ) -> np.ndarray:
-    """Make the H-step from H: by least squares, or row by row within the limits."""
+    """Make the H-step from H: by least squares, or row by row within the limits.
+
+    Rows before `first` stay as they are; `least_squares` keeps them too.
+    """
     if limits.none:
-        found: np.ndarray = updates.least_squares(ops, S, T, H, rtol)
-    else:
-        found = updates.least_squares_within(ops, S, T, H, limits.project, H_SWEEPS)
+        return least_squares(S, T, H)
+    found: np.ndarray = updates.least_squares_within(ops, S, T, H, limits.project, SWEEPS, first)
     return found

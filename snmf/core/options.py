@@ -49,10 +49,6 @@ class Options:
     checkpoint_interval: float = 60.0
     warm_start: bool = False
 
-    def limits(self, n_features: int, *, ball: bool) -> Limits:
-        """Return the limits of the rows of H; `ball` says whether their norm is limited."""
-        return limits_of(self.n_nonzero_features, n_features, self.positive_components, ball=ball)
-
 
 def limits_of(most: float | None, n_features: int, nonnegative: bool, *, ball: bool) -> Limits:
     """Return the limits of rows with `most` nonzero entries, as a number or a share of them."""

@@ -15,7 +15,7 @@ from snmf.core import missing as _missing
 from snmf.core import start as _init
 from snmf.core.canonical import Canonical, given_weights, of_prototypes, of_unit_rows
 from snmf.core.limits import Limits
-from snmf.core.options import UPDATES, Options, l1_at_scale, l1_of
+from snmf.core.options import UPDATES, Options, l1_at_scale, l1_of, limits_of
 from snmf.core.solve import Alternation, Point, Run, steps_per_pass
 from snmf.storage.rows import Rows, RowWise, Scale, check_range, measure
 
@@ -253,8 +253,9 @@ class Problem:
     @cached_property
     def limits(self) -> Limits:
         """What the rows of H may be; with locality their norm is free."""
-        free_norm = self.options.locality or self.fixed == "W"
-        return self.options.limits(self.rows.shape[1], ball=bool(self.l1 and not free_norm))
+        options, p = self.options, self.rows.shape[1]
+        ball = bool(self.l1 and not options.locality and self.fixed != "W")
+        return limits_of(options.n_nonzero_features, p, options.positive_components, ball=ball)
 
     def alternation(self, fitted: Rows) -> Alternation:
         """Return the `Alternation` that makes the passes over these rows."""

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from snmf.core import updates
-from snmf.core.limits import H_SWEEPS, NO_LIMITS, Limits
+from snmf.core.limits import NO_LIMITS, Limits, h_step
 
 Array = Any
 RowWise = Sequence[Any]
@@ -154,10 +154,7 @@ class Alternation:
 
     def _best_components(self, S: Array, T: Array, H: Array) -> Array:
         """Make the H-step from H: by least squares, or row by row within the limits."""
-        if self.limits.none:
-            return self._least_squares(S, T, H)
-        project = self.limits.project
-        return updates.least_squares_within(self._algebra, S, T, H, project, H_SWEEPS, self._first)
+        return h_step(self._algebra, self.limits, self._least_squares, S, T, H, self._first)
 
     def _beyond_numbers(self, T: Array) -> bool:
         """Whether weights or their squares have overflowed."""

@@ -307,10 +307,11 @@ def step(
     keep = min(keep, (stream.n_taken / (stream.n_taken + n)) ** FADE)
     S, T = keep * stream.S + S, keep * stream.T + T
     rtol = _rounding(rows.dtype, len(T))
+    next_h = partial(h_step, algebra, limits, partial(updates.least_squares, algebra, rtol=rtol))
     if mean is None or limits.none:
-        H = h_step(algebra, limits, S, T, stream.H, rtol)
+        H = next_h(S, T, stream.H)
     else:
-        H = h_step(algebra, limits, *_intercept.centred(S, T), stream.components, rtol)
+        H = next_h(*_intercept.centred(S, T), stream.components)
     if not limits.ball:
         H, S, T = _with_unit_rows(algebra, S, T, H, k)
     if mean is not None:
