@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from copy import copy
 from functools import partial
 from numbers import Real
 from os import PathLike
@@ -311,10 +310,8 @@ class ConvexNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc] #
 
     @with_callbacks  # type: ignore[untyped-decorator] # scikit-learn has no types
     def _fit(self, X: Any, y: Any, *, W: Any, C: Any, sample_weight: Any, out: Any) -> Array:
-        data, fitted = self._checked(X), copy(self)
-        data.name_features(fitted, reset=True)
-        names = ("n_features_in_", "feature_names_in_")
-        found = {name: value for name, value in vars(fitted).items() if name in names}
+        data = self._checked(X)
+        found = data.features_of(self)
         options, shape, source = self._options(), data.shape, data.owner
         if self.kernel == "precomputed" and shape[0] != shape[1]:
             raise ValueError(
@@ -364,9 +361,7 @@ class ConvexNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc] #
             weights_of_x = handed_back(rows, result.W, source, data.dtype, out)
             advice = [*self._advice_on(problem, run, result)]
         _advice.warn(advice)
-        for name in [name for name in vars(self) if name.endswith("_")]:
-            delattr(self, name)  # only now: a fit which fails or is interrupted changes nothing
-        self.__dict__.update(found)
+        self._become(found)  # only now: a fit which fails or is interrupted changes nothing
         if callback is not None:
             self._callback_fit_ctx.call_on_fit_task_end(estimator=self, X=X, y=y)
         return weights_of_x

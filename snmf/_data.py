@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +14,8 @@ from snmf.backends import Backend, owner
 from snmf.storage.rows import NotFiniteError, Rows, working_dtype
 
 Array = Any
+
+FEATURES = ("n_features_in_", "feature_names_in_")
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,17 @@ class Data:
                 error.name = names[error.column]
             raise
 
+    def features_of(self, estimator: Any) -> dict[str, Any]:
+        """Return the attributes that `name_features` sets; the estimator stays as it is."""
+        named = copy(estimator)
+        self.name_features(named, reset=True)
+        return features_of(named)
+
     def name_features(self, estimator: Any, reset: bool) -> None:
         """Set or check `n_features_in_` and `feature_names_in_`, as scikit-learn does."""
         validate_data(estimator, self.names, reset=reset, skip_check_array=True)
+
+
+def features_of(estimator: Any) -> dict[str, Any]:
+    """Return the attributes of an estimator that say what the features are."""
+    return {name: value for name, value in vars(estimator).items() if name in FEATURES}

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-from copy import copy
 from os import PathLike
 from typing import Any, Literal, Self
 
@@ -363,10 +362,8 @@ class SNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
 
     @with_callbacks  # type: ignore[untyped-decorator]
     def _fit(self, X: Any, y: Any, **given: Any) -> Factorization:
-        data, fitted = Data.of(X).sized(), copy(self)
-        data.name_features(fitted, reset=True)
-        features = ("n_features_in_", "feature_names_in_")
-        seen = {name: value for name, value in vars(fitted).items() if name in features}
+        data = Data.of(X).sized()
+        seen = data.features_of(self)
         self._check_n_components()
         check_fixed(given.get("fixed"))
         callback = reporter(self, X, y, seen)
@@ -376,9 +373,7 @@ class SNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
         if parameters["n_components"] == "auto":
             parameters["n_components"] = n_components_of(data, parameters)
         result = factorize(data, **parameters, callback=callback)
-        for name in [name for name in vars(self) if name.endswith("_")]:
-            delattr(self, name)  # only now: a fit which fails or is interrupted changes nothing
-        self.__dict__.update(
+        fitted = dict(
             seen,
             components_=result.H,
             intercept_=result.intercept,
@@ -390,6 +385,7 @@ class SNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
             rms_=result.rms,
             loss_curve_=data.owner.asarray(result.loss_curve),
         )
+        self._become(fitted)  # only now: a fit which fails or is interrupted changes nothing
         if callback is not None:
             self._callback_fit_ctx.call_on_fit_task_end(estimator=self, X=X, y=y)
         return result

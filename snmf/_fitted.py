@@ -116,6 +116,12 @@ class FittedComponents(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
                 found = found * ops.asarray(scale, data.dtype)
             return found
 
+    def _become(self, found: dict[str, Any]) -> None:
+        """Set the fitted attributes, in place of all earlier ones."""
+        for name in [name for name in vars(self) if name.endswith("_")]:
+            delattr(self, name)
+        self.__dict__.update(found)
+
     def _components_on_host(self) -> np.ndarray:
         return owner(self.components_).to_host(self.components_)
 

@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted
 
 from snmf._arguments import check_random_state, check_weights, is_whole
-from snmf._data import Data
+from snmf._data import Data, features_of
 from snmf._estimator import SNMF
 from snmf.backends import adapter, choose, owner
 from snmf.core import hierarchy, updates
@@ -287,8 +287,7 @@ class HierarchicalSNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             mixtures.append(V)
             errors.append(sums.error(H))
             levels[number] = _with_components(first, H)
-        features = ("n_features_in_", "feature_names_in_")
-        seen = {name: value for name, value in vars(first).items() if name in features}
+        seen = features_of(first)
         self.__dict__.pop("feature_names_in_", None)
         self.__dict__.update(seen, levels_=levels, mixtures_=mixtures, errors_=np.array(errors))
         return W

@@ -41,17 +41,14 @@ def moments(rows: Any, weights: RowWise | None, total: float) -> tuple[np.ndarra
     """
     ops, row_wise = rows.backend, () if weights is None else (weights,)
 
-    def ones_of(X: Array, D: Array | None) -> Array:
-        return ops.asarray(np.ones((X.shape[0], 1)), rows.dtype) if D is None else D
-
     def sum_of_block(X: Array, D: Array | None = None) -> tuple[None, tuple[Array]]:
-        return None, (ops.matmul(ones_of(X, D).T, X),)
+        return None, (sum_of_rows(ops, X, D, rows.dtype),)
 
-    mean = rows.map_sum(sum_of_block, *row_wise)[1][0][0] / total
+    mean = rows.map_sum(sum_of_block, *row_wise)[1][0] / total
     there = ops.asarray(mean[None, :], rows.dtype)
 
     def square_of_block(X: Array, D: Array | None = None) -> tuple[None, tuple[Array]]:
-        errors = ops.row_errors(X, ones_of(X, None), there)
+        errors = ops.row_errors(X, ones(ops, X, rows.dtype), there)
         return None, (ops.xp.sum(errors if D is None else errors * D[:, 0]),)
 
     return mean, float(rows.map_sum(square_of_block, *row_wise)[1][0])
@@ -130,8 +127,7 @@ class Shifted(Alternation):
         return self._residual(W, H) if self._cancels(error) else error
 
     def _columns(self, W: Array) -> Array:
-        one = self._ops.asarray(np.ones((W.shape[0], 1)), self.rows.dtype)
-        return self._ops.xp.concat([W, one], axis=1)
+        return self._ops.xp.concat([W, ones(self._ops, W, self.rows.dtype)], axis=1)
 
 
 @dataclass(frozen=True)
@@ -144,8 +140,18 @@ class ShiftedIncomplete(missing.Incomplete, Shifted):
     complete = Shifted
 
     def _of_x(self, X: Array, weights: Array | None) -> tuple[Array, ...]:
-        D = self._ops.asarray(np.ones((X.shape[0], 1)), self.rows.dtype)
-        return (self._ops.matmul((D if weights is None else weights).T, X)[0],)
+        return (sum_of_rows(self._ops, X, weights, self.rows.dtype),)
+
+
+def ones(ops: Any, X: Array, dtype: str) -> Array:
+    """Return a column of ones, with a row for every row of X."""
+    return ops.asarray(np.ones((X.shape[0], 1)), dtype)
+
+
+def sum_of_rows(ops: Any, X: Array, weights: Array | None, dtype: str) -> Array:
+    """Return Xᵀ D 1 of a block, of shape (p,). D holds the sample weights; None is 1 for each."""
+    D = ones(ops, X, dtype) if weights is None else weights
+    return ops.matmul(D.T, X)[0, :]
 
 
 def beside_ones(
