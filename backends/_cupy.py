@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from functools import cache
-from pathlib import Path
+from importlib import import_module
 from typing import Any
 
 import cupy
@@ -13,34 +12,13 @@ from cupyx.scipy import sparse
 from scipy.sparse import issparse
 
 from snmf.backends import Backend, SparseBackend, portable
-from snmf.core import passive as _passive
 from snmf.storage.entries import canonical
-from snmf.storage.rows import cut
 
 Array = Any
 
-SOURCE = Path(__file__).with_name("_kernels.cu").read_text(encoding="utf-8")
-SOURCE = SOURCE.encode("ascii", "ignore").decode()  # CuPy saves it in the encoding of the locale
-REAL = {"float32": "float", "float64": "double"}
-THREADS = 128  # in a block of the device
-FUSED = {"float32": 64, "float64": 48}  # the most columns whose B fits in 48 KiB of shared memory
+_kernels = import_module("snmf.backends._kernels")
+
 BATCHED = 256  # the largest systems that CuPy solves in one batch
-
-
-@cache
-def kernel(name: str, dtype: Any, columns: int = 1) -> Any:
-    """Return a kernel for a dtype and a number of columns; it compiles once for every device."""
-    return cupy.RawKernel(source(dtype, columns), name)
-
-
-def source(dtype: Any, columns: int) -> str:
-    """Return the source of the kernels for a dtype and a number of columns."""
-    return f"typedef {REAL[str(dtype)]} real;\n#define K {columns}\n{SOURCE}"
-
-
-def launch(name: str, count: int, columns: int, *given: Any) -> None:
-    """Run a kernel on this many threads, with the given arguments."""
-    kernel(name, given[0].dtype, columns)((-(-count // THREADS),), (THREADS,), given)
 
 
 class Adapter(SparseBackend):
@@ -80,7 +58,7 @@ class Adapter(SparseBackend):
     def asarray(self, A: Any, dtype: str | None = None) -> Array:
         with self.active():
             if issparse(A):
-                known = str(A.dtype) in REAL
+                known = str(A.dtype) in _kernels.REAL
                 A = canonical(sparse.csr_matrix(A if known else A.astype("float64")))
             if self.issparse(A):
                 return A.tocsr().astype(dtype or A.dtype, copy=False)
@@ -105,38 +83,15 @@ class Adapter(SparseBackend):
         return cupy.linalg.pinv(A, rcond=rtol)
 
     def multiplicative(self, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Array:
-        n, k = W.shape
-        A, W = cupy.ascontiguousarray(A.T), W.T.copy(order="C")
-        l1 = W.dtype.type(l1 + self.tiny(W.dtype))
-        if k <= FUSED[str(W.dtype)]:
-            B = cupy.ascontiguousarray(B)
-            launch("multiplicative", n, k, A, B, l1, W, np.int64(n), np.int32(repeats))
-            return W.T
-        B_plus, B_minus = self.positive_part(B), self.negative_part(B)
-        for _ in range(repeats):
-            products = B_minus @ W, B_plus @ W
-            launch("multiplicative_of_products", W.size, 1, A, *products, l1, W, np.int64(W.size))
-        return W.T
+        return _kernels.multiplicative(A, B, W, l1 + self.tiny(W.dtype), repeats)
 
     def hals(self, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Array:
-        n, k = W.shape
-        A, W, l1 = cupy.ascontiguousarray(A.T), W.T.copy(order="C"), W.dtype.type(l1)
-        groups = cut(0, k, -(-k // -(-k // FUSED[str(W.dtype)])))
-        alone = len(groups) == 1
-        for _ in range(1 if alone else repeats):
-            for some in groups:
-                within, others = cupy.ascontiguousarray(B[some, some]), B[some].copy()
-                others[:, some] = 0
-                left = A if alone else A[some] - others @ W
-                sizes = np.int64(n), np.int32(repeats if alone else 1)
-                launch("hals", n, len(within), left, within, l1, W[some], *sizes)
-        return W.T
+        return _kernels.hals(A, B, W, l1, repeats)
 
-    def eliminate(self, A: Array, M: Array, passive: Array) -> Array:
-        if M.shape[0] <= BATCHED:
-            return super().eliminate(A, M, passive)
-        A, M, passive = map(self.to_host, (A, M, passive))  # CuPy would solve them one by one
-        return self.asarray(_passive.by_size(A, M, passive))
+    def solve(self, M: Array, B: Array) -> Array:
+        if M.shape[-1] <= BATCHED:
+            return super().solve(M, B)
+        return self.asarray(np.linalg.solve(self.to_host(M), self.to_host(B)))  # else one by one
 
 
 def _number(device: Any) -> int:

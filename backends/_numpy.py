@@ -89,12 +89,3 @@ class Adapter(SparseBackend):
 
     def row_squares(self, X: Array) -> Array:
         return super().row_squares(X) if issparse(X) else np.einsum("ij,ij->i", X, X)
-
-    def solve_passive(self, A: Array, system: Any, passive: Array) -> Array:
-        if system.matrix.ndim == 3:
-            return super().solve_passive(A, system, passive)
-        return _passive.solve(A, system.matrix, system.inverse, passive)
-
-    def eliminate(self, A: Array, M: Array, passive: Array) -> Array:
-        by_size = super().eliminate if M.ndim == 3 else _passive.by_size
-        return by_size(A, M, passive)

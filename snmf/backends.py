@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
+from snmf.core import passive as _passive
 from snmf.core import updates
 from snmf.storage.entries import check_not_empty
 from snmf.storage.rows import Rows, cut
@@ -175,9 +176,13 @@ class Backend:
         ours = self.precise is not self and not isinstance(A, (np.ndarray, np.generic))
         return self.precise.asarray(self.to_host(A) if ours else A, "float64")
 
-    def to_algebra(self, A: Array) -> np.ndarray:
-        """Return A, an array of `precise`, as an array of `algebra`."""
-        return np.asarray(A) if isinstance(A, (np.ndarray, np.generic)) else self.to_host(A)
+    def to_algebra(self, sums: list[Array]) -> list[np.ndarray]:
+        """Return arrays of `precise` as arrays of `algebra`; a device is waited for once."""
+        if self.precise.on_host or not sums:
+            return [np.asarray(A) for A in sums]
+        flat = self.to_host(self.xp.concat([self.xp.reshape(A, (-1,)) for A in sums]))
+        parts = np.split(flat, np.cumsum([math.prod(A.shape) for A in sums])[:-1])
+        return [part.reshape(A.shape) for part, A in zip(parts, sums, strict=True)]
 
     def bring(self, A: Array, source: Backend) -> Array:
         """Return A, an array of the backend `source`, as an array of this library and device."""
@@ -318,18 +323,21 @@ class Backend:
         M is the matrix of a `snmf.core.quadratic.System`. The result may be less accurate than
         that of `eliminate`.
         """
-        return self.eliminate(A, system.matrix, passive)
+        if system.matrix.ndim == 3:
+            return self.eliminate(A, system.matrix, passive)
+        return _passive.solve(self, A, system, passive)
 
     def eliminate(self, A: Array, M: Array, passive: Array) -> Array:
         """Solve as `solve_passive` does, by elimination.
 
         M has shape (k, k), for all rows, or (b, k, k), with one matrix for each row.
         """
-        xp = self.xp
-        both = passive[:, :, None] & passive[:, None, :]
-        system = xp.where(both, M, self.asarray(np.eye(M.shape[-1])))
-        right = xp.where(passive, A, xp.zeros_like(A))
-        return xp.linalg.solve(system, right[:, :, None])[:, :, 0]
+        eliminated = _passive.by_size if M.ndim == 2 else _passive.whole
+        return eliminated(self, A, M, passive)
+
+    def solve(self, M: Array, B: Array) -> Array:
+        """Return the solutions of systems of one size: M (b, s, s), B (b, s, 1)."""
+        return self.xp.linalg.solve(M, B)
 
 
 class SparseBackend(Backend):

@@ -35,7 +35,7 @@ ROUNDING = 2.0**-26  # accuracy of the basis of the span of H: smaller parts out
 CANCELLED = 1e-8  # if the error is below this share of its terms, compute it from the residual
 EQUAL = 2.0**-40  # difference of squared errors, in units of ‖x‖², that is rounding
 TOGETHER = 2**17  # weights that are solved for together: 1 MiB for each array of them
-ON_DEVICE = 2**26  # entries of the systems, one to a row, that a device solves together: 512 MiB
+ON_DEVICE = 2**24  # the same number on a device: 128 MiB
 
 
 class Components:
@@ -167,12 +167,12 @@ def exact_weights(
 
 
 def in_pieces(backend: Any, of_rows: Callable[..., Any], k: int) -> Callable[..., Any]:
-    """Return `of_rows` for a block of rows of any size, whose systems fit in memory piece by piece.
+    """Return `of_rows` for a block of any size, whose weights fit in memory piece by piece.
 
     `of_rows` returns rows, and a tuple of sums. So does the result.
     """
-    together = TOGETHER // k if backend.precise.on_host else ON_DEVICE // k**2
-    return partial(_in_pieces, backend, of_rows, max(1, together))
+    together = TOGETHER if backend.precise.on_host else ON_DEVICE
+    return partial(_in_pieces, backend, of_rows, max(1, together // k))
 
 
 def _in_pieces(

@@ -49,7 +49,8 @@ def sums_of_block(
     does not use them, since they do not change the minimiser of a row.
     """
     DW = W if weights is None else W * weights
-    return ops.matmul(DW.T, X), ops.matmul(DW.T, W), ops.xp.sum(DW, axis=0)
+    D = ops.xp.ones_like(W[:, :1]) if weights is None else weights
+    return ops.matmul(DW.T, X), ops.matmul(DW.T, W), ops.matmul(W.T, D)[:, 0]
 
 
 def multiplicative(ops: Any, A: Array, B: Array, W: Array, l1: float, repeats: int) -> Array:

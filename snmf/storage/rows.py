@@ -185,12 +185,13 @@ class Rows:
         def parts() -> Generator[Any, None, None]:
             with closing(self._blocks()) as blocks:
                 for part, terms in self._run(of_block, blocks, *row_wise):
-                    wide = [self.backend.to_precise(term) for term in terms]
-                    sums[:] = [a + b for a, b in zip(sums, wide, strict=True)] if sums else wide
+                    if not (sums and self.backend.precise is self.backend):  # else a sum widens it
+                        terms = [self.backend.to_precise(term) for term in terms]
+                    sums[:] = [a + b for a, b in zip(sums, terms, strict=True)] if sums else terms
                     yield part
 
         with closing(parts()) as computed:
-            return self.kept(computed), [self.backend.to_algebra(total) for total in sums]
+            return self.kept(computed), self.backend.to_algebra(sums)
 
     def each(self, function: Callable[..., Any], *row_wise: RowWise) -> RowWise:
         """Map a function over the parts, without reading X; return the new parts."""

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -51,6 +52,7 @@ void launch(void (*body)(P...), long long blocks, long long threads, A... given)
 }
 """
 BATCHED = 256  # the largest systems that CuPy solves together
+counts: Counter[str] = Counter()  # kernels that were started, and waits for what they give
 SCALARS = {"real": None, "long long": "int64", "int": "int32"}
 C_TYPES = {
     "float32": ctypes.c_float, "float64": ctypes.c_double, "int64": ctypes.c_longlong,
@@ -107,6 +109,7 @@ class RawKernel:
                 dtype = SCALARS[kind] or self.real
                 assert type(value) is np.dtype(dtype).type, (kind, type(value))
                 given.append(C_TYPES[dtype](value.item()))
+        counts["kernels"] += 1
         function = compiled(self.source, self.name)
         function(*(ctypes.c_longlong(size) for size in (*grid, *block)), *given)
 
@@ -132,9 +135,18 @@ def unwrap(value):
 
 
 def lifted(function):
+    """A function of CuPy's arrays; what is no view of its first argument, a kernel computes."""
+
     def call(*args, **kwargs):
         kwargs.pop("device", None)
-        return wrap(function(*unwrap(args), **{k: unwrap(v) for k, v in kwargs.items()}))
+        given = unwrap(args)
+        result = function(*given, **{k: unwrap(v) for k, v in kwargs.items()})
+        if isinstance(result, np.ndarray | np.generic):
+            made = np.asarray(result)
+            counts["kernels"] += not any(
+                isinstance(A, np.ndarray) and np.may_share_memory(A, made) for A in given
+            )
+        return wrap(result)
 
     return call
 
@@ -149,13 +161,17 @@ class Wrapped:
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Use `.get()`.")
 
     def get(self):
+        counts["waits"] += 1
         return self.raw.copy()
 
     def __getattr__(self, name):
         if name.startswith("__"):  # NumPy's protocols would let it in by the back door
             raise AttributeError(name)
-        value = getattr(object.__getattribute__(self, "raw"), name)
-        return lifted(value) if callable(value) and name != "dtype" else wrap(value)
+        raw = object.__getattribute__(self, "raw")
+        if not callable(value := getattr(raw, name)) or name == "dtype":
+            return wrap(value)
+        method = lifted(getattr(type(raw), name))
+        return lambda *args, **kwargs: method(self, *args, **kwargs)
 
     def __setitem__(self, key, value):
         self.raw[unwrap(key)] = unwrap(value)
@@ -164,7 +180,7 @@ class Wrapped:
         return wrap, (self.raw,)
 
     __float__, __bool__, __int__, __len__, __iter__ = (
-        lambda self: float(self.raw), lambda self: bool(self.raw), lambda self: int(self.raw),
+        lambda self: float(self.get()), lambda self: bool(self.get()), lambda self: int(self.get()),
         lambda self: len(self.raw), lambda self: map(wrap, self.raw),
     )  # fmt: skip
 
@@ -297,4 +313,5 @@ def install(monkeypatch):
     """Let this stand for CuPy until the test ends."""
     for name, module in modules().items():
         monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.delitem(sys.modules, "snmf.backends._cupy", raising=False)
+    for name in ("_cupy", "_kernels"):
+        monkeypatch.delitem(sys.modules, f"snmf.backends.{name}", raising=False)

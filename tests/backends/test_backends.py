@@ -36,6 +36,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 
 class OnGPU(Backend):
+    on_host = False
+
     @property
     def precise(self):
         return self
@@ -105,7 +107,12 @@ def test_arrays_go_there_and_back(backend, dtype):
     there = backend.asarray(X)
     assert backend.bring(there, backend) is there
     assert backend.precise.to_host(backend.to_precise(there)).dtype == "float64"
-    assert backend.to_algebra(backend.to_precise(there)).dtype == "float64"
+    wide = backend.to_precise(there)
+    sums = backend.to_algebra([wide, backend.precise.xp.sum(wide), wide[:2, :]])
+    for ours, theirs in zip(sums, (X, np.asarray(X.sum(dtype="float64")), X[:2]), strict=True):
+        assert type(ours) is np.ndarray
+        assert ours.dtype == "float64"
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12)
     indices = np.array([3, 70, 4])
     np.testing.assert_array_equal(backend.to_host(backend.take(there, indices)), X[indices])
 
@@ -236,6 +243,9 @@ def test_the_precise_backend_has_what_the_exact_weights_ask_of_it(backend):
     there = [precise.asarray(M) for M in (A, B, passive)]
     expected = NUMPY.eliminate(A, B, passive)
     np.testing.assert_allclose(precise.to_host(precise.eliminate(*there)), expected, atol=1e-11)
+    each = precise.asarray(np.stack([B] * 40))
+    solved = precise.to_host(precise.eliminate(there[0], each, there[2]))
+    np.testing.assert_allclose(solved, expected, atol=1e-11)
     system = System(precise, there[1], delicate=False)
     solved = precise.to_host(precise.solve_passive(there[0], system, there[2]))
     np.testing.assert_allclose(solved, expected, atol=1e-11)

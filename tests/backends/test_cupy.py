@@ -13,6 +13,7 @@ import scipy.sparse as sp
 import snmf
 from snmf.backends import adapter, owner
 from snmf.core import updates
+from snmf.storage import rows as _rows
 
 ROOT = Path(__file__).parents[2]
 FOLDER = Path(importlib.import_module("snmf.backends._numpy").__file__).parent
@@ -32,7 +33,8 @@ def cupy(monkeypatch):
     """The adapter, over the stand-in."""
     stand_in.install(monkeypatch)
     yield adapter("cupy")
-    importlib.sys.modules.pop("snmf.backends._cupy", None)
+    for name in ("_cupy", "_kernels"):
+        importlib.sys.modules.pop(f"snmf.backends.{name}", None)
 
 
 def planted(dtype="float64"):
@@ -151,11 +153,28 @@ def test_a_kernel_is_made_once(cupy):
     assert made[0] == made[1] <= 2  # one for each W-step, for this number of components
 
 
+@needs_compiler
+@pytest.mark.parametrize("solver", ["mu", "hals"])
+@pytest.mark.parametrize("parameters", [{}, {"fit_intercept": True}], ids=["plain", "intercept"])
+def test_a_pass_starts_few_kernels_and_waits_once(cupy, solver, parameters, monkeypatch):
+    monkeypatch.setattr(_rows, "DEVICE_BYTES", 2**13)
+    X = cupy.asarray(np.vstack([planted("float32")] * 2))
+    blocks, counted = len(cupy.rows(X).slices), []
+    assert blocks > 3
+    snmf.factorize(X, 4, solver=solver, max_iter=6, tol=0, accelerate=False, random_state=0,
+                   progress_bar=False, callback=lambda _: counted.append(stand_in.counts.copy()),
+                   **parameters)  # fmt: skip
+    passes = len(counted) - 1
+    kernels, waits = (counted[-1][name] - counted[0][name] for name in ("kernels", "waits"))
+    assert 6 * blocks * passes < kernels <= 12 * blocks * passes
+    assert waits == passes > 3
+
+
 @pytest.mark.parametrize("k", [256, 300])
 def test_systems_that_cupy_would_solve_one_by_one_go_to_the_host(cupy, k):
     rng = np.random.default_rng(0)
     G = rng.standard_normal((k, 2 * k))
-    A, B, passive = rng.standard_normal((5, k)), G @ G.T, rng.random((5, k)) < 0.5
+    A, B, passive = rng.standard_normal((5, k)), G @ G.T, np.ones((5, k), dtype=bool)
     solved = cupy.eliminate(*map(cupy.asarray, (A, B, passive)))
     assert owner(solved) == cupy
     expected = adapter("numpy").eliminate(A, B, passive)
@@ -230,7 +249,7 @@ def reaches(module, names):
 @real
 def test_every_name_that_the_adapter_uses_is_there():
     cupy = importlib.import_module("cupy")
-    used = set(chains(FOLDER / "_cupy.py", "cupy"))
+    used = {*chains(FOLDER / "_cupy.py", "cupy"), *chains(FOLDER / "_kernels.py", "cupy")}
     assert ("RawKernel",) in used
     for names in used:
         assert reaches(cupy, names), names
@@ -283,7 +302,7 @@ def test_every_name_that_the_adapter_uses_is_there():
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_nvrtc_compiles_the_kernels_without_spills(architecture, dtype):
     nvrtc = importlib.import_module("cupy").cuda.nvrtc
-    module = importlib.import_module("snmf.backends._cupy")
+    module = importlib.import_module("snmf.backends._kernels")
 
     def log_of(source):
         program = nvrtc.createProgram(source, "kernels.cu", [], [])

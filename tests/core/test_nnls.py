@@ -10,8 +10,9 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snmf.backends import Backend, adapter
+from snmf.backends import adapter
 from snmf.core import locality, missing, nnls, quadratic
+from snmf.core import passive as passive_sets
 from snmf.storage import rows as _rows
 
 OPS = adapter("numpy")
@@ -350,6 +351,13 @@ def test_a_block_of_many_weights_is_worked_on_in_pieces(monkeypatch):
     assert peak < W.nbytes + 2**24  # arrays of the whole block are 4 MiB each
 
 
+def eliminated(A, M, passive):
+    """By elimination in whole systems, with rows of the identity where z is zero."""
+    both = passive[:, :, None] & passive[:, None, :]
+    right = np.where(passive, A, 0.0)[:, :, None]
+    return np.linalg.solve(np.where(both, M, np.eye(A.shape[1])), right)[:, :, 0]
+
+
 @pytest.mark.parametrize("rank", [0, 9, 12])  # by this the zeros are more than B lacks, or not
 @pytest.mark.parametrize("least", [1, 1e-3, 1e-5, 1e-6])
 def test_systems_on_passive_sets_leave_what_elimination_leaves(rank, least):
@@ -363,19 +371,29 @@ def test_systems_on_passive_sets_leave_what_elimination_leaves(rank, least):
     assert np.all(Z[~passive] == 0)
     # elimination leaves 3 k u Σ|z| by Cholesky's bound, and finding it adds k u (|a| + Σ|z|)
     bound = 4 * 12 * 2.0**-53 * (np.abs(A).max(axis=1) + np.abs(Z).sum(axis=1))
-    for solution in (Z, Backend.eliminate(OPS, A, system.matrix, passive)):
+    for solution in (Z, eliminated(A, system.matrix, passive)):
         residual = np.abs(np.where(passive, A - solution @ system.matrix, 0)).max(axis=1)
         np.testing.assert_array_less(residual, 2 * bound)  # it is found here once more
     np.testing.assert_array_less(rounding, 2 * bound)
     assert np.all(np.abs(R - (A - Z @ system.matrix)) <= 2 * bound[:, None])
 
 
-def test_systems_by_size_are_the_masked_ones():
+@pytest.mark.parametrize("on_host", [True, False])
+@pytest.mark.parametrize("k", [1, 5, 21])
+@pytest.mark.parametrize("entries", [2**17, 50])  # solved together, or a row or two at a time
+def test_systems_by_size_are_the_masked_ones(on_host, k, entries, monkeypatch):
+    monkeypatch.setattr(type(OPS), "on_host", on_host)
+    monkeypatch.setattr(passive_sets, "SYSTEMS" if on_host else "ON_DEVICE", entries)
     rng = np.random.default_rng(0)
-    H = rng.standard_normal((5, 9))
-    A, B, passive = rng.standard_normal((30, 5)), H @ H.T, rng.random((30, 5)) < 0.5
-    expected = Backend.eliminate(OPS, A, B, passive)
+    H = rng.standard_normal((k, 2 * k + 3))
+    A, B = rng.standard_normal((60, k)), H @ H.T
+    passive = rng.random((60, k)) < np.linspace(0, 1, 60)[:, None]
+    passive[0], passive[-1] = False, True
+    expected = eliminated(A, B, passive)
     np.testing.assert_allclose(OPS.eliminate(A, B, passive), expected, atol=1e-12)
+    each = np.stack([B] * 60) + np.linspace(0, 1, 60)[:, None, None] * np.eye(k)
+    ours = OPS.eliminate(A, each, passive)
+    np.testing.assert_allclose(ours, eliminated(A, each, passive), atol=1e-12)
     system = quadratic.System(OPS, B, delicate=False)
     np.testing.assert_allclose(OPS.solve_passive(A, system, passive), expected, atol=1e-12)
 
