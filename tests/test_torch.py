@@ -150,6 +150,25 @@ def test_on_a_device_it_is_the_same(monkeypatch):
         torch.testing.assert_close(one, other)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch has no CUDA device here")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_on_a_real_device_it_is_the_same(dtype):
+    def found(device):
+        ours, x = dictionary(dtype).to(device), X[:30].to(device, dtype).requires_grad_()
+        weights, reconstruction = ours(x)
+        assert weights.device == x.device
+        assert weights.dtype == reconstruction.dtype == dtype
+        (weights.square().sum() + reconstruction.sum()).backward()
+        return [weights, reconstruction, x.grad, ours.dictionary.grad, ours.intercept.grad]
+
+    for one, other in zip(found("cuda"), found("cpu"), strict=True):
+        torch.testing.assert_close(one.cpu(), other)
+    fitted = Dictionary(MiniBatchSNMF(4, **QUIET)).fit(X.to("cuda", dtype))
+    assert fitted.dictionary.device.type == "cuda"
+    with pytest.raises(ValueError, match="the device of the dictionary"):
+        fitted.encode(X)
+
+
 def test_only_what_asks_for_a_gradient_gets_one():
     ours = dictionary().requires_grad_(False)
     assert not ours.encode(X).requires_grad
