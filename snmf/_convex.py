@@ -31,6 +31,7 @@ from snmf._callbacks import CallbackSupportMixin, reporter, with_callbacks
 from snmf._data import Data
 from snmf._factorize import Iteration, best_run
 from snmf._fitted import FittedComponents
+from snmf._progress import bars_named
 from snmf._transform import Explained, handed_back
 from snmf.backends import Backend, choose
 from snmf.core import nnls
@@ -342,7 +343,8 @@ class ConvexNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc] #
                 known = partial(factor.astype, data.dtype, copy=False)
                 return bool(callback(Iteration(number, point.loss, rms, problem.penalty, known)))
 
-            run = best_run(problem, problem.hull, None, tell, False)
+            with bars_named("ConvexNMF"):
+                run = best_run(problem, problem.hull, None, tell, False)
             result, combination = problem.combined(run.H)
             if self.kernel == "linear":
                 found["components_"] = source.asarray(result.H, data.dtype)

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from snmf._arguments import check_random_state, check_weights, is_whole
 from snmf._data import Data, features_of
 from snmf._estimator import SNMF
+from snmf._progress import bars_named
 from snmf.backends import adapter, choose, owner
 from snmf.core import hierarchy, updates
 from snmf.core.features import largest
@@ -271,7 +272,8 @@ class HierarchicalSNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             for k, seed in zip(numbers, seeds, strict=True)
         ]
         first = levels[0]
-        W = first.fit_transform(X, sample_weight=sample_weight)
+        with _bars_of(0):
+            W = first.fit_transform(X, sample_weight=sample_weight)
         sums = _Sums.of(first, X, W, sample_weight)
         H = first._components_on_host().astype("float64")
         mixtures, errors = [], [sums.error(H)]
@@ -281,7 +283,8 @@ class HierarchicalSNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         for number, level in enumerate(levels[1:], start=1):
             level.set_params(fit_intercept=False, scale=False, backend="numpy", device=None)
             counts = np.diagonal(sums.T) if np.any(sums.T) else None
-            V = level.fit_transform(H, sample_weight=counts).astype("float64")
+            with _bars_of(number):
+                V = level.fit_transform(H, sample_weight=counts).astype("float64")
             V, H = sums.polished(V, level.components_.astype("float64"), self.polish, limits)
             sums = sums.at_parents(V)
             mixtures.append(V)
@@ -310,6 +313,10 @@ class HierarchicalSNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             if getattr(given, name) not in (None, 0):
                 raise ValueError(f"estimator must have no {name}; got {getattr(given, name)!r}")
         return [int(k) for k in numbers], given
+
+
+def _bars_of(level: int) -> Any:
+    return bars_named(f"HierarchicalSNMF, level {level}")
 
 
 class _Sums(NamedTuple):

@@ -25,7 +25,7 @@ from snmf._arguments import (
 )
 from snmf._data import Data
 from snmf._fitted import FittedComponents
-from snmf._progress import progress
+from snmf._progress import bars_named, progress
 from snmf.backends import Backend, adapter, choose, owner
 from snmf.core import start as _init
 from snmf.core.deviations import divisors
@@ -446,7 +446,10 @@ class MiniBatchSNMF(FittedComponents):
     ) -> tuple[Stream, str | None]:
         n, idle = rows.count, 0
         lowest = before = smoothed = math.inf
-        with progress(self.max_iter, self.progress_bar, self.verbose) as watch:
+        with (
+            bars_named("MiniBatchSNMF"),
+            progress(self.max_iter, self.progress_bar, self.verbose) as watch,
+        ):
             for epoch in range(1, self.max_iter + 1):
                 self.n_iter_ = epoch
                 for batch in rows.shuffled(self.batch_size, rng):

@@ -1,13 +1,29 @@
-"""The progress bar and the lines of `verbose`."""
+"""The progress bar and the lines of `verbose`.
+
+`bars_named` sets what the bars of a fit are called.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import Any
 
 from tqdm.auto import tqdm
+
+_NAME = ContextVar("_NAME", default="SNMF")
+
+
+@contextmanager
+def bars_named(name: str) -> Iterator[None]:
+    """Give this name to the bars that appear within; others are called SNMF."""
+    token = _NAME.set(name)
+    try:
+        yield
+    finally:
+        _NAME.reset(token)
 
 
 class Output:
@@ -71,7 +87,7 @@ def progress(
     hidden = None if progress_bar else True  # None: unless this is a terminal or a notebook
     where, lines = Output(sys.stderr), Output(sys.stdout)
     with tqdm(
-        total=max_iter, desc="SNMF", unit="pass", leave=False, disable=hidden, file=where
+        total=max_iter, desc=_NAME.get(), unit="pass", leave=False, disable=hidden, file=where
     ) as bar:
 
         def watch(iteration: int, loss: float) -> None:

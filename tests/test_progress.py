@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from snmf import SNMF, MiniBatchSNMF
+from snmf import SNMF, ConvexNMF, HierarchicalSNMF, MiniBatchSNMF
 
 X = np.random.default_rng(0).standard_normal((60, 8))
 CLASSES = [SNMF, MiniBatchSNMF]
@@ -76,6 +76,26 @@ def test_a_terminal_shows_a_bar_and_a_file_does_not(cls, monkeypatch, capsys):
             cls(3, random_state=0, max_iter=5, progress_bar=False).fit(X)
         assert stream.getvalue().count("SNMF:   0%") == shown
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("estimator", "names"),
+    [
+        (SNMF(3), ["SNMF"]),
+        (MiniBatchSNMF(3), ["MiniBatchSNMF"]),
+        (ConvexNMF(3), ["ConvexNMF"]),
+        (
+            HierarchicalSNMF((3, 2), SNMF(max_iter=5)),
+            ["HierarchicalSNMF, level 0", "HierarchicalSNMF, level 1"],
+        ),
+    ],
+)
+def test_the_bar_names_the_estimator(estimator, names, monkeypatch):
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    estimator.set_params(random_state=0).fit(X)
+    bars = [line.strip() for line in screen.getvalue().split("\r")]
+    assert [bar.split(":")[0] for bar in bars if ":   0%" in bar] == names
 
 
 @pytest.mark.parametrize("cls", CLASSES)
