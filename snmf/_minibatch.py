@@ -174,6 +174,7 @@ class MiniBatchSNMF(FittedComponents):
     n_features_in_: int
     feature_names_in_: np.ndarray
     _stream: dict[str, Any]  # a Stream on the host
+    _scale_was_given: bool  # as an array, with the first rows
     _first_rows: list[Any] | None  # rows and weights, as NumPy arrays, until there are ENOUGH
 
     def __init__(
@@ -504,11 +505,14 @@ class MiniBatchSNMF(FittedComponents):
         """Raise ValueError if a stream goes on with another intercept or scale."""
         before, scale = self._on_host("scale_"), check_scale(self.scale, n_features)
         other = (scale is False) != (before is None)
+        if scale is True:  # a model file of an older version does not say where its scale is from
+            other = other or getattr(self, "_scale_was_given", False)
         if before is not None and isinstance(scale, np.ndarray):
             other = not np.array_equal(scale.astype(before.dtype), before)
-        if other or self.fit_intercept != (stream.mean is not None):
+        changes = {"scale": other, "fit_intercept": self.fit_intercept != (stream.mean is not None)}
+        if changed := [name for name, is_other in changes.items() if is_other]:
             raise ValueError(
-                "fit_intercept and scale must stay the same from one partial_fit to the next. "
+                f"{' and '.join(changed)} must stay the same from one partial_fit to the next. "
                 "Call fit to begin anew."
             )
 
@@ -518,7 +522,9 @@ class MiniBatchSNMF(FittedComponents):
         """Return the rows with a weight, scaled; the first rows say by what."""
         some, D, _ = taking_part(rows, weights, missing=False)
         if first:
-            scale = divisors(check_scale(self.scale, data.shape[1]), some, D)
+            given = check_scale(self.scale, data.shape[1])
+            scale = divisors(given, some, D)
+            self._scale_was_given = isinstance(given, np.ndarray)
             self.scale_ = None if scale is None else data.owner.asarray(scale, data.dtype)
         return Batch(some.divided(self._on_host("scale_")), D)
 
