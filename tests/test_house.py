@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "snmf/core": {"snmf.core", "snmf.storage"},
     "snmf/backends.py": {"snmf.core", "snmf.storage"},
     "backends": {"snmf.backends", "snmf.core", "snmf.storage"},
-    "snmf/plots": {"snmf.plots"},
+    "snmf/plots": {"snmf.plots", "snmf.storage.sparse_group"},
     "snmf": {"snmf"},
     "snmf/cli": {"snmf"},
 }

@@ -108,11 +108,6 @@ class ComponentsDisplay:
             If feature_names or image_shape do not go with the number of features, or if the
             estimator has no components in the space of X, or those of several levels.
         """
-        if hasattr(estimator, "levels_"):
-            raise ValueError(
-                f"estimator must have one matrix of components; {type(estimator).__name__} has one "
-                "for every level. Give one of its levels_, such as estimator.levels_[0]."
-            )
         components = components_of(estimator)
         if feature_names is None:
             feature_names = getattr(estimator, "feature_names_in_", None)

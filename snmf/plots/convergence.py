@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any, Self
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
 from snmf.plots.bound import svd_bound
 from snmf.plots.drawing import axes_of, titled
-from snmf.plots.given import data_of_fit, vector
+from snmf.plots.given import check_is_one_fit, data_of_fit, vector
 
 Array = Any
 Axes = Any
@@ -81,9 +80,15 @@ class ConvergenceDisplay:
         sklearn.exceptions.NotFittedError
             If the estimator is not fitted.
         ValueError
-            If X does not have the columns of the data of the fit, or has missing values.
+            If X does not have the columns of the data of the fit, or has missing values, or the
+            estimator has no loss curve, or several levels.
         """
-        check_is_fitted(estimator, "loss_curve_")
+        check_is_one_fit(estimator)
+        if not hasattr(estimator, "loss_curve_"):
+            raise ValueError(
+                f"estimator must have a loss_curve_; this {type(estimator).__name__} has none. "
+                "Mini-batches leave none, and of a hierarchy only the first level has one."
+            )
         bound, centred = None, getattr(estimator, "fit_intercept", False)
         scale = getattr(estimator, "scale_", None)
         if X is not None:

@@ -95,7 +95,7 @@ class TopFeaturesDisplay:
             If the estimator is not fitted.
         ValueError
             If feature_names do not go with the number of features, or if the estimator has no
-            components in the space of X.
+            components in the space of X, or those of several levels.
         """
         components = components_of(estimator)
         if feature_names is None:

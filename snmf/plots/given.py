@@ -9,6 +9,8 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils.validation import check_is_fitted
 
+from snmf.storage.sparse_group import opened
+
 Array = Any
 
 
@@ -53,10 +55,20 @@ def names_of(names: Sequence[str] | None, n_features: int) -> list[str] | None:
     return [str(name) for name in names]
 
 
+def check_is_one_fit(estimator: Any) -> None:
+    """Raise NotFittedError if the estimator is not fitted, or ValueError if it has many levels."""
+    check_is_fitted(estimator)
+    if hasattr(estimator, "levels_"):
+        raise ValueError(
+            f"estimator must have one matrix of components; {type(estimator).__name__} has one "
+            "for every level. Give one of its levels_, such as estimator.levels_[0]."
+        )
+
+
 def components_of(estimator: Any) -> Array:
-    """Return the components of a fitted estimator; raise ValueError if a kernel has none in X."""
+    """Return the components of a fit; raise ValueError if it has none in X, or many levels."""
+    check_is_one_fit(estimator)
     if getattr(estimator, "kernel", "linear") != "linear":
-        check_is_fitted(estimator)
         raise ValueError(
             "estimator must have components in the space of X; got one with "
             f"kernel={estimator.kernel!r}. Fit it with kernel='linear'."
@@ -66,7 +78,11 @@ def components_of(estimator: Any) -> Array:
 
 
 def data_of_fit(X: Array, estimator: Any) -> Array:
-    """Return X, a sparse one as CSR; raise ValueError if it lacks the columns of the fit."""
+    """Return X, a sparse one as CSR; raise ValueError if it lacks the columns of the fit.
+
+    A group of HDF5 or Zarr with a CSR matrix is opened, as a fit does.
+    """
+    X = opened(X)
     if issparse(X):
         X = X.tocsr()
     elif not hasattr(X, "shape"):

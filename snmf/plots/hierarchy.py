@@ -77,10 +77,22 @@ class HierarchyDisplay:
         Returns
         -------
         display : HierarchyDisplay
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If it has no levels.
         """
         from sklearn.utils.validation import check_is_fitted
 
         check_is_fitted(estimator)
+        if not hasattr(estimator, "mixtures_"):
+            raise ValueError(
+                "estimator must have levels, as a HierarchicalSNMF has; got a "
+                f"{type(estimator).__name__}"
+            )
         return cls(estimator.mixtures_, names=names).plot(ax, **options)
 
     def plot(self, ax: Axes = None, **options: Any) -> Self:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Self
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
 from snmf.plots.drawing import (
     axes_of,
@@ -16,7 +15,7 @@ from snmf.plots.drawing import (
     spaced,
     titled,
 )
-from snmf.plots.given import matrix
+from snmf.plots.given import check_is_one_fit, matrix
 
 Array = Any
 Axes = Any
@@ -106,9 +105,9 @@ class WeightsDisplay:
         sklearn.exceptions.NotFittedError
             If the estimator is not fitted.
         ValueError
-            If X or labels have the wrong shape.
+            If X or labels have the wrong shape, or the estimator has several levels.
         """
-        check_is_fitted(estimator, "n_components_")
+        check_is_one_fit(estimator)
         return cls(estimator.transform(X), labels=labels, max_rows=max_rows).plot(ax)
 
     def plot(self, ax: Axes = None, **options: Any) -> Self:

@@ -405,9 +405,29 @@ def test_a_model_without_one_matrix_of_components_is_refused():
         with pytest.raises(NotFittedError):
             display.from_estimator(ConvexNMF(kernel="rbf"))
     tree = HierarchicalSNMF((4, 2), random_state=0).fit(DIGITS[:100])
-    with pytest.raises(ValueError, match=r"Give one of its levels_"):
-        ComponentsDisplay.from_estimator(tree)
-    ComponentsDisplay.from_estimator(tree.levels_[1])
+    given = {WeightsDisplay: [DIGITS[:100]]}
+    for display in (ComponentsDisplay, TopFeaturesDisplay, ConvergenceDisplay, WeightsDisplay):
+        with pytest.raises(ValueError, match=r"Give one of its levels_"):
+            display.from_estimator(tree, *given.get(display, []))
+    for display in (ComponentsDisplay, TopFeaturesDisplay, WeightsDisplay):
+        display.from_estimator(tree.levels_[1], *given.get(display, []))
+    ConvergenceDisplay.from_estimator(tree.levels_[0], DIGITS[:100])
+    with pytest.raises(ValueError, match="this SNMF has none"):
+        ConvergenceDisplay.from_estimator(tree.levels_[1])
+    with pytest.raises(ValueError, match="must have levels, as a HierarchicalSNMF has; got a Conv"):
+        HierarchyDisplay.from_estimator(ConvexNMF(2, random_state=0).fit(DIGITS[:50]))
+
+
+def test_a_sparse_group_has_the_bound_of_its_matrix(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    X = sparse.csr_array(DIGITS[:200])
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        for name in ("data", "indices", "indptr"):
+            file[name] = getattr(X, name)
+        file.attrs.update({"encoding-type": "csr_matrix", "shape": X.shape})
+        model = SNMF(3, max_iter=5, random_state=0, tol=0).fit(file)
+        display = ConvergenceDisplay.from_estimator(model, file)
+    assert display.bound == pytest.approx(plots.svd_bound(X, 3), rel=1e-9)
 
 
 @pytest.mark.parametrize(
