@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from snmf._arguments import check_random_state, check_weights, is_whole
 from snmf._data import Data, features_of
+from snmf._diagnostics import Diagnostics
 from snmf._estimator import SNMF
 from snmf._progress import bars_named
 from snmf.backends import adapter, choose, owner
@@ -178,6 +179,46 @@ class HierarchicalSNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             W H, at the level and the scale of X.
         """
         return self._at(level).inverse_transform(X)
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None, *, level: int = 0) -> float:
+        """Return the share of X that a level explains, as `SNMF.score` does.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The data.
+        y : None
+            Ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How much each row counts. None is 1 for each.
+        level : int, default=0
+            The level, from 0; −1 is the last.
+
+        Returns
+        -------
+        score : float
+            At most 1. It is 1 for X = 0.
+        """
+        return self._at(level).score(X, sample_weight=sample_weight)
+
+    def diagnostics(self, X: Any, sample_weight: Any = None, *, level: int = 0) -> Diagnostics:
+        """Say of each component of a level how much it explains, as `SNMF.diagnostics` does.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The data.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How much each row counts. None is 1 for each.
+        level : int, default=0
+            The level, from 0; −1 is the last.
+
+        Returns
+        -------
+        Diagnostics
+            The share explained, usage, mass and largest cosine of each component.
+        """
+        return self._at(level).diagnostics(X, sample_weight)
 
     def parents(self, level: int) -> np.ndarray:
         """Return the main parent of each component of a level: that of the largest weight.

@@ -116,7 +116,12 @@ def test_weights_of_a_level_are_exact_and_give_back_the_data():
         np.testing.assert_allclose(slope * W, 0, atol=1e-8)
         np.testing.assert_allclose(model.inverse_transform(W, level=level), W @ H)
     np.testing.assert_array_equal(model.fit_transform(X), model.transform(X))
-    assert model.levels_[1].diagnostics(X).share.shape == (3,)
+    counts = np.arange(600) % 3
+    for level in (0, 1):
+        one = model.levels_[level]
+        assert model.score(X, sample_weight=counts, level=level) == one.score(X, None, counts)
+        assert str(model.diagnostics(X, counts, level=level)) == str(one.diagnostics(X, counts))
+    assert model.score(X) > model.score(X, level=1)
 
 
 @may_not_converge
