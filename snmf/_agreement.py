@@ -9,20 +9,21 @@ from typing import Any, Unpack
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
 from snmf._arguments import (
     OfThreadedFits,
-    check_options,
     check_random_state,
     check_scale,
     check_weights,
     is_whole,
 )
 from snmf._data import Data
-from snmf._factorize import Factorization, factorize
+from snmf._estimator import SNMF
+from snmf._factorize import Factorization
+from snmf._fitted import FittedComponents
 from snmf._html import table
 from snmf.backends import choose, owner
 from snmf.core.deviations import divisors
@@ -154,7 +155,10 @@ def components_of(A: Any, name: str) -> np.ndarray:
         A = A.components_
     elif isinstance(A, BaseEstimator):
         check_is_fitted(A)
-        raise ValueError(f"{name} must have components; {type(A).__name__} has no components_")
+        has_none = f"{name} must have components; {type(A).__name__} has no components_"
+        kernel = getattr(A, "kernel", "linear")
+        advice = "" if kernel == "linear" else f" with kernel={kernel!r}. Set kernel='linear'."
+        raise ValueError(has_none + advice)
     source = owner(A)
     host: np.ndarray = check_array(source.to_host(A), dtype="float64", input_name=name)
     return host
@@ -246,6 +250,7 @@ def stability(
     subsample: float = 0.5,
     random_state: RandomState = None,
     sample_weight: Any = None,
+    estimator: FittedComponents | None = None,
     **parameters: Unpack[OfThreadedFits],
 ) -> Stability:
     """Fit random halves of the rows, and compare the components with those of all rows.
@@ -257,7 +262,8 @@ def stability(
     X : array-like or sparse matrix of shape (n_samples, n_features)
         The data, of any sign; also on disk, or a Dask array.
     n_components : int, default=None
-        Sets the number of components k. None is min(n_samples, n_features).
+        Sets the number of components k. None takes that of `estimator`, or else min(n_samples,
+        n_features).
     n_fits : int, default=5
         Sets the number of fits beside the one to all rows, at least 2. Each draws its own rows and
         its own seed.
@@ -269,6 +275,10 @@ def stability(
         the same `random_state`.
     sample_weight : array-like of shape (n_samples,), default=None
         Sets how much each row counts, ≥ 0. None is 1 for each. Rows of weight 0 are not drawn.
+    estimator : SNMF, MiniBatchSNMF or ConvexNMF, default=None
+        Sets what is fitted, with all its parameters, where None is an `SNMF` with `parameters`.
+        Each fit has its own number of components and its own seed, and no progress bar. A
+        `ConvexNMF` needs the linear kernel.
     **parameters
         Any parameter of `SNMF`, for every fit, except those of checkpoints and warm starts.
         `progress_bar` is off here. ``scale=True`` divides by the deviations of all rows in every
@@ -311,24 +321,22 @@ def stability(
     >>> found.cosines.shape, bool(found.mean > 0.99)
     ((5, 3), True)
     """
-    check_samples("stability", "n_fits", n_fits, subsample, parameters)
+    check_samples("n_fits", n_fits, subsample)
+    if n_components is not None and not is_whole(n_components, 1):
+        raise ValueError(
+            f"n_components must be a positive whole number, or None; got {n_components!r}"
+        )
+    estimator = checked_estimator("stability", estimator, parameters)
     data = Data.of(X).sized()
-    samples = Samples.of(data, subsample, sample_weight, parameters)
-    settings: dict[str, Any] = {
-        "progress_bar": False,
-        **parameters,
-        "scale": scale_of_all_rows(data, sample_weight, parameters),
-        "out": False,
-    }
+    samples = Samples.of(data, subsample, sample_weight, estimator)
+    estimator = with_scale_of_all_rows(estimator, data, sample_weight)
     rng = check_random_state(random_state)
-    whole = factorize(
-        data, n_components, random_state=random_state, sample_weight=sample_weight, **settings
-    )
-    reference = components_of(whole, "H")
-    found = []
-    for drawn in samples.drawn(n_fits, rng):
-        fit = factorize(data, len(reference), **drawn, **settings)
-        found.append(components_of(fit, "H"))
+    whole = fitted(estimator, data, n_components, sample_weight, random_state)
+    reference = components_of(whole, "estimator")
+    found = [
+        components_of(fitted(estimator, data, len(reference), *drawn), "estimator")
+        for drawn in samples.drawn(n_fits, rng)
+    ]
     return Stability.of(reference, found)
 
 
@@ -354,18 +362,18 @@ class Samples:
     n_samples: int
 
     @classmethod
-    def of(
-        cls, data: Data, subsample: float, sample_weight: Any, parameters: Mapping[str, Any]
-    ) -> Samples:
+    def of(cls, data: Data, subsample: float, sample_weight: Any, estimator: Any) -> Samples:
         """Check how samples are drawn; raise ValueError if they are empty, or all the same."""
         n = data.shape[0]
         D, _ = check_weights(sample_weight, n)
         members = np.arange(n) if D is None else np.flatnonzero(D)
-        size = _sample_size(subsample, len(members), parameters.get("init", Options.init))
+        size = _sample_size(subsample, len(members), estimator.init)
         return cls(size, members, None if D is None else D[:, 0], n)
 
-    def drawn(self, count: int, rng: np.random.RandomState) -> Iterator[dict[str, Any]]:
-        """Yield the arguments of `factorize` that differ from fit to fit."""
+    def drawn(
+        self, count: int, rng: np.random.RandomState
+    ) -> Iterator[tuple[np.ndarray | None, int]]:
+        """Yield the sample weights and the seed of each fit."""
         for _ in range(count):
             drawn = np.zeros(self.n_samples)
             drawn[rng.permutation(self.members)[: self.size]] = 1
@@ -373,41 +381,74 @@ class Samples:
                 weights = None
             else:
                 weights = drawn if self.weights is None else drawn * self.weights
-            yield {"sample_weight": weights, "random_state": int(rng.randint(2**31 - 1))}
+            yield weights, int(rng.randint(2**31 - 1))
 
 
-def scale_of_all_rows(data: Data, sample_weight: Any, parameters: Mapping[str, Any]) -> Any:
-    """Return what every fit is to divide the columns by, so that all are in the same units."""
-    options = check_options(None, parameters)
-    scale = check_scale(options.scale, data.shape[1])
-    if scale is not True:
-        return scale
-    backend = choose(options.backend, data.owner, options.device)
-    D, _ = check_weights(sample_weight, data.shape[0])
-    missing = options.missing_values is not None
-    with backend.active(), data.threaded(backend, options.n_jobs) as every:
-        rows, D, _ = taking_part(every, D, missing)
-        return divisors(scale, rows, D, missing)
-
-
-def check_samples(
+def checked_estimator(
     name: str,
-    counted: str,
-    count: Any,
-    subsample: Any,
+    estimator: Any,
     parameters: Mapping[str, Any],
     not_taken: Sequence[str] = NOT_TAKEN,
-) -> None:
-    """Check the arguments of the function `name`; `counted` is its name for the number of fits."""
+) -> Any:
+    """Return the estimator whose clones the function `name` fits; raise if it is invalid."""
     names = [f.name for f in fields(Options) if f.name not in not_taken]
     if unknown := [one for one in parameters if one not in names]:
         raise TypeError(f"{name} got the parameters {unknown}; it takes {names}")
+    if estimator is None:
+        estimator = SNMF(**{"progress_bar": False, **parameters})
+    elif parameters:
+        raise TypeError(
+            f"{name} got an estimator, and the parameters {[*parameters]}. Set them in the "
+            "estimator."
+        )
+    elif not isinstance(estimator, FittedComponents):
+        raise TypeError(
+            "estimator must be an SNMF, MiniBatchSNMF or ConvexNMF, or None; got "
+            f"{type(estimator).__name__}"
+        )
+    else:
+        estimator = clone(estimator).set_params(progress_bar=False)
+    if getattr(estimator, "kernel", "linear") != "linear":
+        raise ValueError(
+            f"{name} compares components in the space of X, which only the linear kernel has; got "
+            f"kernel={estimator.kernel!r}. Set kernel='linear'."
+        )
+    for one in {"checkpoint", "locality"}.intersection(not_taken):
+        if getattr(estimator, one, None) not in (None, 0):
+            raise ValueError(f"estimator must have no {one}; got {getattr(estimator, one)!r}")
+    if estimator.init == "custom":
+        raise ValueError(f"{name} makes its own starts; got init='custom'. Choose another init.")
+    return estimator
+
+
+def fitted(
+    estimator: Any, data: Data, k: int | None, sample_weight: Any, random_state: RandomState
+) -> Any:
+    """Return a fitted clone of an estimator, with k components; None keeps its number."""
+    of_number = {} if k is None else {"n_components": k}
+    model = clone(estimator).set_params(random_state=random_state, **of_number)
+    return model.fit(data, sample_weight=sample_weight)
+
+
+def with_scale_of_all_rows(estimator: Any, data: Data, sample_weight: Any) -> Any:
+    """Return the estimator with the scale of all rows, so that all its fits have the same units."""
+    scale = check_scale(getattr(estimator, "scale", False), data.shape[1])
+    if scale is not True:
+        return estimator
+    backend = choose(estimator.backend, data.owner, estimator.device)
+    D, _ = check_weights(sample_weight, data.shape[0])
+    missing = estimator.missing_values is not None
+    with backend.active(), data.threaded(backend, estimator.n_jobs) as every:
+        rows, D, _ = taking_part(every, D, missing)
+        return clone(estimator).set_params(scale=divisors(scale, rows, D, missing))
+
+
+def check_samples(counted: str, count: Any, subsample: Any) -> None:
+    """Check how many fits there are; `counted` is what the function calls their number."""
     if not is_whole(count, 2):
         raise ValueError(f"{counted} must be a whole number from 2; got {count!r}")
     if not 0 < subsample <= 1:
         raise ValueError(f"subsample must be above 0 and at most 1; got {subsample}")
-    if parameters.get("init") == "custom":
-        raise ValueError(f"{name} makes its own starts; got init='custom'. Choose another init.")
 
 
 def _sample_size(subsample: float, n: int, init: str) -> int:

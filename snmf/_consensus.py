@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Unpack
 
 import numpy as np
@@ -22,15 +22,18 @@ from snmf._agreement import (
     align,
     check_same_scale,
     check_samples,
+    checked_estimator,
     components_of,
+    fitted,
     scale_of,
-    scale_of_all_rows,
+    with_scale_of_all_rows,
 )
 from snmf._arguments import OfManyFits, check_random_state, check_weights, is_whole
 from snmf._data import Data
 from snmf._factorize import Factorization, factorize
+from snmf._fitted import FittedComponents
 from snmf._html import table
-from snmf.core.options import RandomState, limits_of
+from snmf.core.options import Options, RandomState, limits_of
 from snmf.core.start import unit_rows
 
 Array = Any
@@ -223,6 +226,7 @@ def consensus(
     random_state: RandomState = None,
     n_jobs: int | None = None,
     sample_weight: Any = None,
+    estimator: FittedComponents | None = None,
     **parameters: Unpack[OfManyFits],
 ) -> Consensus | ConsensusTable:
     """Fit X many times, and return the components on which the fits agree.
@@ -256,6 +260,11 @@ def consensus(
         in memory, on the host; for other data None is the only value.
     sample_weight : array-like of shape (n_samples,), default=None
         Sets how much each row counts, ≥ 0. None is 1 for each. Rows of weight 0 are not drawn.
+    estimator : SNMF, MiniBatchSNMF or ConvexNMF, default=None
+        Sets what is fitted in the runs, with all its parameters, where None is an `SNMF` with
+        `parameters`. Each run has its own number of components and its own seed, and no progress
+        bar. A `ConvexNMF` needs the linear kernel; medians of its components need not be
+        combinations of candidates.
     **parameters
         Any parameter of `SNMF`, for every fit, except those of checkpoints and warm starts, and
         locality. `progress_bar` is off here. ``scale=True`` divides by the deviations of all rows
@@ -313,7 +322,8 @@ def consensus(
     >>> table.n_components, bool(table[3].error < table[2].error)
     (array([2, 3, 4]), True)
     """
-    check_samples("consensus", "n_runs", n_runs, subsample, parameters, NOT_HERE)
+    check_samples("n_runs", n_runs, subsample)
+    estimator = checked_estimator("consensus", estimator, parameters, NOT_HERE)
     several = isinstance(n_components, Iterable) and not isinstance(n_components, str)
     numbers = list(n_components) if isinstance(n_components, Iterable) else [n_components]
     if not numbers or not all(is_whole(k, 1) for k in numbers):
@@ -329,29 +339,40 @@ def consensus(
             f"n_jobs={n_jobs} needs X in memory, on the host, since each process gets a copy. "
             "Leave n_jobs out."
         )
-    samples = Samples.of(data, subsample, sample_weight, parameters)
-    scale = scale_of_all_rows(data, sample_weight, parameters)
-    settings: dict[str, Any] = {"progress_bar": False, **parameters, "scale": scale}
+    samples = Samples.of(data, subsample, sample_weight, estimator)
+    estimator = with_scale_of_all_rows(estimator, data, sample_weight)
     seed = check_random_state(random_state).randint(2**31 - 1)
     found = []
     with Parallel(n_jobs=n_jobs) as parallel:
         for k in sorted({int(k) for k in numbers}):
             draws = samples.drawn(n_runs, np.random.RandomState(seed))
-            runs = parallel(delayed(_run)(data, k, {**settings, **draw}) for draw in draws)
+            runs = parallel(delayed(_run)(estimator, data, k, *draw) for draw in draws)
             _advice.warn(_advice.of_runs(k, sum(not done for _, done in runs), n_runs))
             components = np.array([unit_rows(H)[0] for H, _ in runs])
             found.append(
-                _of_runs(data, components, density_threshold, sample_weight, seed, settings)
+                _of_runs(
+                    data, components, density_threshold, sample_weight, seed, _options(estimator)
+                )
             )
     return ConsensusTable(tuple(found)) if several else found[0]
 
 
-def _run(data: Data, k: int, parameters: dict[str, Any]) -> tuple[np.ndarray, bool]:
+def _run(
+    estimator: Any, data: Data, k: int, sample_weight: Any, seed: int
+) -> tuple[np.ndarray, bool]:
     """Return the components of one fit, and whether it has converged."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # said once, for all runs
-        fit = factorize(data, k, out=False, **parameters)
-    return components_of(fit, "H"), fit.converged
+        model = fitted(estimator, data, k, sample_weight, seed)
+    curve = getattr(model, "loss_curve_", [])
+    fell_less = len(curve) > 1 and bool(curve[-2] - curve[-1] < model.tol)
+    return components_of(model, "estimator"), model.n_iter_ < model.max_iter or fell_less
+
+
+def _options(estimator: Any) -> dict[str, Any]:
+    """Return the parameters of an estimator that `factorize` has too, for the last step."""
+    names = {f.name for f in fields(Options)}.difference(NOT_TAKEN)
+    return {n: value for n, value in estimator.get_params(deep=False).items() if n in names}
 
 
 def _of_runs(

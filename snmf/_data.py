@@ -38,7 +38,12 @@ class Data:
 
     @classmethod
     def of(cls, X: Any) -> Data:
-        """Check X, and return it as `Data`; raise ValueError or TypeError if X is no matrix."""
+        """Check X, and return it as `Data`; raise ValueError or TypeError if X is no matrix.
+
+        `Data` stay as they are.
+        """
+        if isinstance(X, Data):
+            return X
         source = owner(X)
         return cls(source.check(X), source, source.outline(X))
 

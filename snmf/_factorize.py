@@ -235,7 +235,7 @@ def factorize(
     check_fixed(fixed)
     if not exact:
         _check_inexact(options, fixed)
-    data = X if isinstance(X, Data) else Data.of(X).sized()
+    data = Data.of(X).sized()
     source, dtype = data.owner, data.dtype
     backend = choose(options.backend, source, options.device)
     D, weight_exponent = check_weights(sample_weight, data.shape[0])

@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from sklearn.base import clone
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 
 import snmf
-from snmf import SNMF
+from snmf import SNMF, ConvexNMF, MiniBatchSNMF
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -260,6 +261,50 @@ def test_rows_of_weight_zero_are_not_drawn():
         X, 4, random_state=seed, sample_weight=D * drawn, progress_bar=False, **SPARSE
     )
     np.testing.assert_allclose(found.cosines[0], snmf.align(half, found.components).cosines)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        SNMF(9, random_state=5, **SPARSE),
+        MiniBatchSNMF(batch_size=50, **SPARSE),
+        ConvexNMF(sparsity=0.1),
+    ],
+)
+def test_fits_of_an_estimator(estimator):
+    before = estimator.get_params()
+    given = {"n_fits": 3, "random_state": 0}
+    found = snmf.stability(planted(), 4, estimator=estimator, **given)
+    assert found.cosines.shape == (3, 4)
+    whole = clone(estimator).set_params(n_components=4, random_state=0).fit(planted())
+    np.testing.assert_array_equal(found.components, whole.components_)
+    rng = np.random.RandomState(0)
+    drawn = np.isin(np.arange(400), rng.permutation(400)[:200]).astype("float64")
+    half = clone(whole).set_params(random_state=rng.randint(2**31 - 1))
+    half.fit(planted(), sample_weight=drawn)
+    np.testing.assert_allclose(found.cosines[0], snmf.align(half, whole).cosines, atol=1e-8)
+    assert estimator.get_params() == before
+    assert not hasattr(estimator, "components_")
+    if isinstance(estimator, SNMF):
+        expected = snmf.stability(planted(), 4, **given, **SPARSE)
+        np.testing.assert_array_equal(found.cosines, expected.cosines)
+        assert len(snmf.stability(planted(), estimator=estimator, **given).components) == 9
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "words"),
+    [
+        ({"estimator": SNMF(), "sparsity": 0.1}, TypeError, r"and the parameters \['sparsity'\]"),
+        ({"estimator": {}}, TypeError, "must be an SNMF, MiniBatchSNMF or ConvexNMF, or None; got"),
+        ({"estimator": ConvexNMF(kernel="rbf")}, ValueError, "got kernel='rbf'. Set kernel='lin"),
+        ({"estimator": SNMF(checkpoint="a.npz")}, ValueError, "no checkpoint; got 'a.npz'"),
+        ({"estimator": SNMF(init="custom")}, ValueError, "stability makes its own starts"),
+        ({"estimator": SNMF(init="svd"), "subsample": 1}, ValueError, "takes all 400 rows"),
+    ],
+)
+def test_an_estimator_that_cannot_be_compared_is_refused(given, error, words):
+    with pytest.raises(error, match=words):
+        snmf.stability(planted(), 4, **given)
 
 
 def test_it_prints_a_table_of_components():

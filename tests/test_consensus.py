@@ -10,7 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import silhouette_samples
 
 import snmf
-from snmf import SNMF
+from snmf import SNMF, ConvexNMF, MiniBatchSNMF
 from snmf._consensus import _clusters, _densities, _distances, _kept, _medians, _silhouettes
 
 mpl.use("Agg")
@@ -171,10 +171,31 @@ def test_weights_missing_values_and_an_intercept():
     assert found.factorization.intercept == pytest.approx(3, abs=0.5)
 
 
-def test_runs_that_have_not_converged_are_counted():
+@pytest.mark.parametrize(
+    "estimator", [None, SNMF(max_iter=2), MiniBatchSNMF(max_iter=2), ConvexNMF(max_iter=2)]
+)
+def test_runs_that_have_not_converged_are_counted(estimator):
+    given = {**FIT, "max_iter": 2} if estimator is None else {"estimator": estimator}
     with pytest.warns(ConvergenceWarning, match="3 of 3 runs with n_components=4 have not") as seen:
-        snmf.consensus(X, 4, n_runs=3, max_iter=2, **FIT)
+        snmf.consensus(X, 4, n_runs=3, **{"random_state": 0, **given})
     assert len(seen) == 1
+
+
+def test_runs_of_an_estimator():
+    options = {"solver": "hals", "sparsity": 0.03, "max_iter": 100}
+    given = {"n_runs": 3, "random_state": 0}
+    expected = snmf.consensus(X, 4, **options, **given)
+    found = snmf.consensus(X, 4, estimator=SNMF(**options), **given)
+    np.testing.assert_array_equal(found.W, expected.W)
+    for estimator in (ConvexNMF(sparsity=0.1), MiniBatchSNMF(batch_size=50, **options)):
+        found = snmf.consensus(X, 4, estimator=estimator, **given)
+        exact = snmf.factorize(X, 4, H=found.components, fixed=4, sparsity=estimator.sparsity)
+        np.testing.assert_allclose(found.W, exact.W, atol=1e-12)
+        assert snmf.align(found.components, H).mean > 0.97
+    with pytest.raises(ValueError, match="estimator must have no locality; got 2"):
+        snmf.consensus(X, 4, estimator=SNMF(locality=2))
+    with pytest.raises(ValueError, match="consensus compares components in the space of X"):
+        snmf.consensus(X, 4, estimator=ConvexNMF(kernel="rbf"))
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

@@ -431,7 +431,7 @@ def test_what_a_kernel_has_not_is_refused_by_name():
             call(X)
     with pytest.raises(AttributeError, match="has no attribute 'score'"):
         precomputed.score(X @ X.T)
-    with pytest.raises(ValueError, match="ConvexNMF has no components_"):
+    with pytest.raises(ValueError, match="ConvexNMF has no components_ with kernel='rbf'"):
         snmf.align(fitted, fitted)
     with pytest.raises(ValueError, match="candidates must be an int or indices of rows"):
         precomputed.set_params(candidates=X).fit(X @ X.T)
