@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
-from scipy.sparse import coo_array
+from scipy.sparse import coo_array, issparse
 
 from snmf.core.options import DRAWN
 from snmf.core.solve import Point, Run, State
@@ -68,6 +68,8 @@ class Checkpoint:
         The rows of X.
     parameters : dict
         The arguments and parameters that the result of the fit depends on, by name.
+    columns : int, default=None
+        The number of columns of H. None is that of X.
 
     Raises
     ------
@@ -76,7 +78,12 @@ class Checkpoint:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], interval: float, rows: Any, parameters: dict[str, Any]
+        self,
+        path: str | os.PathLike[str],
+        interval: float,
+        rows: Any,
+        parameters: dict[str, Any],
+        columns: int | None = None,
     ) -> None:
         self.path = check_replaceable(path)
         self._part = self.path.with_name(f".{self.path.name}.part")
@@ -85,7 +92,8 @@ class Checkpoint:
         self._parameters |= {"shape of X": list(rows.shape), "precision": rows.dtype}
         self._data: dict[str, Any] = {}
         self._unwritten: Stand | None = None
-        self._header, self._arrays = self._read(rows.shape) if self.path.exists() else ({}, {})
+        shape = len(rows), columns or rows.shape[1]
+        self._header, self._arrays = self._read(shape) if self.path.exists() else ({}, {})
         self._coordinates: np.ndarray | None = self._arrays.get("coordinates")
 
     def __enter__(self) -> Checkpoint:
@@ -98,6 +106,7 @@ class Checkpoint:
             self._save(Exception)  # an error here must not hide the one that stopped the fit
 
     def _read(self, shape: tuple[int, int]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Read the file; `shape` is that of X, but with as many columns as H has."""
         try:
             found = Arrays(self.path)
             found.check_sums()
@@ -343,6 +352,8 @@ def _plain(value: Any) -> Any:
     """Return a value that JSON can hold; a digest stands for an array or a generator."""
     if isinstance(value, np.ndarray):
         return f"an array, {_digest(value)}"
+    if issparse(value):
+        return [_plain(part) for part in (value.data, value.indices, value.indptr)]
     if isinstance(value, np.random.RandomState):
         state = json.dumps(value.get_state(legacy=False), default=lambda value: value.tolist())
         return f"a generator, {_digest(np.frombuffer(state.encode(), np.uint8))}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from numbers import Real
 from os import PathLike
@@ -28,12 +29,13 @@ from snmf._arguments import (
     number_of_components,
 )
 from snmf._callbacks import CallbackSupportMixin, reporter, with_callbacks
+from snmf._checkpoint import Checkpoint
 from snmf._data import Data
-from snmf._factorize import Iteration, best_run
+from snmf._factorize import Iteration, best_run, checkpoint_of
 from snmf._fitted import FittedComponents
 from snmf._progress import bars_named
 from snmf._transform import Explained, handed_back
-from snmf.backends import Backend, choose
+from snmf.backends import Backend, choose, owner
 from snmf.core import nnls
 from snmf.core.canonical import Canonical
 from snmf.core.convex import ConvexProblem, linear, through
@@ -50,7 +52,8 @@ MOST = 2000  # candidates, unless more are asked for
 
 OPTIONS = (
     "tol", "max_iter", "progress_bar", "random_state", "sparsity", "verbose", "solver",
-    "accelerate", "init", "n_init", "backend", "device", "n_jobs",
+    "accelerate", "init", "n_init", "backend", "device", "n_jobs", "checkpoint",
+    "checkpoint_interval",
 )  # fmt: skip
 CONSTRAINTS: dict[str, list[Any]] = {
     "kernel": [StrOptions({*PAIRWISE_KERNEL_FUNCTIONS, "precomputed"}), callable],
@@ -137,6 +140,11 @@ class ConvexNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc] #
         Selects the device of that library.
     n_jobs : int, default=None
         Sets the number of threads; each works on a block of rows. −1 takes all cores.
+    checkpoint : path-like, default=None
+        Saves the state of the fit in this file, as for `SNMF`. If candidates are sampled it needs
+        a `random_state`, so that the same call has the same candidates.
+    checkpoint_interval : float, default=60.0
+        Sets the least number of seconds between two writes of the checkpoint.
 
     Attributes
     ----------
@@ -214,6 +222,8 @@ class ConvexNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc] #
         backend: str | Backend = "auto",
         device: Any = None,
         n_jobs: int | None = None,
+        checkpoint: str | PathLike[str] | None = None,
+        checkpoint_interval: float = 60.0,
     ) -> None:
         self.n_components = n_components
         self.tol = tol
@@ -235,6 +245,8 @@ class ConvexNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc] #
         self.backend = backend
         self.device = device
         self.n_jobs = n_jobs
+        self.checkpoint = checkpoint
+        self.checkpoint_interval = checkpoint_interval
 
     def fit(
         self,
@@ -270,7 +282,7 @@ class ConvexNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc] #
         ValueError, TypeError
             If a parameter, X, W or C is invalid. The estimator is then unchanged.
         OSError
-            If rows of X cannot be read.
+            If rows of X cannot be read, or the checkpoint cannot be written.
         """
         self._fit(X, y, W=W, C=C, sample_weight=sample_weight, out=False)
         return self
@@ -327,8 +339,15 @@ class ConvexNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc] #
         W, _ = check_start(options, W, None, None, shape, k, source)
         check_output(out, data.X, (shape[0], k), data.dtype)
         backend = choose(self.backend, source, self.device)
-        with backend.active(), data.threaded(backend, self.n_jobs) as every:
-            problem, candidates = self._problem(every, options, k, W, C, D, source, out)
+        with (
+            backend.active(),
+            data.threaded(backend, self.n_jobs) as every,
+            ExitStack() as stack,
+        ):
+            rows, D, members = taking_part(every, D, missing=False)
+            others = every if members is not None and out is not False else None
+            start = W if W is None or members is None else W[members], C
+            problem, candidates = self._problem(rows, others, options, k, start, D, source)
             found.update(candidates)
             exponent = problem.scale.exponent
             check_range("float64", problem.scale.square**0.5, exponent + weight_exponent // 2)
@@ -343,8 +362,11 @@ class ConvexNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc] #
                 known = partial(factor.astype, data.dtype, copy=False)
                 return bool(callback(Iteration(number, point.loss, rms, problem.penalty, known)))
 
+            checkpoint = self._checkpoint(problem, candidates, rows, out)
+            if checkpoint:
+                stack.enter_context(checkpoint).is_of(rows, problem.scale)
             with bars_named("ConvexNMF"):
-                run = best_run(problem, problem.hull, None, tell, False)
+                run = best_run(problem, problem.hull, checkpoint, tell, False)
             result, combination = problem.combined(run.H)
             if self.kernel == "linear":
                 found["components_"] = source.asarray(result.H, data.dtype)
@@ -359,8 +381,8 @@ class ConvexNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc] #
                 rms_=rms,
                 loss_curve_=source.asarray(np.array(run.loss_curve)),
             )
-            rows = problem.rows if problem.everything is None else problem.everything[0]
-            weights_of_x = handed_back(rows, result.W, source, data.dtype, out)
+            of_w = problem.rows if problem.everything is None else problem.everything[0]
+            weights_of_x = handed_back(of_w, result.W, source, data.dtype, out)
             advice = [*self._advice_on(problem, run, result)]
         _advice.warn(advice)
         self._become(found)  # only now: a fit which fails or is interrupted changes nothing
@@ -370,20 +392,21 @@ class ConvexNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc] #
 
     def _problem(
         self,
-        every: Rows,
+        rows: Rows,
+        others: Rows | None,
         options: Options,
         k: int,
-        W: Any,
-        C: Any,
+        start: tuple[Any, Any],
         D: Any,
         source: Backend,
-        out: Any,
     ) -> tuple[ConvexProblem, dict[str, Any]]:
-        """Return the problem of a fit, and the attributes that name its candidates."""
-        rows, D, members = taking_part(every, D, missing=False)
+        """Return the problem of a fit, and the attributes that name its candidates.
+
+        The fit is to `rows`, from W and C; `others` are all rows, if they get weights too.
+        """
         indices, points = self._chosen(rows)
         weights = None if D is None else rows.split(D)
-        others = every if members is not None and out is not False else None
+        W, C = start
         kernel = self._kernel()
         if kernel is None:
             space = linear(rows, others, weights, points)
@@ -393,7 +416,7 @@ class ConvexNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc] #
             space.rows,
             options,
             k,
-            W=W if W is None or members is None else W[members],
+            W=W,
             H=None,
             fixed=None,
             sample_weight=D,
@@ -406,6 +429,26 @@ class ConvexNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc] #
         if self.kernel != "precomputed":
             found["candidates_"] = points if issparse(points) else source.asarray(points)
         return problem, found
+
+    def _checkpoint(
+        self, problem: ConvexProblem, found: dict[str, Any], rows: Rows, out: Any
+    ) -> Checkpoint | None:
+        """Return the checkpoint of a fit to these rows of X, whose H is C; None for none."""
+        candidates = found.get("candidates_", found["candidate_indices_"])
+        return checkpoint_of(
+            problem.options,
+            rows,
+            out,
+            columns=len(problem.space.gram),
+            n_components=problem.n_components,
+            W=problem.W,
+            C=problem.C,
+            sample_weight=problem.sample_weight,
+            candidates=owner(candidates).to_host(candidates),
+            kernel=getattr(self.kernel, "__qualname__", self.kernel),
+            kernel_params=repr(self.kernel_params),
+            **{name: getattr(self, name) for name in ("gamma", "degree", "coef0")},
+        )
 
     @property
     def _factor(self) -> str:
@@ -439,7 +482,13 @@ class ConvexNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc] #
         if given is None or is_whole(given, 1):
             if given is not None and given > n:
                 raise ValueError(f"candidates must be at most n_samples={n}; got {given}")
-            indices = np.sort(rng.permutation(n)[: MOST if given is None else int(given)])
+            count = min(n, MOST) if given is None else int(given)
+            if count < n and self.checkpoint is not None and self.random_state is None:
+                raise ValueError(
+                    "checkpoint needs a random_state if candidates are sampled, so that the same "
+                    f"call has the same {count} candidates. Set random_state to an int."
+                )
+            indices = np.sort(rng.permutation(n)[:count])
         elif np.ndim(given) < 2:
             indices = _checked_indices(given, rows)
         elif self.kernel == "precomputed":

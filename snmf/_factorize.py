@@ -263,7 +263,7 @@ def factorize(
         problem = Problem(rows, options, k, W, H, fixed, D, everything, intercept)
         norm, exponent = problem.scale.square**0.5, problem.scale.exponent + weight_exponent // 2
         check_range("float64", norm, exponent)  # the reported ‖X − W H‖ has the sample weights
-        checkpoint = _checkpoint(options, rows, out, n_components=k, **given)
+        checkpoint = checkpoint_of(options, rows, out, n_components=k, **given)
         if checkpoint:
             stack.enter_context(checkpoint).is_of(as_given, problem.scale)
         fitted, expand = problem.fitted(checkpoint.recall if checkpoint else call)
@@ -357,15 +357,20 @@ def _check_inexact(options: Options, fixed: Any) -> None:
         raise ValueError(f"exact=False does not go with {' or '.join(names)}. Leave one out.")
 
 
-def _checkpoint(options: Options, rows: Rows, out: Output, **given: Any) -> Checkpoint | None:
-    """Return the checkpoint of this fit, or None if the options ask for none."""
+def checkpoint_of(
+    options: Options, rows: Rows, out: Output, columns: int | None = None, **given: Any
+) -> Checkpoint | None:
+    """Return the checkpoint of this fit, or None if the options ask for none.
+
+    H has as many columns as X, or `columns`.
+    """
     if options.checkpoint is None:
         return None
     if out and _place_of(out) == _place_of(options.checkpoint):
         raise ValueError(f"out and checkpoint must be two files; got '{os.fspath(out)}' for both")
     parameters = {f.name: getattr(options, f.name) for f in fields(options)}
     numbers = {n: value for n, value in (parameters | given).items() if n not in ANY_OF}
-    return Checkpoint(options.checkpoint, options.checkpoint_interval, rows, numbers)
+    return Checkpoint(options.checkpoint, options.checkpoint_interval, rows, numbers, columns)
 
 
 def _place_of(path: str | os.PathLike[str]) -> str:

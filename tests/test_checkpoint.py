@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from sklearn.base import clone
 
 import snmf
-from snmf import SNMF, _checkpoint
+from snmf import SNMF, ConvexNMF, _checkpoint
 from snmf.backends import Backend, adapter
 from snmf.storage import rows as _rows
 from snmf.storage import stored
@@ -102,6 +102,19 @@ FITS = {
     "strict": (planted(), {"backend": Backend("array_api_strict")}),
     "torch": (planted(), {"backend": "torch"}),
     "jax": (planted(dtype="float32"), {"backend": "jax"}),
+}
+
+
+KERNEL = np.exp(-0.1 * np.sum((planted()[:, None] - planted()) ** 2, axis=2))
+CONVEX = {
+    "default": (planted(), {}),
+    "restarts": (planted(), {"init": "random", "n_init": 3, "solver": "mu"}),
+    "sampled": (planted(), {"candidates": 20}),
+    "others": (planted(), {"candidates": sp.csr_array(planted(seed=1)[:30])}),
+    "kernel": (planted(), {"kernel": "rbf"}),
+    "function": (planted()[:40], {"kernel": lambda a, b: float(a @ b)}),
+    "precomputed": (KERNEL, {"kernel": "precomputed"}),
+    "float32": (planted(dtype="float32"), {"backend": Backend("array_api_strict")}),
 }
 
 
@@ -211,6 +224,35 @@ def test_the_estimator_goes_on_too(tmp_path):
     snmf.save(model.fit(X), tmp_path / "model.npz")
     np.testing.assert_array_equal(snmf.load(tmp_path / "model.npz").components_, whole.components_)
     assert [file.name for file in tmp_path.iterdir()] == ["model.npz"]
+
+
+@pytest.mark.parametrize("name", CONVEX)
+def test_so_does_convex_nmf(name, tmp_path):
+    X, parameters = CONVEX[name]
+    whole = ConvexNMF(3, random_state=0, progress_bar=False, max_iter=20, tol=0, **parameters)
+    W = whole.fit_transform(X)
+    model = clone(whole)
+
+    def fit(**given):
+        model.set_params(**given)
+        return model.fit_transform(X)
+
+    path = tmp_path / "fit.npz"
+    assert stopped(fit, path, after=3)
+    assert not hasattr(model, "n_iter_")
+    with pytest.raises(ValueError, match="is of a fit with another candidates"):
+        clone(model).set_params(candidates=[0, 1, 2, 3]).fit(X)
+    np.testing.assert_array_equal(fit(), W)
+    np.testing.assert_array_equal(model.combination_, whole.combination_)
+    np.testing.assert_array_equal(model.loss_curve_, whole.loss_curve_)
+    assert not path.exists()
+
+
+def test_candidates_that_are_sampled_need_a_seed(tmp_path):
+    model = ConvexNMF(3, progress_bar=False, candidates=20, checkpoint=tmp_path / "fit.npz")
+    with pytest.raises(ValueError, match="checkpoint needs a random_state if candidates are samp"):
+        model.fit(planted())
+    model.set_params(candidates=None).fit(planted())
 
 
 # Interrupted
