@@ -434,6 +434,8 @@ class ConvexNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc] #
         self, problem: ConvexProblem, found: dict[str, Any], rows: Rows, out: Any
     ) -> Checkpoint | None:
         """Return the checkpoint of a fit to these rows of X, whose H is C; None for none."""
+        if self.checkpoint is None:
+            return None
         candidates = found.get("candidates_", found["candidate_indices_"])
         return checkpoint_of(
             problem.options,

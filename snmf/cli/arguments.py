@@ -30,6 +30,14 @@ OPTIONS = {  # what a warning of the library calls them
     "init.": "--init.",
     " tol": " --tol",
 }
+NOT_CONVEX = {  # options of a fit that `snmf.ConvexNMF` has not
+    "missing_values": "--missing",
+    "locality": "--locality",
+    "fit_intercept": "--intercept",
+    "n_nonzero_features": "--nonzero-features",
+    "positive_components": "--positive",
+    "scale": "--scale",
+}
 TABLE = "-, .csv, .tsv, .txt, .npy, .parquet, .feather, .xlsx, .h5 or .zarr"
 
 FILES = """
@@ -112,6 +120,16 @@ def _output(
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Parse the arguments, and check them as far as possible without reading data."""
     options = parser().parse_args(arguments)
+    if options.command == "fit":
+        if options.candidates is not None and not options.convex:
+            options.refuse("--candidates is only for --convex: add --convex")
+        others = [flag for name, flag in NOT_CONVEX.items() if getattr(options, name)]
+        if options.convex and others:
+            options.refuse(
+                f"--convex does not go with {', '.join(others)}: leave one or the other out"
+            )
+        if options.convex and options.n_components == "auto":
+            options.refuse("--convex needs a number of components: got -k auto")
     if options.command == "plot":
         if options.kind == "weights" and options.data is None:
             options.refuse("--kind weights needs data: add --data FILE")
@@ -149,6 +167,15 @@ def _fit(command: argparse.ArgumentParser) -> None:
         "--locality", type=nonnegative, default=0.0,
         help="make every row a mixture of components near it: 0.1 to 0.3 for sparse mixtures, "
         "about 2 to separate classes; default: 0",
+    )  # fmt: skip
+    fit.add_argument(
+        "--convex", action="store_true",
+        help="make components that are mixtures of rows of the data (snmf.ConvexNMF)",
+    )  # fmt: skip
+    fit.add_argument(
+        "--candidates", type=positive, metavar="N",
+        help="with --convex: the number of rows that components are made of, drawn at random; "
+        "default: all, or 2000 if there are more",
     )  # fmt: skip
     _missing(fit)
     _output(
@@ -209,7 +236,7 @@ def _model(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--solver", choices=SOLVERS,
         help="update of W: multiplicative, or coordinate descent; default: mu for fit, hals for "
-        "select",
+        "select and --convex",
     )  # fmt: skip
     group.add_argument(
         "--sparsity", type=nonnegative,

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from snmf import SNMF, MiniBatchSNMF, load, plots, save, select_n_components
+from snmf import SNMF, ConvexNMF, MiniBatchSNMF, load, plots, save, select_n_components
 from snmf._model_file import is_model, read_header
 from snmf.cli.arguments import STREAM
 from snmf.cli.files import check_writable, read, write
@@ -32,7 +32,7 @@ Array = Any
 FITTED_BY = ("n_components", "solver", "sparsity", "init", "n_init", "tol", "max_iter",
              "random_state", "backend", "device", "n_jobs", "locality", "fit_intercept",
              "n_nonzero_features", "positive_components", "scale", "missing_values",
-             "checkpoint")  # fmt: skip
+             "checkpoint", "candidates")  # fmt: skip
 SELECTED_BY = ("solver", "sparsity", "init", "tol", "max_iter", "scale", "fit_intercept",
                "n_nonzero_features", "positive_components")  # fmt: skip
 WHERE = ("backend", "device", "n_jobs")
@@ -62,7 +62,9 @@ def fit(options: Namespace) -> Report:
     table = _read(options.file, options, missing=options.missing_values is not None)
     if options.n_components != "auto":
         _tell_of_too_many([options.n_components], table.X.shape)
-    model = SNMF(**_given(options, FITTED_BY))
+    model: Any = ConvexNMF() if options.convex else SNMF()
+    known = model.get_params()
+    model.set_params(**{n: v for n, v in _given(options, FITTED_BY).items() if n in known})
     began = time.perf_counter()
     with _naming_missing_values(options.file), _telling_how_to_go_on(options.checkpoint):
         W = model.fit_transform(table.X)
@@ -265,7 +267,8 @@ def info(options: Namespace) -> Report:
         return _of_table(_read(options.file, options, missing=True))
     header, model = read_header(options.file), load(options.file)
     k, p = model.n_components_, model.n_features_in_
-    parameters = {n: v for n, v in model.get_params().items() if n in FITTED_BY[1:]}
+    shown = (*FITTED_BY[1:], "kernel")
+    parameters = {n: _in_words(v) for n, v in model.get_params().items() if n in shown}
     return [
         _fact("file", header["format"], f"{header['format']}, format {header['version']}"),
         _fact("written by", header["written_by"]),
@@ -275,6 +278,14 @@ def info(options: Namespace) -> Report:
         *_of_fit(model),
         _fact("parameters", parameters, ", ".join(f"{n}={v!r}" for n, v in parameters.items())),
     ]
+
+
+def _in_words(value: Any) -> Any:
+    """Return a parameter for a report: an array by its shape, and other objects by their repr."""
+    if hasattr(value, "shape"):
+        return f"array of shape {value.shape}"
+    plain = value is None or isinstance(value, bool | int | float | str | list)
+    return value if plain else repr(value)
 
 
 def demo(options: Namespace) -> Report:
@@ -408,10 +419,12 @@ def _of_fit(model: Any, norm: float | None = None) -> Report:
     report = [_fact("iterations", iterations), _fact("error", error, f"{error:.6g}")]
     if norm is not None:
         relative = error / norm if norm else 0.0
-        whole = "X" if model.scale_ is None else "X / scale"
-        whole += "" if model.intercept_ is None else " less its mean"
+        whole = "X" if getattr(model, "scale_", None) is None else "X / scale"
+        whole += "" if getattr(model, "intercept_", None) is None else " less its mean"
         words = f"{relative:.4f} ({1 - relative**2:.1%} of ‖{whole}‖² is explained)"
         report.append(_fact("relative error", relative, words))
+    if hasattr(model, "combination_"):
+        report.append(_fact("candidates", model.combination_.shape[1]))
     return report
 
 
