@@ -135,7 +135,8 @@ class ConvexNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc] #
         Repeats the fit from this many starts, and keeps the one with the lowest objective. All
         have the same candidates.
     backend : str or Backend, default="auto"
-        Selects the library that does the arithmetic. Kernels other than "linear" need NumPy.
+        Selects the library that does the arithmetic. Kernels other than "linear" need NumPy, and
+        rows in this process rather than on Dask.
     device : object, default=None
         Selects the device of that library.
     n_jobs : int, default=None
@@ -505,7 +506,10 @@ class ConvexNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc] #
             if points.shape[1] != p:
                 raise ValueError(f"candidates must have {p} columns, as X; got {points.shape[1]}")
             return None, points
-        return indices, rows.places(indices) if self.kernel == "precomputed" else rows.take(indices)
+        if self.kernel == "precomputed":
+            return indices, rows.places(indices)
+        ascending, places = np.unique(indices, return_inverse=True)  # the order that rows come in
+        return indices, rows.take(ascending)[places]
 
     def _advice_on(self, problem: ConvexProblem, run: Run, found: Canonical) -> Iterator[str]:
         yield from _advice.of_iterations(
@@ -519,17 +523,14 @@ class ConvexNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc] #
     def _checked(self, X: Any) -> Data:
         """Return X as data; raise TypeError if its library has no convex NMF here."""
         data = Data.of(X).sized()
-        if data.owner.namespace == "dask.array":
-            raise TypeError(
-                "ConvexNMF takes rows in this process; got a Dask collection. Compute it, or give "
-                "an array on disk."
-            )
-        others = {data.owner.name, choose(self.backend, data.owner, self.device).name} - {"numpy"}
-        if self.kernel != "linear" and others:
-            raise TypeError(
-                f"kernel={self.kernel!r} needs NumPy arrays or SciPy sparse matrices, and "
-                f"backend='numpy'; got {others.pop()}. Convert X first."
-            )
+        if self.kernel == "linear":
+            return data
+        needs = f"kernel={self.kernel!r} needs NumPy arrays or SciPy sparse matrices"
+        of_dask = data.owner.namespace == "dask.array"
+        if (library := "Dask" if of_dask else data.owner.place) != "numpy":
+            raise TypeError(f"{needs}; got an array of {library}. Convert X first.")
+        if (backend := choose(self.backend, data.owner, self.device).name) != "numpy":
+            raise TypeError(f"{needs}, and backend='numpy'; got {backend!r}.")
         return data
 
     def transform(self, X: Any, *, out: str | PathLike[str] | None = None) -> Array:

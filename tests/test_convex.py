@@ -22,6 +22,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import snmf
 from snmf import ConvexNMF, _convex
+from snmf.backends import Backend
+from snmf.core.hull import Hull
 from snmf.core.start import STARTS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -411,7 +413,7 @@ def test_a_bad_start_is_refused(start, words):
         model(3, init="custom").fit(X, **start)
 
 
-def test_other_libraries_have_the_linear_kernel_and_dask_has_none():
+def test_other_libraries_have_the_linear_kernel():
     strict = pytest.importorskip("array_api_strict")
     fitted, ours = model(3), strict.asarray(X)
     W = fitted.fit_transform(ours)
@@ -419,9 +421,35 @@ def test_other_libraries_have_the_linear_kernel_and_dask_has_none():
     np.testing.assert_allclose(np.asarray(W), model(3).fit_transform(X), rtol=1e-6, atol=1e-8)
     with pytest.raises(TypeError, match="kernel='rbf' needs NumPy arrays or SciPy sparse"):
         model(3, kernel="rbf").fit(ours)
+    with pytest.raises(TypeError, match="and backend='numpy'; got 'array_api_strict'"):
+        model(3, kernel="rbf", backend=Backend("array_api_strict")).fit(X)
     dask = pytest.importorskip("dask.array")
-    with pytest.raises(TypeError, match="got a Dask collection"):
-        model(3).fit(dask.from_array(X))
+    with pytest.raises(TypeError, match=r"needs NumPy arrays .*; got an array of Dask"):
+        model(3, kernel="rbf").fit(dask.from_array(X))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"candidates": [49, 3, 16, 3]}, {"candidates": X[:9], "solver": "mu", "init": "random"}],
+)
+def test_rows_of_dask(options):
+    dask = pytest.importorskip("dask.array")
+    ours, theirs, counts = model(3, **options), model(3, **options), (np.arange(60) + 1) % 3
+    rows = dask.from_array(X, chunks=(25, -1))
+    W = ours.fit_transform(rows, sample_weight=counts)
+    assert isinstance(W, dask.Array)
+    expected = theirs.fit_transform(X, sample_weight=counts)
+    np.testing.assert_allclose(W.compute(), expected, atol=1e-8)
+    np.testing.assert_allclose(ours.combination_, theirs.combination_, atol=1e-8)
+    np.testing.assert_array_equal(ours.candidates_, theirs.candidates_)
+    assert ours.score(rows) == pytest.approx(theirs.score(X))
+
+
+def test_a_pass_does_not_send_the_candidates_to_workers():
+    hull = Hull(None, 1.0, 0.0, "hals", 1, gram=np.eye(60), candidates=X)
+    again = pickle.loads(pickle.dumps(hull))
+    assert (again.gram, again.candidates) == (None, None)
+    assert again.update == hull.update
 
 
 def test_what_a_kernel_has_not_is_refused_by_name():

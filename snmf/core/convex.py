@@ -136,7 +136,7 @@ class ConvexProblem(Problem):
         result should not depend on that.
         """
         ops = fitted.backend
-        squares = sum(ops.to_host(ops.xp.sum(part * part, axis=0)) for part in W)
+        _, (squares,) = fitted.map_sum(lambda _, W: (None, (ops.xp.sum(W * W, axis=0),)), W)
         order = ops.asarray(np.argsort(-squares, kind="stable"))
         sorted_columns: RowWise = fitted.each(lambda part: ops.xp.take(part, order, axis=1), W)
         return sorted_columns

@@ -22,7 +22,7 @@ TPAMI 32(1), 2010, section 3, where X is the only choice for Y.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -177,6 +177,10 @@ class Hull(Alternation):
 
     gram: Any = None
     candidates: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what no block needs, since Dask sends this object to workers in every pass."""
+        return {f.name: getattr(self, f.name) for f in fields(Alternation)}
 
     @cached_property
     def _signed_gram(self) -> tuple[Array, Array | None]:
