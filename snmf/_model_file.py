@@ -10,6 +10,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from numbers import Real
 from typing import Any
 
@@ -20,6 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 from snmf import __version__
 from snmf._convex import ConvexNMF
 from snmf._estimator import SNMF
+from snmf._hierarchy import HierarchicalSNMF
 from snmf._minibatch import MiniBatchSNMF
 from snmf.backends import Backend, owner
 from snmf.storage.atomic import replacing
@@ -37,6 +39,7 @@ CLASSES: dict[str, type] = {
     "SNMF": SNMF,
     "MiniBatchSNMF": MiniBatchSNMF,
     "ConvexNMF": ConvexNMF,
+    "HierarchicalSNMF": HierarchicalSNMF,
     "Backend": Backend,
 }
 
@@ -46,7 +49,7 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
 
     Parameters
     ----------
-    model : SNMF, MiniBatchSNMF or ConvexNMF
+    model : SNMF, MiniBatchSNMF, ConvexNMF or HierarchicalSNMF
         The fitted model. Arrays on a device are saved as NumPy arrays.
     path : path-like
         The file, by custom ``….npz``. A file of that name is replaced, whatever it is, as by
@@ -84,26 +87,20 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
     >>> bool(np.all(again.transform(X) == model.transform(X)))
     True
     """
-    estimators: Any = tuple(cls for cls in CLASSES.values() if cls is not Backend)
-    if not isinstance(model, estimators):
-        *names, last = (cls.__name__ for cls in estimators)
+    if not _is_estimator(model):
+        *names, last = (name for name, cls in CLASSES.items() if cls is not Backend)
         raise TypeError(
             f"model must be a fitted {', '.join(names)} or {last}; got {type(model).__qualname__}. "
             "Give it as snmf.save(model, path)."
         )
     check_is_fitted(model)
     arrays: dict[str, np.ndarray] = {}
-    parameters = model.get_params(deep=False)
-    attributes = {name: value for name, value in vars(model).items() if name not in parameters}
     header = {
         "format": FORMAT,
         "version": VERSION,
         "written_by": f"snmf {__version__}",
-        "class": _class_name(model),
-        "parameters": {name: _pack(value, name, arrays) for name, value in parameters.items()},
-        "attributes": {name: _pack(value, name, arrays) for name, value in attributes.items()},
+        **_pack_model(model, "", arrays),
     }
-    _check_values({**attributes, **arrays})
     text = np.frombuffer(json.dumps(header, ensure_ascii=False).encode(), np.uint8)
     with replacing(path) as new, new.open("xb") as file:
         np.savez(file, allow_pickle=False, **{HEADER: text}, **arrays)
@@ -122,7 +119,7 @@ def load(path: str | os.PathLike[str], *, classes: Iterable[type] = ()) -> Any:
 
     Returns
     -------
-    model : SNMF, MiniBatchSNMF or ConvexNMF
+    model : SNMF, MiniBatchSNMF, ConvexNMF or HierarchicalSNMF
         The fitted model. `transform` returns the same values as before, to the bit.
 
     Raises
@@ -136,16 +133,8 @@ def load(path: str | os.PathLike[str], *, classes: Iterable[type] = ()) -> Any:
     known = CLASSES | {cls.__name__: cls for cls in classes}
     header, arrays = _opened(path)
     try:
-        _check_claims(header["attributes"], arrays)
-        cls = _known_class(header["class"], known)
-        parameters = {n: _unpack(v, arrays, known) for n, v in header["parameters"].items()}
-        attributes = {n: _unpack(v, arrays, known) for n, v in header["attributes"].items()}
-        model = cls(**parameters)
-        if taken := [name for name in attributes if hasattr(model, name)]:
-            raise ValueError(f"attributes that are not data: {taken}")
-        vars(model).update(attributes)
+        model = _unpack_model(header, arrays, known)
         check_is_fitted(model)
-        _check_values(_flat(attributes))
     except RefusedError:
         raise
     except DAMAGE as error:
@@ -196,6 +185,10 @@ def _refusal(path: str | os.PathLike[str], what: str) -> ValueError:
     return RefusedError(f"{os.fspath(path)}: expected a model file of snmf, {what}")
 
 
+def _is_estimator(value: Any) -> bool:
+    return isinstance(value, tuple(cls for cls in CLASSES.values() if cls is not Backend))
+
+
 def _class_name(value: Any) -> str:
     cls = type(value)
     if CLASSES.get(cls.__name__, cls) is not cls:
@@ -227,6 +220,11 @@ def _check_claims(attributes: dict[str, Any], arrays: Arrays) -> None:
     _check_array(factor, shape, claim.shape, claim.dtype)
 
 
+def _check_attributes(cls: type, values: dict[str, Any]) -> None:
+    check = _check_levels if issubclass(cls, HierarchicalSNMF) else _check_values
+    check(values)
+
+
 def _check_values(values: dict[str, Any]) -> None:
     """Raise ValueError if a fitted number or array has a value that no fit returns."""
     k, p = values["n_components_"], values["n_features_in_"]
@@ -245,16 +243,36 @@ def _check_values(values: dict[str, Any]) -> None:
         shapes |= {"combination_": (k, m), "gram_": (k, k), "candidates_": (m, p)}
     if "loss_curve_" in values:
         shapes["loss_curve_"] = (values["n_iter_"] + 1,)
+    _check_arrays(shapes, values)
+    for name in values.keys() & NUMBERS:
+        value = values[name]
+        if not (isinstance(value, Real) and 0 <= float(value) < math.inf):
+            raise ValueError(f"{name} must be a finite number from 0; got {value!r}")
+
+
+def _check_levels(values: dict[str, Any]) -> None:
+    """Raise ValueError if the levels of a hierarchy do not fit together."""
+    levels, p = values["levels_"], values["n_features_in_"]
+    if not levels or any(level.n_features_in_ != p for level in levels):
+        raise ValueError(f"levels_ must be models of {p} features")
+    sizes = [level.n_components_ for level in levels]
+    if len(values["mixtures_"]) != len(sizes) - 1:
+        raise ValueError(f"mixtures_ must be {len(sizes) - 1}; got {len(values['mixtures_'])}")
+    shapes: dict[str, tuple[int, ...]] = {
+        f"mixtures_.{i}": shape for i, shape in enumerate(pairwise(sizes))
+    }
+    found = {f"mixtures_.{i}": V for i, V in enumerate(values["mixtures_"])}
+    _check_arrays({**shapes, "errors_": (len(sizes),)}, {**found, "errors_": values["errors_"]})
+
+
+def _check_arrays(shapes: dict[str, tuple[int, ...]], values: dict[str, Any]) -> None:
+    """Raise ValueError if one of these arrays has another shape, no floats, or NaN or infinity."""
     for name in shapes.keys() & values.keys():
         if (A := values[name]) is None:  # a model without an intercept or a scale
             continue
         _check_array(name, shapes[name], A.shape, A.dtype)
         if not np.isfinite(A.data if issparse(A) else A).all():
             raise ValueError(f"{name} must be finite; it has NaN or infinity")
-    for name in values.keys() & NUMBERS:
-        value = values[name]
-        if not (isinstance(value, Real) and 0 <= float(value) < math.inf):
-            raise ValueError(f"{name} must be a finite number from 0; got {value!r}")
 
 
 def _check_array(name: str, wanted: tuple[int, ...], shape: tuple[int, ...], dtype: Any) -> None:
@@ -266,6 +284,38 @@ def _flat(attributes: dict[str, Any]) -> dict[str, Any]:
     """Return the attributes, with the items of dictionaries under the names of `_pack`."""
     items = [(name, value) for name, value in attributes.items() if isinstance(value, dict)]
     return attributes | {f"{name}.{key}": v for name, value in items for key, v in value.items()}
+
+
+def _pack_model(model: Any, prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Return class, parameters and attributes for JSON; put arrays into `arrays`, with a prefix."""
+    parameters = model.get_params(deep=False)
+    attributes = {name: value for name, value in vars(model).items() if name not in parameters}
+    own: dict[str, np.ndarray] = {}
+    packed = {
+        "class": _class_name(model),
+        "parameters": {n: _pack(value, prefix + n, own) for n, value in parameters.items()},
+        "attributes": {n: _pack(value, prefix + n, own) for n, value in attributes.items()},
+    }
+    if attributes:  # a model that is a parameter is not fitted
+        values = {name.removeprefix(prefix): A for name, A in own.items()}
+        _check_attributes(type(model), attributes | values)
+    arrays.update(own)
+    return packed
+
+
+def _unpack_model(packed: dict[str, Any], arrays: Arrays, known: dict[str, type]) -> Any:
+    cls = _known_class(packed["class"], known)
+    if packed["attributes"] and not issubclass(cls, HierarchicalSNMF):
+        _check_claims(packed["attributes"], arrays)
+    parameters = {n: _unpack(value, arrays, known) for n, value in packed["parameters"].items()}
+    attributes = {n: _unpack(value, arrays, known) for n, value in packed["attributes"].items()}
+    model = cls(**parameters)
+    if taken := [name for name in attributes if hasattr(model, name)]:
+        raise ValueError(f"attributes that are not data: {taken}")
+    vars(model).update(attributes)
+    if attributes:
+        _check_attributes(cls, _flat(attributes))
+    return model
 
 
 def _pack(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
@@ -292,6 +342,8 @@ def _pack(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(value, Backend):
         packed = _pack(vars(value), name, arrays)
         return {"is": "Backend", "class": _class_name(value), "state": packed}
+    if _is_estimator(value):
+        return {"is": "model", **_pack_model(value, f"{name}.", arrays)}
     if issparse(value):
         parts = _pack([value.data, value.indices, value.indptr], name, arrays)
         return {"is": "CSR", "shape": list(value.shape), "parts": parts}
@@ -358,6 +410,7 @@ def _unpack(value: Any, arrays: Arrays, known: dict[str, type]) -> Any:
         "dict": lambda: {key: again(item) for key, item in value["items"].items()},
         "Backend": backend,
         "CSR": rows,
+        "model": lambda: _unpack_model(value, arrays, known),
         "RandomState": random_state,
         "Generator": generator,
     }

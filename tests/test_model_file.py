@@ -176,7 +176,7 @@ def test_what_cannot_be_saved_is_refused_and_leaves_no_file(tmp_path):
             snmf.save(unfitted, path)
     for other in (PCA(2).fit(X), PCA(2), SNMF, snmf.backends.Backend("numpy"), path, None):
         with pytest.raises(
-            TypeError, match=r"model must be a fitted SNMF, MiniBatchSNMF or ConvexNMF; got"
+            TypeError, match=r"model must be a fitted SNMF, MiniBatchSNMF, ConvexNMF or H"
         ):
             snmf.save(other, path)
     model = fitted()
@@ -188,6 +188,69 @@ def test_what_cannot_be_saved_is_refused_and_leaves_no_file(tmp_path):
     with pytest.raises(TypeError, match="note_ must be"):
         snmf.save(model, path)
     assert not any(tmp_path.iterdir())
+
+
+@pytest.fixture
+def hierarchy():
+    estimator = SNMF(scale=np.arange(1.0, 7), max_iter=9, tol=0, progress_bar=False)
+    frame = pd.DataFrame(X, columns=[*"abcdef"])
+    return snmf.HierarchicalSNMF((4, 3, 2), estimator, random_state=0).fit(frame)
+
+
+def test_a_hierarchy_comes_back_with_its_levels(tmp_path, hierarchy):
+    frame = pd.DataFrame(X, columns=[*"abcdef"])
+    snmf.save(hierarchy, tmp_path / "model.npz")
+    again = snmf.load(tmp_path / "model.npz")
+    assert {*vars(again)} == {*vars(hierarchy)}
+    for level in range(3):
+        W = hierarchy.transform(frame, level=level)
+        np.testing.assert_array_equal(again.transform(frame, level=level), W)
+        assert {*vars(again.levels_[level])} == {*vars(hierarchy.levels_[level])}
+    assert again.tree() == hierarchy.tree()
+    assert again.n_components == (4, 3, 2)
+    np.testing.assert_array_equal(again.estimator.scale, hierarchy.estimator.scale)
+    assert not hasattr(again.estimator, "components_")
+    np.testing.assert_array_equal(again.fit(frame).errors_, hierarchy.errors_)
+
+
+@pytest.mark.parametrize(
+    ("change", "arrays", "words"),
+    [
+        (
+            lambda h: None,
+            {"mixtures_.0": np.ones((4, 2))},
+            r"mixtures_.0 must be of shape \(4, 3\)",
+        ),
+        (lambda h: None, {"mixtures_.1": np.full((3, 2), np.nan)}, "mixtures_.1 must be finite"),
+        (lambda h: None, {"errors_": np.ones(2)}, r"errors_ must be of shape \(3,\)"),
+        (lambda h: None, {"levels_.1.components_": np.ones((3, 5))}, r"of shape \(3, 6\)"),
+        (lambda h: h["attributes"]["levels_"]["items"].pop(), {}, "mixtures_ must be 1; got 2"),
+        (
+            lambda h: h["attributes"].update(n_features_in_=5),
+            {},
+            "levels_ must be models of 5 feat",
+        ),
+        (
+            lambda h: h["attributes"]["levels_"]["items"][0].update({"class": "os.system"}),
+            {},
+            "class 'os.system'",
+        ),
+        (
+            lambda h: h["attributes"]["levels_"]["items"][0]["attributes"].clear(),
+            {},
+            "damaged",
+        ),
+    ],
+)
+def test_levels_that_do_not_fit_together_are_refused(tmp_path, hierarchy, change, arrays, words):
+    path = tmp_path / "model.npz"
+    snmf.save(hierarchy, path)
+    rewritten(path, change, **arrays)
+    with pytest.raises(ValueError, match=words):
+        snmf.load(path)
+    hierarchy.mixtures_[0][0, 0] = np.inf
+    with pytest.raises(ValueError, match=r"mixtures_.0 must be finite"):
+        snmf.save(hierarchy, path)
 
 
 def test_numpy_reads_it_and_no_pickle_is_in_it(tmp_path):

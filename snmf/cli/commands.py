@@ -129,7 +129,7 @@ def _whole(X: Array, options: Namespace) -> Array:
 
 def transform(options: Namespace) -> Report:
     """Compute the weights of a data file with a saved model, and write them."""
-    model = load(options.model).set_params(**_given(options, WHERE))
+    model = _load(options.model).set_params(**_given(options, WHERE))
     table = _read_for(model, options.file, options)
     W = _transform(model, table, options.file)
     write(options.output, W, model.get_feature_names_out(), table.rows)
@@ -138,7 +138,7 @@ def transform(options: Namespace) -> Report:
 
 def impute(options: Namespace) -> Report:
     """Fill the missing values of a data file with a saved model, and write the table."""
-    model = load(options.model).set_params(**_given(options, WHERE))
+    model = _load(options.model).set_params(**_given(options, WHERE))
     if model.missing_values is None:
         raise ValueError(f"{options.model}: was fitted without --missing. Fit it with --missing.")
     table = _read_for(model, options.file, options)
@@ -178,9 +178,20 @@ def top(options: Namespace) -> Report:
     return [_fact("components", len(H)), _fact("table", str(options.output))]
 
 
+def _load(path: Path) -> Any:
+    """Load a model; raise ValueError if it has several levels."""
+    model = load(path)
+    if hasattr(model, "levels_"):
+        raise ValueError(
+            f"{path}: expected a model of one level; got a {type(model).__name__}. Save one of its "
+            "levels_ from Python: snmf.save(model.levels_[0], 'level.npz')"
+        )
+    return model
+
+
 def _of_components(path: Path) -> Any:
     """Load a model; raise ValueError if its components lie in the space of a kernel."""
-    model = load(path)
+    model = _load(path)
     if not hasattr(model, "components_"):
         raise ValueError(
             f"{path}: expected a model with components in the space of X; got one with "
@@ -225,7 +236,7 @@ def _feature_names(model: Any) -> list[str]:
 
 def plot(options: Namespace) -> Report:
     """Draw a saved model into a picture file."""
-    model = load(options.model)
+    model = _load(options.model)
     table = None if options.data is None else _read_for(model, options.data, options)
     _save_picture(DRAWN[options.kind](model, table, options), options.output)
     return [_fact("kind", options.kind), _fact("picture", str(options.output))]
@@ -266,16 +277,18 @@ def info(options: Namespace) -> Report:
     if options.file == STREAM or not (options.file.is_file() and is_model(options.file)):
         return _of_table(_read(options.file, options, missing=True))
     header, model = read_header(options.file), load(options.file)
-    k, p = model.n_components_, model.n_features_in_
+    p, levels = model.n_features_in_, getattr(model, "levels_", None)
+    k = model.n_components_ if levels is None else [level.n_components_ for level in levels]
+    of_fit = getattr(model, "estimator", None) or model
     shown = (*FITTED_BY[1:], "kernel")
-    parameters = {n: _in_words(v) for n, v in model.get_params().items() if n in shown}
+    parameters = {n: _in_words(v) for n, v in of_fit.get_params().items() if n in shown}
     return [
         _fact("file", header["format"], f"{header['format']}, format {header['version']}"),
         _fact("written by", header["written_by"]),
         _fact("class", header["class"]),
         _fact("components", k),
         _fact("features", p, f"{p}{_some(getattr(model, 'feature_names_in_', None))}"),
-        *_of_fit(model),
+        *(_of_fit(model) if levels is None else []),
         _fact("parameters", parameters, ", ".join(f"{n}={v!r}" for n, v in parameters.items())),
     ]
 

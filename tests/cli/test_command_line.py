@@ -1040,6 +1040,19 @@ def test_what_does_not_go_with_convex_is_bad_usage(options, words, capsys):
     assert words in capsys.readouterr().err
 
 
+def test_a_hierarchy_is_described_and_its_levels_are_asked_for(folder, capsys):
+    estimator = snmf.SNMF(max_iter=5, tol=0, progress_bar=False)
+    snmf.save(snmf.HierarchicalSNMF((3, 2), estimator, random_state=0).fit(X), "m.npz")
+    np.save("X.npy", X)
+    assert run("info", "m.npz", "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["class"], report["components"]) == ("HierarchicalSNMF", [3, 2])
+    assert report["parameters"]["max_iter"] == 5
+    commands = {"transform": ("X.npy", "-o", "W.npy"), "top": (), "plot": ("-o", "p.png")}
+    for command, more in commands.items():
+        assert "expected a model of one level" in refused(capsys, command, "m.npz", *more)
+
+
 def test_parameters_that_are_no_plain_values_are_named(folder, capsys):
     given = {"candidates": X[:9], "random_state": np.random.RandomState(0), "tol": 0}
     snmf.save(snmf.ConvexNMF(2, max_iter=2, **given).fit(X), "m.npz")
