@@ -527,7 +527,7 @@ class ConvexNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc] #
             return data
         needs = f"kernel={self.kernel!r} needs NumPy arrays or SciPy sparse matrices"
         of_dask = data.owner.namespace == "dask.array"
-        if (library := "Dask" if of_dask else data.owner.place) != "numpy":
+        if (library := "Dask" if of_dask else data.owner.name) != "numpy":
             raise TypeError(f"{needs}; got an array of {library}. Convert X first.")
         if (backend := choose(self.backend, data.owner, self.device).name) != "numpy":
             raise TypeError(f"{needs}, and backend='numpy'; got {backend!r}.")

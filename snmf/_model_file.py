@@ -354,9 +354,11 @@ def _pack(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
             return {"is": "array", "name": name}
         if host.dtype.kind in "OU" and all(isinstance(item, str) for item in host.flat):
             return {"is": "strings", "dtype": host.dtype.str, "items": host.tolist()}
+    advice = "Set it to a string, a number or None first."
+    if callable(value):
+        advice = "Pickle the model to keep a function, or name a kernel of scikit-learn instead."
     raise TypeError(
-        f"{name} must be an array, or what JSON holds, to be saved; got {value!r}. "
-        "Set it to a string, a number or None first."
+        f"{name} must be an array, or what JSON holds, to be saved; got {value!r}. {advice}"
     )
 
 

@@ -339,6 +339,8 @@ def test_a_model_comes_back_from_its_file(tmp_path, kernel):
     broken.combination_ = np.full_like(fitted.combination_, np.nan)
     with pytest.raises(ValueError, match="combination_ must be finite"):
         snmf.save(broken, tmp_path / "broken.npz")
+    with pytest.raises(TypeError, match=r"kernel must be an array.* Pickle the model to keep a"):
+        snmf.save(model(2, kernel=np.dot).fit(X), tmp_path / "function.npz")
 
 
 def test_displays():
