@@ -255,6 +255,33 @@ def test_transform_is_nonnegative_least_squares_in_the_space_of_the_kernel(kerne
     np.testing.assert_allclose(fitted.transform(new), expected, atol=1e-7)
 
 
+def test_opposite_candidates_of_a_rounded_kernel_do_not_grow():
+    """With one feature all cosines are 1 or −1, in float32 but for rounding."""
+    for seed in range(4):
+        x = np.random.default_rng(seed).standard_normal((17, 1)).astype("float32")
+        fitted = model(1, kernel="cosine", init="svd", sparsity=0, max_iter=15, tol=0).fit(x)
+        assert fitted.combination_.max() < 100
+        fewer = min(np.sum(x > 0), np.sum(x < 0))  # their rows have weight zero
+        assert fitted.reconstruction_err_**2 == pytest.approx(fewer, abs=1e-3)
+
+
+def test_a_component_that_died_has_no_weights_in_the_space_of_a_kernel():
+    rng = np.random.default_rng(909740)
+    rows = rng.random((7, 3)) @ rng.standard_normal((3, 2))
+    for seed in range(8):
+        data = rows * (1 + 1e-8 * np.random.default_rng(seed).standard_normal(rows.shape))
+        fitted = model(4, kernel="poly", solver="mu", init="kmeans", sparsity=0, max_iter=15, tol=0)
+        W = fitted.fit_transform(data)
+        dead = ~fitted.combination_.any(axis=1)
+        assert not W[:, dead].any()
+        assert not fitted.gram_[dead].any()
+        K = pairwise_kernels(data, metric="poly")
+        values, V = np.linalg.eigh(K)
+        points = V * np.sqrt(np.maximum(values, 0))  # with these inner products
+        left = [nnls((fitted.combination_ @ points).T, x)[1] for x in points]
+        assert fitted.reconstruction_err_ == pytest.approx(np.linalg.norm(left), rel=1e-6)
+
+
 def test_kernel_values_that_do_not_fit_in_memory_are_computed_in_every_pass(monkeypatch):
     kept = model(3, kernel="rbf").fit(X)
     monkeypatch.setattr("snmf.core.kernels.IN_MEMORY", 0)

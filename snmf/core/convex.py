@@ -176,7 +176,8 @@ class ConvexProblem(Problem):
     def products(self, C: np.ndarray) -> np.ndarray:
         """Return B = C K Cᵀ, without negative eigenvalues from the rounding of K."""
         values, V = np.linalg.eigh(C @ self.space.gram @ C.T)
-        B: np.ndarray = (V * np.maximum(values, 0)) @ V.T
+        alive = np.any(C, axis=1)  # a component that died has products of exactly 0
+        B: np.ndarray = (V * np.maximum(values, 0)) @ V.T * np.outer(alive, alive)
         return B
 
     def _weights_for(

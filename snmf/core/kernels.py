@@ -15,6 +15,7 @@ Array = Any
 RowWise = Any
 
 IN_MEMORY = 2**28  # bytes of kernel values that a fit keeps; more are computed in every pass
+RIDGE = 8  # in units of rounding: without it opposite candidates grow, and cancel each other
 TOGETHER = 64  # rows whose k(x, x) is the diagonal of one matrix
 
 
@@ -61,7 +62,7 @@ class Kernel:
 def check_gram(K: np.ndarray, eps: float) -> np.ndarray:
     """Return the kernel matrix of the candidates; raise ValueError if it is not one of products.
 
-    `eps` is the precision of its entries.
+    `eps` is the precision of the entries. The diagonal gets a ridge of this size.
     """
     tolerance = eps**0.5 * float(np.max(np.abs(K)))
     if not tolerance:
@@ -78,6 +79,7 @@ def check_gram(K: np.ndarray, eps: float) -> np.ndarray:
             "The kernel must be positive semidefinite; that of the candidates has a negative "
             "eigenvalue. Choose another kernel, such as kernel='rbf'."
         ) from None
+    K.flat[:: len(K) + 1] *= 1 + RIDGE * eps
     return K
 
 
