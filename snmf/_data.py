@@ -40,7 +40,7 @@ class Data:
     def of(cls, X: Any) -> Data:
         """Check X, and return it as `Data`; raise ValueError or TypeError if X is no matrix.
 
-        `Data` stay as they are.
+        `Data` are returned as they are.
         """
         if isinstance(X, Data):
             return X

@@ -22,7 +22,7 @@ from snmf._data import Data
 from snmf._factorize import Factorization, factorize
 from snmf._fitted import FittedComponents
 from snmf._selection import n_components_of
-from snmf.backends import Backend, owner
+from snmf.backends import Backend
 from snmf.core.options import Init, RandomState, Solver
 
 
@@ -349,7 +349,8 @@ class SNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
         check_is_fitted(self)
         if not is_whole(m, 1):
             raise ValueError(f"m must be a positive whole number; got {m!r}")
-        k, old = self.n_components_, owner(X).asarray(self._components_on_host())
+        data, k = Data.of(X).sized(), self.n_components_
+        old = data.owner.asarray(self._components_on_host())
         init = "auto" if self.init == "custom" else self.init
         scale = self._on_host("scale_")
         more = {
@@ -357,12 +358,12 @@ class SNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
             "init": init,
             "scale": False if scale is None else scale,
         }
-        self._fit(X, None, H=old, fixed=k, sample_weight=sample_weight, out=False, **more)
+        self._fit(X, None, data, H=old, fixed=k, sample_weight=sample_weight, out=False, **more)
         return self
 
     @with_callbacks  # type: ignore[untyped-decorator]
-    def _fit(self, X: Any, y: Any, **given: Any) -> Factorization:
-        data = Data.of(X).sized()
+    def _fit(self, X: Any, y: Any, data: Data | None = None, **given: Any) -> Factorization:
+        data = Data.of(X).sized() if data is None else data
         seen = data.features_of(self)
         self._check_n_components()
         check_fixed(given.get("fixed"))

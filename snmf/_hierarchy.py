@@ -313,9 +313,10 @@ class HierarchicalSNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             for k, seed in zip(numbers, seeds, strict=True)
         ]
         first = levels[0]
+        data = Data.of(X).sized()
         with _bars_of(0):
-            W = first.fit_transform(X, sample_weight=sample_weight)
-        sums = _Sums.of(first, X, W, sample_weight)
+            W = first._fit(X, None, data, sample_weight=sample_weight).W
+        sums = _Sums.of(first, data, W, sample_weight)
         H = first._components_on_host().astype("float64")
         mixtures, errors = [], [sums.error(H)]
         limits = limits_of(
@@ -369,8 +370,8 @@ class _Sums(NamedTuple):
     exponent: int
 
     @classmethod
-    def of(cls, model: SNMF, X: Any, W: Array, sample_weight: Any) -> _Sums:
-        data, W = Data.of(X).sized(), owner(W).to_host(W)
+    def of(cls, model: SNMF, data: Data, W: Array, sample_weight: Any) -> _Sums:
+        W = owner(W).to_host(W)
         ops = choose(model.backend, data.owner, model.device)
         D, of_weights = check_weights(sample_weight, data.shape[0])
         with ops.active(), data.threaded(ops, model.n_jobs) as every:

@@ -279,8 +279,9 @@ class MiniBatchSNMF(FittedComponents):
                 "X must be an array for fit_transform, which reads it twice; got an iterator of "
                 "batches. Call fit, then transform every batch."
             )
-        self._fit(X, sample_weight, H)
-        return self._explained(X, "transform").W
+        data = Data.of(X)
+        self._fit(data, sample_weight, H)
+        return self._explained(data, "transform").W
 
     def partial_fit(
         self, X: Any, y: Any = None, sample_weight: Any = None, *, H: Any = None
