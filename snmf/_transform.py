@@ -11,11 +11,11 @@ import numpy as np
 from snmf._arguments import check_weights
 from snmf._data import Data
 from snmf.backends import Backend, choose
-from snmf.core import intercept as _intercept
 from snmf.core import locality as _local
 from snmf.core import missing as _missing
 from snmf.core import nnls
 from snmf.core.contributions import Contributions, contributions
+from snmf.core.solvers import solver
 from snmf.storage.parts import Output, check_output, write_npy
 from snmf.storage.rows import Rows, RowWise, check_range, measure, taking_part
 
@@ -120,28 +120,20 @@ def exact_transform(
         assert members is None or out is False, "W has a row for every row of X"
         weights = None if D is None else rows.split(D)
         size = measure(rows, weights, missing)
-        exponent = size.exponent + math.frexp(size.longest)[1]
-        if locality:
-            exponent = _exponent_of_fit(rms, exponent, sums=out is False)
-            unit_rms = math.ldexp(rms, -exponent)
-            solve = _local.solver(locality, unit_rms, exponent)
-            W, square, squares, _ = nnls.exact_weights(
-                rows, np.ldexp(H, -exponent), math.ldexp(penalty, -exponent) * unit_rms,
-                weights=weights, solve=solve,
-            )  # fmt: skip
-        else:
-            solver = _missing.best_weights if missing else nnls.best_weights
-            if intercept is not None:
-                solver = _intercept.solver(intercept.astype("float64"), solver)
-            W, square, squares, _ = nnls.exact_weights(rows, H, penalty, exponent, weights, solver)
+        exponent = power = size.exponent + math.frexp(size.longest)[1]
+        if locality:  # H and λ at the scale of the fit; W has no unit
+            exponent, power = _exponent_of_fit(rms, exponent, sums=out is False), 0
+            rms, H = math.ldexp(rms, -exponent), np.ldexp(H, -exponent)
+            penalty = math.ldexp(penalty, -exponent) * rms
+        m = None if intercept is None else intercept.astype("float64")
+        solve = solver(locality, rms, exponent, missing=missing, intercept=m)
+        W, square, squares, _ = nnls.exact_weights(rows, H, penalty, power, weights, solve)
         check_range(rows.dtype, float(np.sqrt(squares.max())), exponent)
         whole = float(np.ldexp(size.square, -2 * (exponent - size.exponent)))
         found = None
         if contributing:
-            components, power = (np.ldexp(H, -exponent), 0) if locality else (H, exponent)
-            scaled = rows.scaled(exponent)
-            m = None if intercept is None else np.ldexp(intercept.astype("float64"), -exponent)
-            found = contributions(scaled, W, components, weights, power, missing, m)
+            scaled, m = rows.scaled(exponent), None if m is None else np.ldexp(m, -exponent)
+            found = contributions(scaled, W, H, weights, power, missing, m)
         W = handed_back(rows, W, data.owner, data.dtype, out)
         count = _missing.observed(rows).entries if missing else len(rows) * data.shape[1]
         return Explained(W, len(rows), square, whole, exponent, count, found)

@@ -17,6 +17,7 @@ from snmf.core.canonical import Canonical, given_weights, of_prototypes, of_unit
 from snmf.core.limits import Limits
 from snmf.core.options import UPDATES, Options, l1_at_scale, l1_of, limits_of
 from snmf.core.solve import Alternation, Point, Run, steps_per_pass
+from snmf.core.solvers import solver
 from snmf.storage.rows import Rows, RowWise, Scale, check_range, measure
 
 
@@ -172,10 +173,10 @@ class Problem:
 
     def solver(self, intercept: np.ndarray | None = None) -> nnls.Solver:
         """Return the function that computes the exact W of some rows of X."""
-        if self.options.locality:
-            return locality.solver(self.options.locality, self.rms, self.scale.exponent)
-        best = nnls.best_weights if self.seen is None else _missing.best_weights
-        return best if intercept is None else _intercept.solver(intercept, best)
+        missing, exponent = self.options.missing_values is not None, self.scale.exponent
+        return solver(
+            self.options.locality, self.rms, exponent, missing=missing, intercept=intercept
+        )
 
     @property
     def given(self) -> np.ndarray | None:
