@@ -88,25 +88,11 @@ def of_unit_rows(
     ValueError
         If weights exceed the largest number of the dtype.
     """
-    ops = rows.backend
-    H = H.astype(rows.dtype)
     exponent = scale.exponent + math.frexp(scale.longest)[1]
-    W, square, squares, total = exact(H, penalty, exponent)
     may_die = np.arange(len(H)) >= fixed
-    while np.any(died := may_die & (squares == 0) & np.any(H != 0, axis=1)):
-        H[died] = 0
-        del W  # free it before the next one is made
-        W, square, squares, total = exact(H, penalty, exponent)
-    order = np.arange(len(H))
-    if not keep_order:
-        order = np.argsort(-squares, kind="stable")
-        H, squares = H[order], squares[order]
-        if _has_twins(H[np.any(H != 0, axis=1)]):  # the W of equal rows depends on their order
-            del W
-            W, square, squares, total = exact(H, penalty, exponent)
-        else:
-            columns = ops.asarray(order)
-            W = rows.each(lambda part: ops.xp.take(part, columns, axis=1), W)
+    order, H, (W, square, squares, total) = _solved(
+        rows, H.astype(rows.dtype), lambda H: exact(H, penalty, exponent), may_die, keep_order
+    )
     check_range(rows.dtype, float(np.sqrt(squares.max())), exponent)
     whole = np.ldexp(scale.square, 2 * (scale.exponent - exponent))
     shares = np.sqrt(squares / whole) if whole else np.ones_like(squares)
@@ -114,9 +100,30 @@ def of_unit_rows(
     return Canonical(W, H, error, shares, total, order=order)
 
 
-def _has_twins(H: np.ndarray) -> bool:
-    """Whether two rows are equal up to a power of two."""
-    return len(set(digests(H))) < len(H)
+def _solved(
+    rows: Rows, H: np.ndarray, exact: Callable[..., Any], may_die: np.ndarray, keep_order: bool
+) -> tuple[np.ndarray, np.ndarray, tuple[RowWise, float, np.ndarray, float]]:
+    """Return the order of the components, H in this order, and what `exact` returns for it.
+
+    A row of H that may die and has no weight becomes zero.
+    """
+    W, square, squares, total = exact(H)
+    while np.any(died := may_die & (squares == 0) & np.any(H != 0, axis=1)):
+        H = np.where(died[:, None], 0, H)
+        del W  # free it before the next one is made
+        W, square, squares, total = exact(H)
+    order = np.arange(len(H))
+    if keep_order:
+        return order, H, (W, square, squares, total)
+    order = np.argsort(-squares, kind="stable")
+    H, squares, may_die = H[order], squares[order], may_die[order]
+    living = digests(H[~may_die | (squares > 0)])
+    if len({*living}) < len(living):  # the W of rows equal up to a power of two depends on order
+        del W
+        return order, H, exact(H)
+    columns = rows.backend.asarray(order)
+    W = rows.each(lambda part: rows.backend.xp.take(part, columns, axis=1), W)
+    return order, H, (W, square, squares, total)
 
 
 def of_prototypes(
@@ -132,7 +139,6 @@ def of_prototypes(
     ValueError
         If H at the scale of X exceeds the largest number of the dtype.
     """
-    ops = rows.backend
     with np.errstate(over="ignore"):
         at_scale_of_X = np.ldexp(
             H.astype(rows.dtype), scale.exponent
@@ -143,15 +149,10 @@ def of_prototypes(
             "at the scale of X."
         )
     H = np.ldexp(at_scale_of_X, -scale.exponent)
-    W, square, squares, total = exact(H)
-    order = np.arange(len(H)) if keep_order else np.argsort(-squares, kind="stable")
-    if _has_twins(H):  # as above; with locality rows of zeros have weights too
-        W, square, _, total = exact(H[order])
-    else:
-        columns = ops.asarray(order)
-        W = rows.each(lambda part: ops.xp.take(part, columns, axis=1), W)
+    none_dies = np.zeros(len(H), dtype=bool)  # a row of zeros has weights too
+    order, _, (W, square, squares, total) = _solved(rows, H, exact, none_dies, keep_order)
     error = float(np.ldexp(square**0.5, scale.exponent))
-    shares = np.sqrt(squares[order] / len(rows)) if scale.square else np.ones(len(H))
+    shares = np.sqrt(squares / len(rows)) if scale.square else np.ones(len(H))
     return Canonical(W, at_scale_of_X[order], error, shares, total)
 
 
