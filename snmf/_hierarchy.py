@@ -380,9 +380,10 @@ class _Sums(NamedTuple):
             weights = None if D is None else rows.split(D)
             scale = measure(rows, weights)
             W = np.ldexp(W if members is None else W[members], -scale.exponent)
-            row_wise = (rows.split(W),) if weights is None else (rows.split(W), weights)
             scaled, sums = rows.scaled(scale.exponent), partial(updates.sums_of_block, ops)
-            _, (S, T, columns) = scaled.map_sum(lambda *block: (None, sums(*block)), *row_wise)
+            _, (S, T, columns) = scaled.map_sum(
+                lambda *block: (None, sums(*block)), rows.split(W), weights
+            )
             square, intercept = scale.square, model._on_host("intercept_")
             if intercept is not None:
                 m = np.ldexp(intercept.astype("float64"), -scale.exponent)

@@ -181,8 +181,6 @@ def given_weights(
         squares = ops.xp.sum(W * W * D, axis=0)
         return W, (ops.xp.sum(errors * D[:, 0]), squares, ops.xp.sum(W * D))
 
-    W, (square, squares, total) = rows.scaled(exponent).map_sum(
-        of_block, W, *(() if weights is None else (weights,))
-    )
+    W, (square, squares, total) = rows.scaled(exponent).map_sum(of_block, W, weights)
     W = rows.each(lambda part: times_power_of_two(part, exponent), W)
     return W, float(square), squares, float(total)

@@ -73,7 +73,7 @@ def contributions(
     """
     components = rows.backend.precise.asarray(H, "float64")
     step = partial(_of_block, rows.backend, components, exponent, missing, intercept)
-    _, sums = rows.map_sum(step, W, *(() if weights is None else (weights,)))
+    _, sums = rows.map_sum(step, W, weights)
     rises, square, used, count, totals, length = sums
     return Contributions(_ratio(rises, square), used / count, _mass(totals, H, length))
 

@@ -86,7 +86,7 @@ def _moments(
     """Return the mean and the variance of every column, from sums of the entries less `centre`."""
     ops = rows.backend
     step = partial(_sums_of_block, ops, ops.asarray(centre, ops.widest), missing)
-    _, sums = rows.map_sum(step, *(() if weights is None else (weights,)))
+    _, sums = rows.map_sum(step, weights)
     total, absent, zeros, first, second = (A[0] for A in sums)
     rounding = SUM_ROUNDING * np.finfo(ops.widest).eps * total
     count, zeros = (np.where(rounding < A, A, 0) for A in (total - absent, zeros))

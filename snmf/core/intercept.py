@@ -39,19 +39,19 @@ def moments(rows: Any, weights: RowWise | None, total: float) -> tuple[np.ndarra
 
     `weights` are the sample weights, block by block, and `total` is their sum.
     """
-    ops, row_wise = rows.backend, () if weights is None else (weights,)
+    ops = rows.backend
 
     def sum_of_block(X: Array, D: Array | None = None) -> tuple[None, tuple[Array]]:
         return None, (sum_of_rows(ops, X, D, rows.dtype),)
 
-    mean = rows.map_sum(sum_of_block, *row_wise)[1][0] / total
+    mean = rows.map_sum(sum_of_block, weights)[1][0] / total
     there = ops.asarray(mean[None, :], rows.dtype)
 
     def square_of_block(X: Array, D: Array | None = None) -> tuple[None, tuple[Array]]:
         errors = ops.row_errors(X, ones(ops, X, rows.dtype), there)
         return None, (ops.xp.sum(errors if D is None else errors * D[:, 0]),)
 
-    return mean, float(rows.map_sum(square_of_block, *row_wise)[1][0])
+    return mean, float(rows.map_sum(square_of_block, weights)[1][0])
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ class KernelRows:
         return self
 
     def map_sum(
-        self, function: Callable[..., tuple[Any, Any]], *row_wise: RowWise
+        self, function: Callable[..., tuple[Any, Any]], *row_wise: RowWise | None
     ) -> tuple[RowWise, list[Any]]:
         """Map a function over the blocks, as `Rows.map_sum` does."""
         return self.rows.map_sum(lambda X, *parts: function(self._of(X), *parts), *row_wise)
@@ -148,7 +148,7 @@ def scale_of(rows: Rows, kernel: Kernel, weights: RowWise | None = None) -> Scal
         squares = kernel.diagonal(X, place[:, 0].astype(int)).astype("float64")
         return squares, (np.sum(squares if D is None else squares * D[:, 0]),)
 
-    parts, (total,) = rows.map_sum(of_block, places, *(() if weights is None else (weights,)))
+    parts, (total,) = rows.map_sum(of_block, places, weights)
     squares, most = np.concatenate(list(parts)), COMFORTABLE[rows.dtype]
     if not np.min(squares) >= 0:
         raise ValueError(f"k(x, x) must be from 0; its smallest value is {np.min(squares):g}")

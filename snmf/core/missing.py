@@ -79,7 +79,7 @@ def observed(rows: Any, weights: RowWise | None = None) -> Observed:
             total = ops.matmul(D.T, 1 - missing)
         return in_row, (*sums, total, ops.matmul(D.T, known))
 
-    in_rows, sums = rows.map_sum(look, *(() if weights is None else (weights,)))
+    in_rows, sums = rows.map_sum(look, weights)
     in_columns, *totals = (A[0] for A in sums)
     known = n - in_columns
     means = totals[0] / np.where(known > 0, known, 1)

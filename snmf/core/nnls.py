@@ -162,7 +162,7 @@ def exact_weights(
     solve = partial(solve or best_weights, components=components, l1=l1)
     of_rows = partial(_of_rows, rows.backend, solve, np.argsort(own), exponent, rows.dtype)
     step = in_pieces(rows.backend, of_rows, len(H))
-    W, (square, squares, total) = rows.map_sum(step, *(() if weights is None else (weights,)))
+    W, (square, squares, total) = rows.map_sum(step, weights)
     return W, float(square), squares, float(total)
 
 

@@ -179,8 +179,7 @@ class Alternation:
         return X
 
     def _map_sum(self, function: Callable[..., Any], *row_wise: RowWise) -> tuple[RowWise, Any]:
-        weighted = row_wise if self.weights is None else (*row_wise, self.weights)
-        result: tuple[RowWise, Any] = self.rows.map_sum(function, *weighted)
+        result: tuple[RowWise, Any] = self.rows.map_sum(function, *row_wise, self.weights)
         return result
 
     def sums(self, W: RowWise) -> list[Array]:

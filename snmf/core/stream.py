@@ -67,21 +67,21 @@ class Batch:
         return None if self.weights is None else np.ldexp(self.weights, -self.exponent)
 
     @property
-    def row_wise(self) -> tuple[RowWise, ...]:
-        """The scaled sample weights, block by block, as arguments for `Rows.map_sum`."""
-        return () if self.weights is None else (self.rows.split(self.scaled_weights),)
+    def weights_of_blocks(self) -> RowWise | None:
+        """The scaled sample weights, block by block."""
+        return None if self.weights is None else self.rows.split(self.scaled_weights)
 
     @cached_property
     def scale(self) -> Scale:
         """The scale of the rows, as `snmf.storage.rows.measure` returns it."""
-        found = measure(self.rows, *(self.row_wise or (None,)))
+        found = measure(self.rows, self.weights_of_blocks)
         return found._replace(square=found.square * 2.0**self.exponent)
 
     @property
     def moments(self) -> tuple[np.ndarray, float]:
         """The mean row, of shape (p,), and ‖X‖² of the rows less it."""
-        (weights,), total = self.row_wise or (None,), math.ldexp(self.count, -self.exponent)
-        mean, square = _intercept.moments(self.rows, weights, total)
+        total = math.ldexp(self.count, -self.exponent)
+        mean, square = _intercept.moments(self.rows, self.weights_of_blocks, total)
         return mean, square * 2.0**self.exponent
 
     def at(self, exponent: int) -> Batch:
@@ -245,8 +245,8 @@ def start(
     rows, ops, algebra = batch.rows, batch.rows.backend, batch.rows.backend.algebra
     W, H = _init.made_by(init)(rows, k, rng, batch.scaled_weights)
     if intercept:
-        (mean, square), (weights,) = batch.moments, batch.row_wise or (None,)
-        given = (rows, square, 0.0, "kept", 1, weights)
+        mean, square = batch.moments
+        given = (rows, square, 0.0, "kept", 1, batch.weights_of_blocks)
         total = math.ldexp(batch.count, -batch.exponent)
         shifted = _intercept.Shifted(*given, limits=limits, mean=mean, total=total)
         H = shifted.start(W, H).H
@@ -254,7 +254,7 @@ def start(
     if H is not None:
         return _init.unit_rows(limits.of_entries(H))[0]
     sums = partial(updates.sums_of_block, ops)
-    _, (S, T, _) = rows.map_sum(lambda *block: (None, sums(*block)), W, *batch.row_wise)
+    _, (S, T, _) = rows.map_sum(lambda *block: (None, sums(*block)), W, batch.weights_of_blocks)
     H = updates.least_squares(algebra, S, T, 0 * S, _rounding(rows.dtype, k))
     return _init.unit_rows(limits.of_entries(H))[0]
 
@@ -294,7 +294,7 @@ def step(
     H, B, inverse = (ops.asarray(A, rows.dtype) for A in (stream.H, B, inverse))
     M = None if mean is None else ops.asarray(mean[None, :], rows.dtype)
     block = partial(_of_block, ops, update, H, B, inverse, l1, M)
-    _, sums = rows.map_sum(block, *batch.row_wise)
+    _, sums = rows.map_sum(block, batch.weights_of_blocks)
     S, T, total, square, *of_x = (2.0**batch.exponent * term for term in sums)
     square = float(square)
     if mean is None:

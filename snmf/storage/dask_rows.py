@@ -185,13 +185,14 @@ class ChunkedRows:
         return Rows(self.backend.asarray(A, self.dtype), self.backend)
 
     def map_sum(
-        self, function: Callable[..., tuple[Any, Any]], *row_wise: Parts
+        self, function: Callable[..., tuple[Any, Any]], *row_wise: Parts | None
     ) -> tuple[Parts, list[Any]]:
         """Map a function over the blocks: see `snmf.storage.rows.Rows.map_sum`."""
         step, names = Pass(self.site, function), self._names()
-        held, sums, cut = self._made(step, names, row_wise)
-        if row_wise and client_in_use():
-            before, *beside = row_wise
+        given = tuple(parts for parts in row_wise if parts is not None)
+        held, sums, cut = self._made(step, names, given)
+        if given and client_in_use():
+            before, *beside = given
             links = [*before.links, Link(step, tuple(beside))]
             parts = Parts(held, names, before.start, links, 1 if cut else before.uncut + 1)
         else:

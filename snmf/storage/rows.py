@@ -156,7 +156,7 @@ class Rows:
         return type(self)(self.X, self.backend, **{**kept, **changes})
 
     def map_sum(
-        self, function: Callable[..., tuple[Any, Any]], *row_wise: RowWise
+        self, function: Callable[..., tuple[Any, Any]], *row_wise: RowWise | None
     ) -> tuple[RowWise, list[Any]]:
         """Map a function over the blocks.
 
@@ -165,8 +165,8 @@ class Rows:
         function : callable
             ``function(block, *parts) → (part, terms)``. The part has a row per row of the block;
             the terms are a tuple of arrays.
-        *row_wise : sequence of arrays
-            Further arguments of the function, one part per block.
+        *row_wise : sequence of arrays, or None
+            Further arguments of the function, one part per block. None is left out.
 
         Returns
         -------
@@ -177,6 +177,7 @@ class Rows:
             host.
         """
         sums: list[Any] = []
+        given = [A for A in row_wise if A is not None]
 
         def of_block(block: Callable[[], Array], *given: Any) -> tuple[Any, Any]:
             with self.backend.active():
@@ -184,7 +185,7 @@ class Rows:
 
         def parts() -> Generator[Any, None, None]:
             with closing(self._blocks()) as blocks:
-                for part, terms in self._run(of_block, blocks, *row_wise):
+                for part, terms in self._run(of_block, blocks, *given):
                     if not (sums and self.backend.precise is self.backend):  # else a sum widens it
                         terms = [self.backend.to_precise(term) for term in terms]
                     sums[:] = [a + b for a, b in zip(sums, terms, strict=True)] if sums else terms
@@ -485,8 +486,7 @@ def too_large(dtype: str) -> ValueError:
 
 
 def _squares(rows: Rows, weights: RowWise | None) -> tuple[float, float, float]:
-    row_wise = () if weights is None else (weights,)
-    longest, (square, total) = rows.map_sum(partial(_squares_of_block, rows.backend), *row_wise)
+    longest, (square, total) = rows.map_sum(partial(_squares_of_block, rows.backend), weights)
     return float(square), max(map(float, rows.to_host(longest))) ** 0.5, _norm(total)
 
 
