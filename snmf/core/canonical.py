@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from snmf.core.nnls import digests
+from snmf.core.nnls import digests, totals
 from snmf.storage.rows import Rows, RowWise, Scale, check_range, times_power_of_two
 
 Array = Any
@@ -177,9 +177,7 @@ def given_weights(
     def of_block(X: Array, W: Array, D: Array | None = None) -> tuple[Array, tuple[Array, ...]]:
         W = W * scaled
         errors = ops.row_errors(ops.filled(X, W, components), W, components)
-        D = 1 + 0 * W[:, :1] if D is None else D
-        squares = ops.xp.sum(W * W * D, axis=0)
-        return W, (ops.xp.sum(errors * D[:, 0]), squares, ops.xp.sum(W * D))
+        return W, totals(ops, errors, W, D)
 
     W, (square, squares, total) = rows.scaled(exponent).map_sum(of_block, W, weights)
     W = rows.each(lambda part: times_power_of_two(part, exponent), W)

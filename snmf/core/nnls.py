@@ -202,9 +202,8 @@ def _of_rows(
     above = powers - exponent  # may be large for a row of zeros, where it does not matter
     unit = _times_power_of_two(ops, 1 + 0 * powers, ops.xp.where(above < 1000, above, 0.0))
     errors, scaled = squares * unit * unit, W * unit[:, None]
-    D = 1.0 + 0 * W[:, :1] if weights is None else backend.to_precise(weights)
-    of_squares = ops.xp.sum(scaled * scaled * D, axis=0)
-    sums = ops.xp.sum(errors * D[:, 0]), of_squares, ops.xp.sum(scaled * D)
+    D = None if weights is None else backend.to_precise(weights)
+    sums = totals(ops, errors, scaled, D)
     # The caller sees from the sums that weights exceed the largest number. The sums do not show it
     # for rows of little sample weight, so these are checked here. Rows of sample weight 0 come
     # without sample weights; for them W is clipped to the largest number.
@@ -213,6 +212,15 @@ def _of_rows(
         raise too_large(dtype)
     W = _times_power_of_two(ops, ops.xp.where(most > W, W, most), powers[:, None])
     return backend.asarray(backend.bring(W, ops), dtype), sums
+
+
+def totals(ops: Any, errors: Array, W: Array, D: Array | None) -> tuple[Array, Array, Array]:
+    """Return the sums of the errors, of the squares in every column of W, and of W, for a block.
+
+    D holds the sample weights of its rows, (b, 1); None is 1 for each.
+    """
+    D = 1.0 + 0 * W[:, :1] if D is None else D
+    return ops.xp.sum(errors * D[:, 0]), ops.xp.sum(W * W * D, axis=0), ops.xp.sum(W * D)
 
 
 def best_weights(
