@@ -4,17 +4,13 @@ import functools
 
 import numpy as np
 import pytest
+from fits import centred
 
 import snmf
 from snmf import _checkpoint
 
 factorize = functools.partial(snmf.factorize, n_components=4, progress_bar=False, tol=0)
-
-
-def planted(seed=0, n=207, p=12, k=4, noise=0.6, dtype="float64"):
-    rng = np.random.default_rng(seed)
-    X = rng.random((n, k)) @ rng.standard_normal((k, p)) + noise * rng.standard_normal((n, p))
-    return (X - X.mean(axis=0)).astype(dtype)
+planted = functools.partial(centred, noise=0.6)
 
 
 class Stop(BaseException):

@@ -17,3 +17,9 @@ def planted(seed=0, n=120, p=30, k=4, noise=0.3, dtype="float64"):
     rng = np.random.default_rng(seed)
     X = rng.random((n, k)) @ rng.standard_normal((k, p)) + noise * rng.standard_normal((n, p))
     return X.astype(dtype)
+
+
+def centred(seed=0, n=207, p=12, k=4, noise=0.3, dtype="float64"):
+    """Data for which the SVD start is not the optimum, so that rounding changes little."""
+    X = planted(seed, n, p, k, noise)
+    return (X - X.mean(axis=0)).astype(dtype)
