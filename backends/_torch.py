@@ -52,6 +52,11 @@ class Adapter(Backend):
             there = torch.empty(0, device=device).device
         except (RuntimeError, AssertionError, ImportError, TypeError, ValueError) as error:
             raise ValueError(f"device={device!r} is not there for torch: {error}") from error
+        if there.type == "meta":
+            raise ValueError(
+                "the device 'meta' holds shapes, and no numbers to compute with. Give tensors on "
+                "another device, or name another."
+            )
         super().__init__("array_api_compat.torch", str(there))
 
     @property

@@ -221,7 +221,8 @@ class Dictionary(torch.nn.Module):  # type: ignore[misc] # mypy runs without tor
         -------
         weights : tensor of shape (..., n_components)
             The minimiser of ``½‖x − w H‖² + λ Σ w`` over ``w ≥ 0``, for x less the intercept if
-            there is one. It has the dtype and the device of x.
+            there is one. It has the dtype and the device of x. On the device "meta", which has no
+            numbers, only shape and dtype mean something.
 
         Raises
         ------
@@ -233,10 +234,10 @@ class Dictionary(torch.nn.Module):  # type: ignore[misc] # mypy runs without tor
         """
         H, m = self.get_dictionary(), self.intercept
         _check(x, "x", H, "features", H.shape[1])
-        if not bool(torch.isfinite(H).all()):
-            raise ValueError("the dictionary must be finite; it has NaN or infinity")
         X = _wide(_matrix(x))
-        if len(X):
+        if not H.is_meta and not bool(torch.isfinite(H).all()):
+            raise ValueError("the dictionary must be finite; it has NaN or infinity")
+        if len(X) and not H.is_meta:
             W = _ExactWeights.apply(X, _wide(H), None if m is None else _wide(m), self.penalty)
         else:
             W = X @ H.T.to(X)
@@ -346,7 +347,7 @@ class Dictionary(torch.nn.Module):  # type: ignore[misc] # mypy runs without tor
 
     def get_extra_state(self) -> Tensor:
         """Return the penalty, for `state_dict`: as a number in float64, whatever `half` does."""
-        return torch.tensor(self.penalty, dtype=torch.float64)
+        return torch.tensor(self.penalty, dtype=torch.float64, device="cpu")
 
     def set_extra_state(self, state: Tensor) -> None:
         """Set the penalty, for `load_state_dict`."""
@@ -373,7 +374,7 @@ class _ExactWeights(torch.autograd.Function):  # type: ignore[misc] # as above
             backend="auto", device=None, n_jobs=None, missing_values=None, locality=0.0, rms=0.0,
             out=None,
         )  # fmt: skip
-        W = torch.as_tensor(W)
+        W = _beside(X, W)
         ctx.save_for_backward(X, H, m, W)
         return W
 
@@ -387,15 +388,20 @@ class _ExactWeights(torch.autograd.Function):  # type: ignore[misc] # as above
             of_X, of_H, of_m = of_exact_weights(
                 rows, _host(H), _there(W), _there(G), m if m is None else _host(m)
             )
-            joined = torch.as_tensor(rows.join(of_X))
-        of_intercept = None if m is None else torch.as_tensor(of_m).to(m)
-        return joined, torch.as_tensor(of_H).to(H), of_intercept, None
+            joined = _beside(X, rows.join(of_X))
+        of_intercept = None if m is None else _beside(m, of_m).to(m)
+        return joined, _beside(H, of_H).to(H), of_intercept, None
 
 
 def _there(A: Tensor) -> Any:
     """Return the tensor for the backend of its device: as a NumPy array if that is the CPU."""
     A = A.detach()
     return A.numpy() if A.device.type == "cpu" else A
+
+
+def _beside(A: Tensor, found: Any) -> Tensor:
+    """Return an array as a tensor on the device of A, whatever PyTorch's default device is."""
+    return torch.as_tensor(found, device=A.device)
 
 
 def _host(A: Tensor) -> np.ndarray:

@@ -293,6 +293,61 @@ def test_rows_of_safetensors_are_read_as_they_are_needed(dtype, tmp_path):
     np.testing.assert_allclose(ours.W, theirs.W, atol=1e-4)
 
 
+# Without numbers, and beside another default device
+
+
+@pytest.mark.parametrize("shifted", [True, False])
+def test_shapes_and_dtypes_without_numbers(shifted):
+    module = dictionary(shifted=shifted).to("meta")
+    state = module.state_dict()
+    assert {*state} == {"dictionary", "_extra_state", *(["intercept"] if shifted else [])}
+    assert all(state[name].is_meta for name in {*state} - {"_extra_state"})
+    assert float(state["_extra_state"]) == 0.2
+    assert "n_components=4, n_features=12, penalty=0.2" in repr(module)
+    for dtype in (torch.float64, torch.float32, torch.bfloat16):
+        x = torch.empty(2, 5, 12, dtype=dtype, device="meta")
+        weights, again = module.to(dtype)(x)
+        found = [(A.shape, A.dtype, A.device.type) for A in (weights, again)]
+        assert found == [((2, 5, 4), dtype, "meta"), ((2, 5, 12), dtype, "meta")]
+        assert module.encode(x[:0]).shape == (0, 5, 4)
+        weights.sum().backward()
+        assert module.dictionary.grad.shape == (4, 12)
+        module.zero_grad()
+
+
+def test_numbers_that_are_loaded_later_are_those_that_were_saved():
+    saved = dictionary()
+    with torch.device("meta"):
+        module = Dictionary(torch.empty(4, 12), intercept=torch.empty(12))
+    assert module.dictionary.is_meta
+    module.load_state_dict(saved.state_dict(), assign=True)
+    same(module.encode(X), saved.encode(X))
+
+
+def test_a_fit_needs_numbers():
+    for source in (SNMF(2, **QUIET), MiniBatchSNMF(2, **QUIET)):
+        with pytest.raises(ValueError, match="'meta' holds shapes, and no numbers"):
+            Dictionary(source).fit(X.to("meta"))
+    with pytest.raises(ValueError, match="must be on the device of the dictionary, meta; got cpu"):
+        dictionary().to("meta").encode(X)
+
+
+def test_the_default_device_does_not_count():
+    module, x = dictionary(), X[:5].clone().requires_grad_()
+    tensors = module.dictionary, module.intercept, x
+    weights = module.encode(x)
+    gradients = torch.autograd.grad(weights.sum(), tensors)
+    with torch.device("meta"):  # as another device would, and any number on it is lost
+        again = module.encode(x)
+        found = torch.autograd.grad(again.sum(), tensors)
+        state = module.state_dict()
+        assert Dictionary(MiniBatchSNMF(4, **QUIET)).fit(X).encode(X).device.type == "cpu"
+    same(again, weights)
+    assert float(state["_extra_state"]) == module.penalty
+    for ours, theirs in zip(found, gradients, strict=True):
+        same(ours, theirs)
+
+
 # What is refused
 
 
