@@ -34,6 +34,15 @@ def parser(description: str, *, data: bool = True) -> argparse.ArgumentParser:
     return words
 
 
+def choice(words: argparse.ArgumentParser, option: str, names: Iterable[str]) -> None:
+    """Add an option that takes some of the names; by default all."""
+    names = list(names)
+    words.add_argument(
+        option, nargs="+", choices=names, default=names, metavar="NAME",
+        help=f"some of {', '.join(map(repr, names))}",
+    )  # fmt: skip
+
+
 def load(arguments: argparse.Namespace) -> tuple[np.ndarray, np.ndarray | None]:
     """The embeddings of the file in float32, or generated ones, and their classes."""
     if arguments.data is None:

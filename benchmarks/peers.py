@@ -21,6 +21,7 @@ from common import (
     QUIET,
     agreement,
     bound,
+    choice,
     components,
     in_fresh_process,
     interleaved,
@@ -197,10 +198,7 @@ def comparisons(found: dict[str, Measured]) -> Iterator[tuple[Any, ...]]:
 
 def main() -> None:
     words = parser(__doc__)
-    words.add_argument(
-        "--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS), metavar="NAME",
-        help=f"some of {', '.join(map(repr, SYSTEMS))}",
-    )  # fmt: skip
+    choice(words, "--systems", SYSTEMS)
     arguments = words.parse_args()
     for name, X, labels in datasets(arguments):
         k, found = components(labels), {}

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from classes import SETS
-from common import agreement, components, largest, load, parser, table, timed
+from common import agreement, choice, components, largest, load, parser, table, timed
 from others import PEERS, Factors, Method
 from scipy.optimize import linear_sum_assignment
 from scipy.special import gammaincinv, ndtr
@@ -283,10 +283,7 @@ def installed(names: list[str]) -> dict[str, Method]:
 
 def main() -> None:
     words = parser(__doc__)
-    words.add_argument(
-        "--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="NAME",
-        help=f"some of {', '.join(map(repr, METHODS))}",
-    )  # fmt: skip
+    choice(words, "--methods", METHODS)
     words.add_argument("--seeds", type=int, default=3, help="seeds of every planted case")
     words.add_argument("--noise", type=float, nargs="+", default=LEVELS, help="noise ÷ signal")
     arguments = words.parse_args()

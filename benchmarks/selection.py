@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from classes import SETS
-from common import parser, table, timed
+from common import choice, parser, table, timed
 from recovery import LEVELS, Case, mean, planted
 from sklearn.preprocessing import scale
 
@@ -153,10 +153,7 @@ def measured(
 
 def main() -> None:
     words = parser(__doc__, data=False)
-    words.add_argument(
-        "--rules", nargs="+", choices=RULES, default=list(RULES), metavar="NAME",
-        help=f"some of {', '.join(map(repr, RULES))}",
-    )  # fmt: skip
+    choice(words, "--rules", RULES)
     words.add_argument("--seeds", type=int, default=2, help="seeds of every planted case")
     words.add_argument("--noise", type=float, nargs="+", default=LEVELS, help="noise ÷ signal")
     arguments = words.parse_args()

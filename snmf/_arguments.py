@@ -257,13 +257,19 @@ def check_intercept(
     return vector
 
 
+def _vector(A: Any, name: str) -> np.ndarray:
+    """Return an array of any library as one of finite numbers on the host."""
+    theirs = owner(A)
+    host = theirs.to_host(theirs.asarray(A))
+    vector: np.ndarray = check_array(host, ensure_2d=False, dtype="float64", input_name=name)
+    return vector
+
+
 def check_scale(scale: Any, n_features: int) -> np.ndarray | bool:
     """Return `scale` as a bool or as a vector of the host; raise ValueError if it is invalid."""
     if isinstance(scale, bool | np.bool_):
         return bool(scale)
-    theirs = owner(scale)
-    entries = theirs.to_host(theirs.asarray(scale))
-    vector: np.ndarray = check_array(entries, ensure_2d=False, dtype="float64", input_name="scale")
+    vector = _vector(scale, "scale")
     if vector.shape != (n_features,):
         raise ValueError(
             f"scale must be True, False, or an array of shape ({n_features},); got the shape "
@@ -297,8 +303,7 @@ def check_weights(
     """
     if sample_weight is None:
         return None, 0
-    D = owner(sample_weight).to_host(owner(sample_weight).asarray(sample_weight))
-    D = check_array(D, ensure_2d=False, dtype="float64", input_name="sample_weight")
+    D = _vector(sample_weight, "sample_weight")
     if D.shape != (n_samples,):
         raise ValueError(f"sample_weight must have shape ({n_samples},); got {D.shape}")
     if D.min() < 0:

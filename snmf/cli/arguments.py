@@ -277,8 +277,12 @@ def _model(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
 
 
+def _saved_model(command: argparse.ArgumentParser, fit: str = "snmf fit") -> None:
+    _input(command, "model", metavar="MODEL", help=f"a model that {fit} has saved")
+
+
 def _transform(command: argparse.ArgumentParser) -> None:
-    _input(command, "model", metavar="MODEL", help="a model that snmf fit has saved")
+    _saved_model(command)
     _data(command, "the data file")
     _output(
         command, "-o", "--output", kind="table", required=True, metavar="W",
@@ -289,7 +293,7 @@ def _transform(command: argparse.ArgumentParser) -> None:
 
 
 def _impute(command: argparse.ArgumentParser) -> None:
-    _input(command, "model", metavar="MODEL", help="a model that snmf fit --missing has saved")
+    _saved_model(command, "snmf fit --missing")
     _data(command, "the data file, with missing values")
     _output(
         command, "-o", "--output", kind="table", required=True, metavar="X",
@@ -300,7 +304,7 @@ def _impute(command: argparse.ArgumentParser) -> None:
 
 
 def _top(command: argparse.ArgumentParser) -> None:
-    _input(command, "model", metavar="MODEL", help="a model that snmf fit has saved")
+    _saved_model(command)
     command.add_argument(
         "-n", type=positive, default=10, help="number of features for every component; default: 10"
     )
@@ -312,7 +316,7 @@ def _top(command: argparse.ArgumentParser) -> None:
 
 
 def _components(command: argparse.ArgumentParser) -> None:
-    _input(command, "model", metavar="MODEL", help="a model that snmf fit has saved")
+    _saved_model(command)
     _output(
         command, "-o", "--output", kind="table", required=True, metavar="H",
         help="write the components H, and the intercept and the scale if there are any, to this "
@@ -330,7 +334,7 @@ def _convert(command: argparse.ArgumentParser) -> None:
 
 
 def _plot(command: argparse.ArgumentParser) -> None:
-    _input(command, "model", metavar="MODEL", help="a model that snmf fit has saved")
+    _saved_model(command)
     command.add_argument(
         "--kind", choices=KINDS, default="components", help="what to draw; default: components"
     )
