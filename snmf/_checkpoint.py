@@ -25,8 +25,17 @@ from scipy.sparse import coo_array, issparse
 
 from snmf.core.options import DRAWN
 from snmf.core.solve import Point, Run, State
-from snmf.storage.atomic import check_replaceable, replacing
-from snmf.storage.npz import DAMAGE, Arrays, Claim, RefusedError, is_npz_with
+from snmf.storage.atomic import check_file, replacing
+from snmf.storage.npz import (
+    DAMAGE,
+    Arrays,
+    Claim,
+    RefusedError,
+    check_finite,
+    check_floats,
+    is_npz_with,
+)
+from snmf.storage.parts import write_header
 from snmf.storage.rows import Scale
 
 FORMAT = 1
@@ -85,7 +94,7 @@ class Checkpoint:
         parameters: dict[str, Any],
         columns: int | None = None,
     ) -> None:
-        self.path = check_replaceable(path)
+        self.path = check_file(path)
         self._part = self.path.with_name(f".{self.path.name}.part")
         self._interval, self._last = interval, time.monotonic()
         self._parameters = {name: _plain(value) for name, value in parameters.items()}
@@ -110,7 +119,7 @@ class Checkpoint:
         try:
             found = Arrays(self.path)
             found.check_sums()
-            header = json.loads(found[HEADER].tobytes())
+            header = found.header(HEADER)
             if missing := [name for name in NAMES if name not in header]:
                 raise ValueError(f"its header has no {missing[0]!r}")
             if header["format"] != FORMAT:
@@ -322,15 +331,12 @@ def _checked_arrays(
     names |= {"coordinates"} & {*found.names}
     for name in sorted(names):
         claim = found.claim(name)
-        if claim.shape != wanted[name] or claim.dtype.kind != "f" or claim.by_columns:
-            raise ValueError(
-                f"{name} must be of shape {wanted[name]} and of floats; got {claim.shape} of "
-                f"{claim.dtype}"
-            )
+        check_floats(name, wanted[name], claim.shape, claim.dtype)
+        if claim.by_columns:
+            raise ValueError(f"{name} must lie row by row; it lies column by column")
     arrays = {name: found[name] for name in names - {"W"}}
     for name, array in arrays.items():
-        if not np.isfinite(array).all():
-            raise ValueError(f"{name} must be finite; it has NaN or infinity")
+        check_finite(name, array)
     return arrays
 
 
@@ -339,12 +345,7 @@ def _put(archive: zipfile.ZipFile, name: str, length: int, parts: Iterable[np.nd
     with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
         for number, part in enumerate(parts):
             if not number:
-                header = {
-                    "descr": np.lib.format.dtype_to_descr(part.dtype),
-                    "fortran_order": False,
-                    "shape": (length, *part.shape[1:]),
-                }
-                np.lib.format.write_array_header_2_0(entry, header)
+                write_header(entry, part.dtype, (length, *part.shape[1:]))
             entry.write(part.tobytes())
 
 

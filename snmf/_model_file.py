@@ -26,7 +26,14 @@ from snmf._minibatch import MiniBatchSNMF
 from snmf.backends import Backend, owner
 from snmf.storage.atomic import replacing
 from snmf.storage.entries import check_places
-from snmf.storage.npz import DAMAGE, Arrays, RefusedError, is_npz_with
+from snmf.storage.npz import (
+    DAMAGE,
+    Arrays,
+    RefusedError,
+    check_finite,
+    check_floats,
+    is_npz_with,
+)
 
 FORMAT = "snmf model"
 VERSION = 1  # of the format: raise it when an older snmf cannot read the new files
@@ -167,7 +174,7 @@ def _opened(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Arrays]:
     if HEADER not in arrays.names:
         raise _refusal(path, f"got an .npz with the arrays {arrays.names[:10]}")
     try:
-        header = json.loads(arrays[HEADER].tobytes())
+        header = arrays.header(HEADER)
         if header["format"] != FORMAT or not isinstance(header["version"], int):
             raise ValueError(f"its header must name the format {FORMAT!r} and a version")
     except DAMAGE as error:
@@ -217,7 +224,7 @@ def _check_claims(attributes: dict[str, Any], arrays: Arrays) -> None:
     claim = arrays.claim(attributes[factor]["name"])
     if factor == "combination_":
         shape = (shape[0], *claim.shape[1:2])
-    _check_array(factor, shape, claim.shape, claim.dtype)
+    check_floats(factor, shape, claim.shape, claim.dtype)
 
 
 def _check_attributes(cls: type, values: dict[str, Any]) -> None:
@@ -270,14 +277,8 @@ def _check_arrays(shapes: dict[str, tuple[int, ...]], values: dict[str, Any]) ->
     for name in shapes.keys() & values.keys():
         if (A := values[name]) is None:  # a model without an intercept or a scale
             continue
-        _check_array(name, shapes[name], A.shape, A.dtype)
-        if not np.isfinite(A.data if issparse(A) else A).all():
-            raise ValueError(f"{name} must be finite; it has NaN or infinity")
-
-
-def _check_array(name: str, wanted: tuple[int, ...], shape: tuple[int, ...], dtype: Any) -> None:
-    if shape != wanted or dtype.kind != "f":
-        raise ValueError(f"{name} must be of shape {wanted} and of floats; got {shape} of {dtype}")
+        check_floats(name, shapes[name], A.shape, A.dtype)
+        check_finite(name, A)
 
 
 def _flat(attributes: dict[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from typing import Any, TextIO
 import numpy as np
 import scipy.sparse
 
+from snmf._model_file import HEADER
 from snmf.cli.arguments import STREAM
 from snmf.cli.tables import (
     OPENERS,
@@ -44,7 +45,6 @@ from snmf.storage.sparse_group import opened
 Array = Any
 
 SPARSE = {"format", "shape", "data"}
-MODEL = "snmf_model"  # the header of `snmf._model_file`
 
 
 def read(path: Path, reading: Reading | None = None) -> Table:
@@ -208,7 +208,7 @@ def _read_npy(path: Path, reading: Reading) -> Table:
 def _read_npz(path: Path, reading: Reading) -> Table:
     with _whatever_is_raised(path, "arrays of NumPy"):
         arrays = Arrays(path, inflation=math.inf)
-        if MODEL in arrays.names:
+        if HEADER in arrays.names:
             raise RefusedError(f"{path}: expected data; got a model")
         if reading.key is None and {*arrays.names} >= SPARSE:
             for name in arrays.names:

@@ -20,7 +20,7 @@ from snmf._checkpoint import is_checkpoint
 from snmf._model_file import is_model
 from snmf.cli.arguments import STREAM
 from snmf.cli.files import READERS, check_writable
-from snmf.storage.atomic import check_replaceable
+from snmf.storage.atomic import check_file
 
 # The first bytes of files in matplotlib's formats. Other formats are refused: .raw and .rgba have
 # no such bytes, and .pgf is several files.
@@ -103,13 +103,8 @@ def _is_there(path: Path) -> bool:
     return path.is_dir() or (path.exists() and path.stat().st_size > 0)
 
 
-def _check_file(path: Path) -> None:
-    if check_replaceable(path).is_dir():
-        raise IsADirectoryError(errno.EISDIR, "is a folder, not a file", str(path))
-
-
 def _check_model(path: Path) -> None:
-    _check_file(path)
+    check_file(path)
     if path.suffix.lower() in {*READERS} - {".npz"}:
         raise ValueError(
             f"{path}: a model is no table. Name it ….npz; to write a table, use fit --weights."
@@ -118,7 +113,7 @@ def _check_model(path: Path) -> None:
 
 def _check_picture(path: Path) -> None:
     picture_format(path)
-    _check_file(path)
+    check_file(path)
 
 
 def picture_format(path: Path) -> str:
@@ -178,5 +173,5 @@ KINDS = {
     "picture": Kind(_check_picture, _is_picture, ", and is no picture; --force replaces it"),
     # a table may hold data, and not only weights
     "table": Kind(check_writable, lambda path: False, "; --force replaces it"),
-    "checkpoint": Kind(_check_file, is_checkpoint, ", and is no checkpoint; name another file"),
+    "checkpoint": Kind(check_file, is_checkpoint, ", and is no checkpoint; name another file"),
 }

@@ -58,6 +58,14 @@ def check_replaceable(path: str | os.PathLike[str]) -> Path:
     return final
 
 
+def check_file(path: str | os.PathLike[str]) -> Path:
+    """Return what `check_replaceable` returns; raise OSError also if `path` is a folder."""
+    final = check_replaceable(path)
+    if final.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a folder, not a file", str(path))
+    return final
+
+
 def _put(new: Path, final: Path) -> None:
     if not final.is_dir():
         try:
@@ -75,7 +83,7 @@ def _put(new: Path, final: Path) -> None:
             raise
         shutil.rmtree(old)
     else:
-        raise IsADirectoryError(errno.EISDIR, "is a folder, not a file", str(final))
+        check_file(final)  # raises
     _synchronise(final.parent)
 
 

@@ -6,6 +6,7 @@ raised for a file that is refused for another reason.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import zipfile
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
+from scipy.sparse import issparse
 
 DAMAGE = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, EOFError,
           RuntimeError, zipfile.BadZipFile, zlib.error)  # fmt: skip
@@ -96,6 +98,10 @@ class Arrays:
                 raise _beyond(error) from error
             yield stream, _claim(name, stream, entry.file_size)
 
+    def header(self, name: str) -> Any:
+        """Return the value of an array that holds a text in JSON."""
+        return json.loads(self[name].tobytes())
+
     def check_sums(self) -> None:
         """Read the whole file, and check every checksum.
 
@@ -112,6 +118,18 @@ class Arrays:
 def _beyond(error: OSError) -> ValueError:
     """Return the error for a failed seek or read: the file is too short."""
     return ValueError(f"it is cut short: {error}")
+
+
+def check_floats(name: str, wanted: tuple[int, ...], shape: tuple[int, ...], dtype: Any) -> None:
+    """Raise ValueError if an array of a file has another shape, or does not hold floats."""
+    if shape != wanted or dtype.kind != "f":
+        raise ValueError(f"{name} must be of shape {wanted} and of floats; got {shape} of {dtype}")
+
+
+def check_finite(name: str, A: Any) -> None:
+    """Raise ValueError if a dense or sparse array has NaN or infinity."""
+    if not np.isfinite(A.data if issparse(A) else A).all():
+        raise ValueError(f"{name} must be finite; it has NaN or infinity")
 
 
 def is_npz_with(path: str | os.PathLike[str], name: str) -> bool:

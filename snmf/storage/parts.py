@@ -13,11 +13,11 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 
-from snmf.storage.atomic import check_replaceable, replacing
+from snmf.storage.atomic import check_file, replacing
 
 Array = Any
 Output = str | os.PathLike[str] | Literal[False] | None
@@ -79,19 +79,24 @@ def write_npy(
     OSError
         If the disk is full, or the path cannot be written.
     """
-    header = {
-        "descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
-        "fortran_order": False,
-        "shape": shape,
-    }
     with replacing(path, f".{Path(path).name}.part") as new, new.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
+        write_header(file, np.dtype(dtype), shape)
         _write(file, parts, slices, dtype, "cannot be written")
     return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
 
 
+def write_header(file: IO[bytes], dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    """Write the header of a .npy file whose rows follow."""
+    header = {
+        "descr": np.lib.format.dtype_to_descr(dtype),
+        "fortran_order": False,
+        "shape": shape,
+    }
+    np.lib.format.write_array_header_1_0(file, header)
+
+
 def _write(
-    file: BinaryIO, parts: Iterable[np.ndarray], slices: list[slice], dtype: str, failure: str
+    file: IO[bytes], parts: Iterable[np.ndarray], slices: list[slice], dtype: str, failure: str
 ) -> None:
     for rows, part in zip(slices, parts, strict=True):
         try:
@@ -132,7 +137,7 @@ def check_output(out: Any, X: Any, shape: tuple[int, int], dtype: str) -> None:
         )
     if not isinstance(out, str | os.PathLike) or Path(out).suffix != ".npy":
         raise ValueError(f"out must be the path of a .npy file to write; got {out!r}")
-    path = check_replaceable(out)
+    path = check_file(out)
     file = _file_below(X)
     if file and path.exists() and path.samefile(file):
         raise ValueError(f"out must not be the file of X; got '{path}'")

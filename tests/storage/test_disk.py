@@ -477,6 +477,15 @@ def test_out_that_cannot_be_is_refused_before_the_fit(tmp_path, monkeypatch):
     assert [file.name for file in tmp_path.iterdir()] == ["X.npy"]
 
 
+@pytest.mark.parametrize("name", ["out", "checkpoint"])
+def test_a_folder_is_refused_before_the_fit(name, tmp_path):
+    folder, iterations = tmp_path / "W.npy", []
+    folder.mkdir()
+    with pytest.raises(IsADirectoryError, match=r"is a folder, not a file: .*W\.npy"):
+        factorize(planted(), 3, max_iter=1, callback=iterations.append, **{name: folder})
+    assert not iterations
+
+
 # What goes wrong
 
 
