@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from numbers import Real
@@ -31,18 +31,17 @@ from snmf._arguments import (
 from snmf._callbacks import CallbackSupportMixin, reporter, with_callbacks
 from snmf._checkpoint import Checkpoint
 from snmf._data import Data
-from snmf._factorize import Iteration, best_run, checkpoint_of
+from snmf._factorize import Iteration, advice_on_run, best_run, checkpoint_of
 from snmf._fitted import FittedComponents
 from snmf._progress import bars_named
 from snmf._transform import Explained, handed_back
 from snmf.backends import Backend, choose, owner
 from snmf.core import nnls
-from snmf.core.canonical import Canonical
 from snmf.core.convex import ConvexProblem, linear, through
 from snmf.core.hull import solver, squared_error
 from snmf.core.kernels import Kernel, KernelRows, scale_of
 from snmf.core.options import Options
-from snmf.core.solve import Alternation, Point, Run
+from snmf.core.solve import Alternation, Point
 from snmf.storage.parts import check_output
 from snmf.storage.rows import Rows, RowWise, check_range, measure, taking_part
 
@@ -384,7 +383,7 @@ class ConvexNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc] #
             )
             of_w = problem.rows if problem.everything is None else problem.everything[0]
             weights_of_x = handed_back(of_w, result.W, source, data.dtype, out)
-            advice = [*self._advice_on(problem, run, result)]
+            advice = [*advice_on_run(problem, run, result)]
         _advice.warn(advice)
         self._become(found)  # only now: a fit which fails or is interrupted changes nothing
         if callback is not None:
@@ -510,15 +509,6 @@ class ConvexNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc] #
             return indices, rows.places(indices)
         ascending, places = np.unique(indices, return_inverse=True)  # the order that rows come in
         return indices, rows.take(ascending)[places]
-
-    def _advice_on(self, problem: ConvexProblem, run: Run, found: Canonical) -> Iterator[str]:
-        yield from _advice.of_iterations(
-            len(run.loss_curve) - 1, self.max_iter, self.tol,
-            converged=run.converged, reason=run.reason,
-        )  # fmt: skip
-        largest = problem.scale.longest / problem.rms if problem.rms else 0.0
-        mass = problem.mass(found)
-        yield from _advice.of_components(found.shares, mass, self.init, self.sparsity, largest)
 
     def _checked(self, X: Any) -> Data:
         """Return X as data; raise TypeError if its library has no convex NMF here."""

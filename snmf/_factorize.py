@@ -298,7 +298,7 @@ def factorize(
             intercept=None if found.intercept is None else source.asarray(found.intercept, dtype),
             scale=None if units is None else source.asarray(units, dtype),
         )
-        advice = [*_advice_on(problem, result, found)]
+        advice = [*_advice_on_data(problem), *advice_on_run(problem, run, found)]
     _advice.warn(advice)
     return result
 
@@ -423,10 +423,10 @@ def best_run(
     return problem.better(best)
 
 
-def _advice_on(problem: Problem, result: Factorization, found: Canonical) -> Iterator[str]:
-    options, rms = problem.options, problem.rms
+def _advice_on_data(problem: Problem) -> Iterator[str]:
+    options = problem.options
     plain = problem.fixed is None and not options.locality
-    if plain and not options.fit_intercept and rms:
+    if plain and not options.fit_intercept and problem.rms:
         yield from _advice.of_mean(problem.mean_share)
     yield from _advice.of_level(problem.level, problem.rows.dtype)
     if problem.fixed is None:
@@ -434,9 +434,14 @@ def _advice_on(problem: Problem, result: Factorization, found: Canonical) -> Ite
         yield from _advice.of_number(problem.n_components, *problem.rows.shape, penalized)
     if problem.seen is not None:
         yield from _advice.of_missing(problem.seen)
+
+
+def advice_on_run(problem: Problem, run: Run, found: Canonical) -> Iterator[str]:
+    """Yield advice on how a fit ended, and on its components."""
+    options, rms = problem.options, problem.rms
     yield from _advice.of_iterations(
-        result.n_iter, options.max_iter, options.tol,
-        converged=result.converged, reason=result.reason,
+        len(run.loss_curve) - 1, options.max_iter, options.tol,
+        converged=run.converged, reason=run.reason,
     )  # fmt: skip
     largest = problem.scale.longest / rms if rms else 0.0
     mass = problem.mass(found)
