@@ -1,8 +1,4 @@
-"""The scikit-learn estimator `SNMF`, and `Components`, the methods that it shares.
-
-`Components` holds what every fitted estimator of snmf can do: `transform`, `inverse_transform`,
-`score` and `bic`.
-"""
+"""The scikit-learn estimator `SNMF`."""
 
 from __future__ import annotations
 
