@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 from uuid import uuid4
 
 import dask
@@ -36,7 +36,7 @@ from snmf.storage.dask_tasks import (
     sums_of,
     threads_of_task,
 )  # fmt: skip
-from snmf.storage.rows import Rows, working_dtype
+from snmf.storage.rows import Rows, Views, working_dtype
 from snmf.storage.threads import BLAS
 
 Array = Any
@@ -89,7 +89,7 @@ class Outline(NamedTuple):
     dtype: str
 
 
-class ChunkedRows:
+class ChunkedRows(Views):
     """The rows of a Dask array, with the methods of `snmf.storage.rows.Rows`.
 
     Parameters
@@ -126,26 +126,11 @@ class ChunkedRows:
     def __reduce__(self) -> Any:
         return Outline, (self.backend, self.shape, self.dtype)
 
-    def __len__(self) -> int:
-        return self.shape[0]
-
     @contextmanager
     def threads(self, n_jobs: int | None) -> Iterator[ChunkedRows]:
         """Yield these rows, with n_jobs threads per task, and BLAS here held to one thread."""
         with BLAS:
-            yield self._at(n_jobs=threads_of_task(n_jobs))
-
-    def scaled(self, exponent: int) -> ChunkedRows:
-        """Return the same rows multiplied by 2 ** -exponent."""
-        return self._at(exponent=exponent)
-
-    def divided(self, divisors: np.ndarray | None) -> ChunkedRows:
-        """Return the same rows with every column divided by its divisor."""
-        return self._at(divisors=divisors)
-
-    def filled(self, fill: np.ndarray | None) -> ChunkedRows:
-        """Return the same rows, with NaN replaced by one number per column."""
-        return self._at(fill=fill)
+            yield self._with(n_jobs=threads_of_task(n_jobs))
 
     def times(self, factors: np.ndarray | None) -> ChunkedRows:
         """Return the same rows, each multiplied by its factor."""
@@ -173,12 +158,8 @@ class ChunkedRows:
         )
         return ChunkedRows(X, self.site, members=self.places(members))
 
-    def places(self, indices: np.ndarray) -> np.ndarray:
-        """Return the indices of these rows in the array that they were selected from."""
-        return indices if self.members is None else self.members[indices]
-
-    def _at(self, **changes: Any) -> ChunkedRows:
-        return ChunkedRows(self.X, replace(self.site, **changes), self._chunks, self.members)
+    def _with(self, **changes: Any) -> Self:
+        return type(self)(self.X, replace(self.site, **changes), self._chunks, self.members)
 
     def over(self, A: np.ndarray) -> Rows:
         """Return the rows of a host array, in this process."""
@@ -282,10 +263,6 @@ class ChunkedRows:
     def each(self, function: Callable[..., Any], *row_wise: Parts) -> Parts:
         """Map a function over the parts, without the rows of X; return the new parts."""
         return self.map_sum(lambda X, *parts: (function(*parts), ()), *row_wise)[0]
-
-    def split(self, A: np.ndarray) -> Parts:
-        """Split a host array with one row per row of X into parts."""
-        return self.made(lambda rows: A[rows, :])
 
     def made(self, of_rows: Callable[[slice], np.ndarray]) -> Parts:
         """Make every part from the host array `of_rows(rows)`, in the order of the rows."""

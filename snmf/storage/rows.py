@@ -16,7 +16,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from operator import truediv
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from joblib import effective_n_jobs
@@ -35,7 +35,45 @@ BLOCK_ROWS = (64, 4096)  # the fewest and most rows; the most is p if p is large
 COMFORTABLE = {"float32": 2.0**20, "float64": 2.0**200}  # norms within 1/c … c need no scaling
 
 
-class Rows:
+class Views:
+    """What rows in this process and rows on a cluster have in common."""
+
+    shape: tuple[int, int]
+    members: np.ndarray | None
+
+    def _with(self, **changes: Any) -> Self:
+        """Return the same rows, prepared in another way."""
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def scaled(self, exponent: int) -> Self:
+        """Return the same rows multiplied by 2 ** -exponent, block by block."""
+        return self._with(exponent=exponent)
+
+    def divided(self, divisors: np.ndarray | None) -> Self:
+        """Return the same rows with every column divided by its divisor, block by block."""
+        return self._with(divisors=divisors)
+
+    def filled(self, fill: np.ndarray | None) -> Self:
+        """Return the same rows, with NaN replaced by one number per column, block by block."""
+        return self._with(fill=fill)
+
+    def places(self, indices: np.ndarray) -> np.ndarray:
+        """Return the indices of these rows in the array that they were selected from."""
+        return indices if self.members is None else self.members[indices]
+
+    def made(self, of_rows: Callable[[slice], np.ndarray]) -> Any:
+        """Make every part from the host array `of_rows(rows)`, in the order of the rows."""
+        raise NotImplementedError
+
+    def split(self, A: np.ndarray) -> Any:
+        """Split a host array with one row per row of X into parts."""
+        return self.made(lambda rows: A[rows, :])
+
+
+class Rows(Views):
     """The rows of one array, in blocks.
 
     Parameters
@@ -79,9 +117,6 @@ class Rows:
         step = block_rows(self.shape, self.stored, np.dtype(self.dtype).itemsize, backend.on_host)
         self.slices = cut(0, len(self), step)
 
-    def __len__(self) -> int:
-        return self.shape[0]
-
     @contextmanager
     def threads(self, n_jobs: int | None) -> Iterator[Rows]:
         """Yield these rows, with blocks on n_jobs threads, each with one thread of BLAS.
@@ -105,29 +140,13 @@ class Rows:
             return int(effective_n_jobs(n_jobs))
         return int(self.backend.threads_of_products())
 
-    def scaled(self, exponent: int) -> Rows:
-        """Return the same rows multiplied by 2 ** -exponent, block by block."""
-        return self._with(exponent=exponent)
-
-    def divided(self, divisors: np.ndarray | None) -> Rows:
-        """Return the same rows with every column divided by its divisor, block by block."""
-        return self._with(divisors=divisors)
-
     def times(self, factors: np.ndarray | None) -> Rows:
         """Return the same rows, each multiplied by its factor, block by block."""
         return self._with(factors=factors)
 
-    def filled(self, fill: np.ndarray | None) -> Rows:
-        """Return the same rows, with NaN replaced by one number per column, block by block."""
-        return self._with(fill=fill)
-
     def only(self, members: np.ndarray) -> Rows:
         """Return some of these rows, in their order; they are copied block by block."""
         return self._with(members=self.places(members))
-
-    def places(self, indices: np.ndarray) -> np.ndarray:
-        """Return the indices in X of these rows."""
-        return indices if self.members is None else self.members[indices]
 
     def over(self, A: np.ndarray) -> Rows:
         """Return the rows of a host array, with the precision and the threads of these rows."""
@@ -147,7 +166,7 @@ class Rows:
         places = (np.sort(order[at]) for at in cut(0, len(self), size))
         return ((self.some(place), place) for place in places)
 
-    def _with(self, **changes: Any) -> Rows:
+    def _with(self, **changes: Any) -> Self:
         kept: dict[str, Any] = {
             name: getattr(self, name)
             for name in ("exponent", "divisors", "factors", "fill", "members")
@@ -243,10 +262,6 @@ class Rows:
         if self.factors is None:
             return block
         return self.backend.scale_rows(block, self.backend.asarray(self.factors[rows], self.dtype))
-
-    def split(self, A: np.ndarray) -> RowWise:
-        """Split a host array with one row per row of X into parts."""
-        return self.made(lambda rows: A[rows, :])
 
     def made(self, of_rows: Callable[[slice], np.ndarray]) -> RowWise:
         """Make every part from the host array `of_rows(rows)`, in the order of the rows."""
