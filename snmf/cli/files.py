@@ -15,7 +15,6 @@ import sys
 import zipfile
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -40,7 +39,7 @@ from snmf.cli.tables import (
 from snmf.storage.atomic import check_replaceable, replacing
 from snmf.storage.entries import check_places
 from snmf.storage.npz import DAMAGE, Arrays, RefusedError
-from snmf.storage.sparse_group import opened
+from snmf.storage.sparse_group import is_of_10x, opened
 
 Array = Any
 
@@ -228,7 +227,24 @@ def _read_mtx(path: Path, reading: Reading) -> Table:
             X = mmread(file, spmatrix=False)
         if not scipy.sparse.issparse(X):
             return Table(X, kind="Matrix Market array")
-        return Table(X.tocsr(), kind=f"Matrix Market, {X.nnz} stored entries")
+        kind = f"Matrix Market, {X.nnz} stored entries"
+        genes = _beside_matrix(path, "features") or _beside_matrix(path, "genes")
+        cells = _beside_matrix(path, "barcodes")
+        if genes and cells and X.shape == (len(genes), len(cells)):
+            return Table(X.T.tocsr(), genes, cells, f"{kind}, genes × cells, transposed")
+        return Table(X.tocsr(), kind=kind)
+
+
+def _beside_matrix(path: Path, word: str) -> list[str]:
+    """Return the names in a file that Cell Ranger writes beside its matrix; none if it is absent.
+
+    Genes have an identifier in the first column and a name in the second.
+    """
+    file = path.with_name(path.name.replace("matrix.mtx", f"{word}.tsv"))
+    if file == path or not file.exists():
+        return []
+    with text_file(file, "rb", "utf-8", file.suffix.lower()) as lines:
+        return [line[:2][-1] for line in csv.reader(lines, delimiter="\t")]
 
 
 def _read_hdf5(path: Path, reading: Reading) -> Table:
@@ -236,42 +252,13 @@ def _read_hdf5(path: Path, reading: Reading) -> Table:
     names: list[str] = []
 
     def note(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset) and item.ndim == 2:
+        if getattr(item, "ndim", 0) == 2 or (isinstance(item, h5py.Group) and "indptr" in item):
             names.append(name)
 
     with _whatever_is_raised(path, "an HDF5 file"):
         file = h5py.File(path, "r")
         file.visititems(note)
-        name = _chosen(path, reading.key, names, file)
-        X = _an_array(path, name, file[name])
-        columns, rows = (
-            _names_in(file, of, n) for of, n in zip(NAMES, X.shape[::-1], strict=False)
-        )
-        return Table(X, columns, rows, f"HDF5 dataset {name!r}")
-
-
-def _names_in(file: Any, of: str, n: int) -> list[str] | None:
-    """Return the names that `write` put into an HDF5 file, if there are n."""
-    names = file.get(of)
-    if getattr(names, "shape", None) != (n,) or names.dtype.kind != "O":
-        return None
-    return [str(name) for name in names.asstr()[:]]
-
-
-def _read_h5ad(path: Path, reading: Reading) -> Table:
-    table = _read_hdf5(path, replace(reading, key=reading.key or "X"))
-    with library(path, "h5py").File(path, "r") as file, _whatever_is_raised(path, "AnnData"):
-        n, p = table.X.shape
-        columns, rows = _index_of(file.get("var"), p), _index_of(file.get("obs"), n)
-    return table._replace(columns=columns, rows=rows)
-
-
-def _index_of(frame: Any, n: int) -> list[str] | None:
-    """Return the index of a frame of AnnData, if it has n entries."""
-    index = None if frame is None else frame.get(frame.attrs.get("_index", "_index"))
-    if index is None or index.shape != (n,):
-        return None
-    return [str(name) for name in index.asstr()[:]]
+        return _of_group(path, file, reading.key, names, "HDF5 dataset")
 
 
 def _read_zarr(path: Path, reading: Reading) -> Table:
@@ -281,8 +268,37 @@ def _read_zarr(path: Path, reading: Reading) -> Table:
         if not hasattr(node, "arrays"):
             return Table(node, kind="Zarr array")
         names = [name for name, array in node.arrays() if array.ndim == 2]
-        name = _chosen(path, reading.key, names, node)
-        return Table(_an_array(path, name, node[name]), kind=f"Zarr array {name!r}")
+        return _of_group(path, node, reading.key, names, "Zarr array")
+
+
+def _of_group(path: Path, file: Any, key: str | None, names: list[str], kind: str) -> Table:
+    """Return a table of a group of HDF5 or Zarr, with the names that lie beside it."""
+    is_anndata = all(name in file for name in ("X", "obs", "var"))
+    name = _chosen(path, key or ("X" if is_anndata else None), names, file)
+    X, node = _an_array(path, name, file[name]), file[name]
+    places = file.get("columns"), file.get("rows")  # as `write` names them
+    if hasattr(node, "keys") and is_of_10x(node):
+        kind = f"{kind} of 10x Genomics"
+        of_genes = "features/name" if "features" in node else "gene_names"  # before Cell Ranger 3
+        places = node.get(of_genes), node["barcodes"]
+    elif is_anndata:
+        places = _index_of(file["var"]), _index_of(file["obs"])
+    columns, rows = (_words(of, n) for of, n in zip(places, X.shape[::-1], strict=False))
+    return Table(X, columns, rows, f"{kind} {name!r}")
+
+
+def _index_of(frame: Any) -> Any:
+    """Return the index of a frame of AnnData; before anndata 0.7 it is an array of records."""
+    if hasattr(frame, "keys"):
+        return frame.get(frame.attrs.get("_index", "_index"))
+    return frame["index"]
+
+
+def _words(names: Any, n: int) -> list[str] | None:
+    """Return the words in an array, if there are n; None for anything else."""
+    if getattr(names, "shape", None) != (n,) or names.dtype.kind in "biuf":
+        return None
+    return [name.decode() if isinstance(name, bytes) else str(name) for name in names[:]]
 
 
 def _an_array(path: Path, name: str, node: Any) -> Array:
@@ -361,7 +377,7 @@ def _write_hdf5(
     buffer = BytesIO()  # HDF5 crashes on a full disk, so it writes to memory
     with library(path, "h5py").File(buffer, "w") as file:
         file.create_dataset(name, data=X)
-        for of, names in zip(NAMES, (columns, rows), strict=True):
+        for of, names in (("columns", columns), ("rows", rows)):
             if names is not None:
                 file.create_dataset(
                     of, data=list(names), dtype=library(path, "h5py").string_dtype()
@@ -380,7 +396,7 @@ _columns = _table(read_columns, "Parquet or Feather")
 READERS: dict[str, Reader] = {
     ".npy": _read_npy, ".npz": _read_npz, ".csv": _text, ".tsv": _text, ".txt": _text,
     ".parquet": _columns, ".feather": _columns, ".xlsx": _xlsx, ".mtx": _read_mtx,
-    ".h5": _read_hdf5, ".hdf5": _read_hdf5, ".h5ad": _read_h5ad, ".zarr": _read_zarr,
+    ".h5": _read_hdf5, ".hdf5": _read_hdf5, ".h5ad": _read_hdf5, ".zarr": _read_zarr,
 }  # fmt: skip
 WRITERS: dict[str, Callable[..., None]] = {
     ".npy": _write_npy, ".csv": _write_text, ".tsv": _write_text, ".txt": _write_text,
@@ -389,7 +405,6 @@ WRITERS: dict[str, Callable[..., None]] = {
 }  # fmt: skip
 COMPRESSED = (".csv", ".tsv", ".txt", ".mtx")  # such a file may be compressed
 ZARR = ("zarr.json", ".zarray", ".zgroup")  # every Zarr folder contains one of these
-NAMES = ("columns", "rows")  # datasets of names in HDF5
 LIBRARIES = {
     ".h5": ("h5py",), ".hdf5": ("h5py",), ".zarr": ("zarr",), ".parquet": ("pandas", "pyarrow"),
     ".feather": ("pandas", "pyarrow"), ".xlsx": ("pandas", "openpyxl"),
@@ -400,7 +415,7 @@ FIRST_BYTES = {
     b"(\xb5/\xfd": ".csv.zst",
 }  # fmt: skip
 FOR: dict[str, tuple[Any, tuple[Reader, ...]]] = {  # the default of an option, and its readers
-    "key": (None, (_read_npz, _read_hdf5, _read_h5ad, _read_zarr, _xlsx)),
+    "key": (None, (_read_npz, _read_hdf5, _read_zarr, _xlsx)),
     "header": (None, (_text, _xlsx)),
     "decimal": (None, (_text, _xlsx)),
     "encoding": (None, (_text,)),

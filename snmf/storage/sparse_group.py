@@ -1,4 +1,4 @@
-"""Sparse matrices on disk, in groups of HDF5 or Zarr as AnnData writes them.
+"""Sparse matrices on disk, in groups of HDF5 or Zarr as AnnData and 10x Genomics write them.
 
 `opened` turns such a group into a `StoredCSR`, whose slices of rows are SciPy matrices.
 """
@@ -13,6 +13,7 @@ from scipy.sparse import csr_array, issparse
 Array = Any
 
 PARTS = ("data", "indices", "indptr")
+FORMATS = {"csr_matrix": "csr", "csc_matrix": "csc", "csr": "csr", "csc": "csc"}  # "csr" before 0.7
 
 
 class StoredCSR:
@@ -21,7 +22,8 @@ class StoredCSR:
     Parameters
     ----------
     group : h5py.Group or zarr.Group
-        A group with the arrays ``data``, ``indices`` and ``indptr``, and the attribute ``shape``.
+        A group with the arrays ``data``, ``indices`` and ``indptr``, and the shape: an attribute of
+        AnnData, or an array of 10x Genomics.
 
     Raises
     ------
@@ -30,11 +32,13 @@ class StoredCSR:
     """
 
     def __init__(self, group: Any) -> None:
-        if missing := [name for name in PARTS if name not in group]:
+        shape = _shape(group)
+        missing = [name for name in PARTS if name not in group] + ["shape"] * (shape is None)
+        if missing:
             raise ValueError(f"the sparse matrix {group.name} has no {missing[0]!r}: it is damaged")
         self._data, self._indices = group["data"], group["indices"]
         self._pointers = np.asarray(group["indptr"][:]).astype(np.int64, copy=False)
-        self.shape = tuple(int(n) for n in group.attrs["shape"])
+        self.shape = tuple(int(n) for n in shape)
         self.dtype = self._data.dtype
         self.nnz = int(self._data.shape[0])
         n, p = len(self._pointers), self._pointers
@@ -57,6 +61,26 @@ class StoredCSR:
         return csr_array(parts, shape=(len(pointers) - 1, self.shape[1]))
 
 
+def is_of_10x(group: Any) -> bool:
+    """Whether a group is one of 10x Genomics: genes × cells in CSC, so cells × genes in CSR."""
+    return all(name in group for name in ("barcodes", "shape", *PARTS))
+
+
+def _shape(group: Any) -> Any:
+    """Return the shape of the matrix in a group, samples first; None if it is missing."""
+    if is_of_10x(group):
+        return group["shape"][:][::-1]
+    return group.attrs.get("shape", group.attrs.get("h5sparse_shape"))
+
+
+def _format(group: Any) -> str | None:
+    """Return "csr" or "csc" for a group that holds a matrix, with a row for every sample."""
+    if is_of_10x(group):
+        return "csr"
+    found = group.attrs.get("encoding-type", group.attrs.get("h5sparse_format"))
+    return FORMATS.get(found.decode() if isinstance(found, bytes) else found)
+
+
 def opened(X: Any) -> Any:
     """Return a `StoredCSR` for a group with a CSR matrix, and any other X unchanged.
 
@@ -65,19 +89,18 @@ def opened(X: Any) -> Any:
     ValueError
         If X is a group without a matrix, or a sparse matrix that is stored by columns.
     """
-    attributes: Any = getattr(X, "attrs", None)
-    has_attributes = hasattr(attributes, "get")
-    encoding = attributes.get("encoding-type") if has_attributes else None
-    if encoding == "csr_matrix":
+    is_group = hasattr(X, "attrs") and hasattr(X, "keys") and not hasattr(X, "shape")
+    form = _format(X) if is_group else None
+    if form == "csr":
         return StoredCSR(X)
     by_columns = getattr(X, "format", None) == "csc" and not issparse(X)  # AnnData's own class
-    if encoding == "csc_matrix" or by_columns:
+    if form == "csc" or by_columns:
         raise ValueError(
             "X must be stored by rows (CSR); got one that is stored by columns (CSC), where a few "
             "rows cannot be read without reading all. Read it into memory, convert it by tocsr(), "
             "and write it again."
         )
-    if has_attributes and hasattr(X, "keys") and not hasattr(X, "shape"):
+    if is_group:
         raise ValueError(
             f"X must be a matrix; got a group of {[*X.keys()]}. Choose one of these, such as "
             "file['X']."

@@ -19,6 +19,7 @@ from scipy import sparse
 from sklearn import datasets
 
 import snmf
+from snmf.__main__ import main
 from snmf.cli import tables
 from snmf.cli.files import read
 from snmf.cli.layout import MISSING, number
@@ -454,6 +455,90 @@ def test_cells_of_anndata_are_read(tmp_path):
         read(path, Reading("layers/csc"))
     with pytest.raises(ValueError, match="expected a table called 'layers'; it is a group of"):
         read(path, Reading("layers"))
+
+
+@pytest.fixture
+def counts(monkeypatch, tmp_path):
+    """Cells × genes, and the names of both; a gene is there twice."""
+    monkeypatch.chdir(tmp_path)
+    A = sparse.csr_array(RNG.poisson(0.5, (60, 9)).astype("int32"))
+    return A, [f"g{j % 8}" for j in range(9)], [f"AAC{i}-1" for i in range(60)]
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_10x_genomics_is_read_by_cells(version, counts, capsys):
+    """Cell Ranger stores genes × cells by columns."""
+    A, genes, cells = counts
+    group, of_genes = ("GRCh38", "gene_names") if version == 2 else ("matrix", "features/name")
+    with h5py.File("cells.h5", "w") as file:
+        for name, part in (("data", A.data), ("indices", A.indices), ("indptr", A.indptr)):
+            file[f"{group}/{name}"] = part
+        file[f"{group}/shape"] = np.array([9, 60], "int32")
+        file[f"{group}/barcodes"] = np.array(cells, "S18")
+        file[f"{group}/{of_genes}"] = np.array(genes, "S16")
+    found = read(Path("cells.h5"))
+    assert (found.columns, found.rows, found.X.shape) == (genes, cells, (60, 9))
+    np.testing.assert_array_equal(found.X[5:40].toarray(), A[5:40].toarray())
+    main(["fit", "cells.h5", "-k2", "-o", "m.npz", "--weights", "W.csv", "--seed", "0"])
+    assert "of 10x Genomics" in capsys.readouterr().out
+    assert snmf.load("m.npz").feature_names_in_.tolist() == genes
+    assert read(Path("W.csv")).rows == cells
+    with h5py.File("cells.h5") as file:
+        W = snmf.SNMF(2, random_state=0).fit_transform(file[group])
+    np.testing.assert_array_equal(W, snmf.SNMF(2, random_state=0).fit_transform(A))
+
+
+@pytest.mark.parametrize("of_genes", ["features", "genes"])
+def test_a_matrix_of_cell_ranger_has_its_names_beside_it(of_genes, counts):
+    A, genes, cells = counts
+    end = ".gz" if of_genes == "features" else ""
+    opened = gzip.open if end else open
+    with opened(f"p1_matrix.mtx{end}", "wb") as file:
+        scipy.io.mmwrite(file, A.T)
+    alone = read(Path(f"p1_matrix.mtx{end}"))
+    assert (alone.X.shape, alone.columns) == ((9, 60), None)
+    lines = [f"ENSG{j}\t{gene}\tGene Expression\n" for j, gene in enumerate(genes)]
+    for name, content in ((of_genes, lines), ("barcodes", [f"{cell}\n" for cell in cells])):
+        with opened(f"p1_{name}.tsv{end}", "wt") as file:
+            file.writelines(content)
+    found = read(Path(f"p1_matrix.mtx{end}"))
+    assert (found.columns, found.rows, found.X.format) == (genes, cells, "csr")
+    np.testing.assert_array_equal(found.X.toarray(), A.toarray())
+
+
+def test_cells_of_an_old_anndata_are_read(counts):
+    """Before anndata 0.7 frames were arrays of records, and attributes had other names."""
+    A, genes, cells = counts
+    with h5py.File("old.h5ad", "w") as file:
+        for form in ("csr", "csc"):
+            group = file.create_group("X" if form == "csr" else "raw.X")
+            group.attrs.update({"h5sparse_format": form, "h5sparse_shape": A.shape})
+            for name in ("data", "indices", "indptr"):
+                group[name] = getattr(A.asformat(form), name)
+        for name, index in (("obs", cells), ("var", genes)):
+            records = np.zeros(len(index), [("index", "S16"), ("n", "f4")])
+            records["index"] = index
+            file[name] = records
+    found = read(Path("old.h5ad"))
+    assert (found.columns, found.rows) == (genes, cells)
+    np.testing.assert_array_equal(found.X[:].toarray(), A.toarray())
+    with pytest.raises(ValueError, match="stored by columns"):
+        read(Path("old.h5ad"), Reading("raw.X"))
+
+
+@pytest.mark.filterwarnings("ignore:.*not part in the Zarr format 3:UserWarning")  # of Zarr 3.0
+def test_cells_of_anndata_in_zarr_are_read(counts):
+    zarr, (A, genes, cells) = pytest.importorskip("zarr"), counts
+    group = zarr.open_group("cells.zarr", mode="w")
+    for name, frame in (("obs", cells), ("var", genes)):
+        array = group.create_group(name).create_array("_index", shape=(len(frame),), dtype=str)
+        array[:] = np.array(frame)
+        group[name].attrs["_index"] = "_index"
+    group.create_array("X", shape=A.shape, dtype="f4")[:] = A.toarray()
+    group.create_array("scaled", shape=A.shape, dtype="f4")
+    found = read(Path("cells.zarr"))
+    assert (found.columns, found.rows) == (genes, cells)
+    np.testing.assert_array_equal(found.X[:], A.toarray())
 
 
 def test_tables_need_pandas_and_say_so(tmp_path, monkeypatch):
