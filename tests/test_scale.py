@@ -15,6 +15,8 @@ from snmf import SNMF, factorize, plots
 from snmf.__main__ import main
 from snmf.backends import adapter, owner
 from snmf.core.deviations import deviations
+from snmf.storage import rows
+from snmf.storage.csr import by_column
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 QUIET = {"progress_bar": False, "random_state": 0}
@@ -80,6 +82,33 @@ def test_it_is_the_fit_of_a_scaled_copy(kind, case, tmp_path):
     assert found.penalty == pytest.approx(expected.penalty, rel=1e-8)
     if case == "intercept":
         np.testing.assert_allclose(found.intercept, expected.intercept, atol=atol)
+
+
+@pytest.mark.parametrize("make", [np.asarray, sp.csr_array])
+@pytest.mark.parametrize("intercept", [False, True])
+def test_a_pass_does_not_divide_x(make, intercept, monkeypatch):
+    calls = []
+
+    def counted(function, A, row):
+        calls.append(A.shape)
+        return by_column(function, A, row)
+
+    monkeypatch.setattr(rows, "by_column", counted)
+    for max_iter in (3, 8):
+        factorize(make(measured()), 3, scale=True, fit_intercept=intercept, tol=0,
+                  max_iter=max_iter, **QUIET)  # fmt: skip
+        calls.append(None)
+    once, twice = calls.index(None), len(calls) - 1
+    assert twice == 2 * once + 1 > 3
+
+
+def test_columns_of_units_whose_products_overflow():
+    X = (measured() / np.logspace(-3, 3, 9)).astype("float32")[:, [0, 1, 2, 3, 5, 6, 7, 8]]
+    units = np.ldexp(np.float32(1), np.resize([121, 0], 8))
+    for options in ({}, {"fit_intercept": True}):
+        one, other = (few(A, 3, scale=True, **options) for A in (X, X * units))
+        np.testing.assert_allclose(other.scale, one.scale * units, rtol=1e-6)
+        np.testing.assert_allclose(other.H, one.H, atol=1e-3)
 
 
 @pytest.mark.parametrize("intercept", [False, True])

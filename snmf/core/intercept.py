@@ -98,7 +98,7 @@ class Shifted(Alternation):
 
     def _w_step(self, Y: Array) -> Callable[..., Any]:
         ops, dtype = self._ops, self.rows.dtype
-        H, B = ops.asarray(Y, dtype), ops.asarray(Y @ Y.T, dtype)
+        H, B = (ops.asarray(A, dtype) for A in self._factors(Y))
         update = getattr(ops, self.update)
 
         def step(X: Array, W: Array, weights: Array | None = None) -> tuple[Array, Any]:

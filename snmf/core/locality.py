@@ -19,7 +19,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -55,6 +55,7 @@ class Local(Alternation):
 
     mu: float = 0.0
     total: float = 1.0
+    only_multiplies: ClassVar[bool] = False
 
     def start(self, W: RowWise, H: np.ndarray | None) -> Point:
         """Return the first point; without an H, rows of W get the sum 1, and H fits this W."""

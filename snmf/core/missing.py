@@ -104,6 +104,7 @@ class Incomplete(Alternation):
 
     means: np.ndarray | None = None
     complete: ClassVar[type[Alternation]] = Alternation  # for rows without missing entries
+    only_multiplies: ClassVar[bool] = False
 
     def start(self, W: RowWise, H: np.ndarray | None) -> Point:
         same = {f.name: getattr(self, f.name) for f in fields(self.complete)}

@@ -10,12 +10,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from snmf.core import updates
 from snmf.core.limits import NO_LIMITS, Limits, h_step
+from snmf.storage.rows import COMFORTABLE
 
 Array = Any
 RowWise = Sequence[Any]
@@ -88,6 +89,7 @@ class Alternation:
     weights: RowWise | None = None
     fixed: Array | None = None
     limits: Limits = NO_LIMITS
+    only_multiplies: ClassVar[bool] = True  # whether a pass takes products of X and nothing else
 
     @property
     def _ops(self) -> Any:
@@ -126,8 +128,25 @@ class Alternation:
 
     def advance(self, point: Point, Y: Array) -> Point:
         """Make one pass over X: the W-step at H = Y, then the H-step; return the new point."""
-        W, sums = self._map_sum(self._w_step(Y), point.W)
-        return self._h_step(W, point.H, *sums)
+        rows = self.rows if self._divisors is None else self.rows.divided(None)
+        W, (S, *sums) = self._map_sum(self._w_step(Y), point.W, rows=rows)
+        return self._h_step(W, point.H, self._divided(S), *sums)
+
+    @property
+    def _divisors(self) -> Array | None:
+        """What a pass divides H and S by, so that X is not: (X / d) Hᵀ is X (H / d)ᵀ.
+
+        None if the columns are not divided, or X is divided block by block.
+        """
+        divisors, comfortable = self.rows.divisors, COMFORTABLE[self.rows.dtype]
+        if divisors is None or not self.only_multiplies:
+            return None
+        if np.max(divisors) > comfortable or np.min(divisors) < 1 / comfortable:
+            return None
+        return self._algebra.asarray(divisors)
+
+    def _divided(self, A: Array) -> Array:
+        return A if self._divisors is None else A / self._divisors
 
     def _w_step(self, Y: Array) -> Callable[..., Any]:
         """Return the function that makes the W-step of a block at H = Y, and its sums."""
@@ -142,8 +161,8 @@ class Alternation:
         return step
 
     def _factors(self, H: Array) -> tuple[Array, Array]:
-        """Return H and B = H Hᵀ, for the W-step."""
-        return H, self._algebra.matmul(H, H.T)
+        """Return H and B = H Hᵀ, for the W-step; H is divided if X is not."""
+        return self._divided(H), self._algebra.matmul(H, H.T)
 
     def _h_step(self, W: RowWise, H: Array, *sums: Array) -> Point:
         """Make the H-step from H, for a new W and its sums; return the new point."""
@@ -178,8 +197,11 @@ class Alternation:
         """Return the block of X to compute with; `snmf.core.missing` fills missing values here."""
         return X
 
-    def _map_sum(self, function: Callable[..., Any], *row_wise: RowWise) -> tuple[RowWise, Any]:
-        result: tuple[RowWise, Any] = self.rows.map_sum(function, *row_wise, self.weights)
+    def _map_sum(
+        self, function: Callable[..., Any], *row_wise: RowWise, rows: Any = None
+    ) -> tuple[RowWise, Any]:
+        rows = self.rows if rows is None else rows
+        result: tuple[RowWise, Any] = rows.map_sum(function, *row_wise, self.weights)
         return result
 
     def sums(self, W: RowWise) -> list[Array]:

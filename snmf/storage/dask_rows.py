@@ -132,6 +132,11 @@ class ChunkedRows(Views):
         with BLAS:
             yield self._with(n_jobs=threads_of_task(n_jobs))
 
+    @property
+    def divisors(self) -> np.ndarray | None:
+        """What every column is divided by."""
+        return self.site.divisors
+
     def times(self, factors: np.ndarray | None) -> ChunkedRows:
         """Return the same rows, each multiplied by its factor."""
         if factors is None:
