@@ -12,7 +12,6 @@ from snmf.core import in_place
 from snmf.core import passive as _passive
 from snmf.storage.csr import rows_of, transposed
 from snmf.storage.entries import matrix, refuse_others
-from snmf.storage.sparse_group import opened
 from snmf.storage.stored import Store, is_stored
 from snmf.storage.threads import BLAS
 
@@ -48,15 +47,11 @@ class Adapter(SparseBackend):
         return A  # type: ignore[no-any-return]
 
     def check(self, X: Any) -> Array:
-        X = opened(X)
         if is_stored(X):
             X = Store(X)
         if isinstance(X, Store):
             return refuse_others(super().check(X))
         return matrix(X)
-
-    def outline(self, X: Any) -> Any:
-        return opened(X)
 
     def slice(self, A: Array, rows: slice) -> Array:
         return rows_of(A, rows) if issparse(A) else A[rows]

@@ -12,6 +12,7 @@ from sklearn.utils.validation import validate_data
 
 from snmf.backends import Backend, owner
 from snmf.storage.rows import NotFiniteError, Rows, working_dtype
+from snmf.storage.sparse_group import opened
 
 Array = Any
 
@@ -44,6 +45,7 @@ class Data:
         """
         if isinstance(X, Data):
             return X
+        X = opened(X)
         source = owner(X)
         return cls(source.check(X), source, source.outline(X))
 

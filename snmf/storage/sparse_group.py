@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ Array = Any
 
 PARTS = ("data", "indices", "indptr")
 FORMATS = {"csr_matrix": "csr", "csc_matrix": "csc", "csr": "csr", "csc": "csc"}  # "csr" before 0.7
+CHUNK_CACHE = (521, 2**20, 0.75)  # slots, bytes, and which chunks go first: as before version 2
 
 
 class StoredCSR:
@@ -36,18 +38,18 @@ class StoredCSR:
         missing = [name for name in PARTS if name not in group] + ["shape"] * (shape is None)
         if missing:
             raise ValueError(f"the sparse matrix {group.name} has no {missing[0]!r}: it is damaged")
-        self._data, self._indices = group["data"], group["indices"]
-        self._pointers = np.asarray(group["indptr"][:]).astype(np.int64, copy=False)
+        self._data, self._indices = (_array_of(group, name) for name in ("data", "indices"))
+        p = np.asarray(group["indptr"][:]).astype(np.int64, copy=False)
         self.shape = tuple(int(n) for n in shape)
         self.dtype = self._data.dtype
         self.nnz = int(self._data.shape[0])
-        n, p = len(self._pointers), self._pointers
-        in_order = n == self.shape[0] + 1 and p[0] == 0 and not np.any(p[1:] < p[:-1])
+        in_order = len(p) == self.shape[0] + 1 and p[0] == 0 and not np.any(p[1:] < p[:-1])
         if not in_order or p[-1] > self.nnz or self._indices.shape[0] != self.nnz:
             raise ValueError(
                 f"the sparse matrix {group.name} is damaged: its pointers must rise from 0 to at "
                 f"most its {self.nnz} stored entries, one for each of its {self.shape[0]} rows"
             )
+        self._pointers = p.astype(np.int32 if self.nnz < 2**31 else np.int64)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -59,6 +61,19 @@ class StoredCSR:
         some = slice(int(pointers[0]), int(pointers[-1]))
         parts = self._data[some], self._indices[some], pointers - some.start
         return csr_array(parts, shape=(len(pointers) - 1, self.shape[1]))
+
+
+def _array_of(group: Any, name: str) -> Any:
+    """Return an array of a group; that of HDF5 with a small cache for its chunks.
+
+    Rows are read one after the other. Since version 2, HDF5 keeps 8 MiB of chunks of each array.
+    """
+    h5py = sys.modules.get("h5py")
+    if h5py is None or not isinstance(group, h5py.Group):
+        return group[name]
+    access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
+    access.set_chunk_cache(*CHUNK_CACHE)
+    return h5py.Dataset(h5py.h5d.open(group.id, name.encode(), access))
 
 
 def is_of_10x(group: Any) -> bool:

@@ -436,6 +436,25 @@ def test_a_csr_matrix_in_a_group_is_that_in_memory(group):
     np.testing.assert_array_equal(store.take(some).toarray(), X[some].toarray())
 
 
+def test_a_group_is_opened_once_and_keeps_few_chunks_in_memory(group, monkeypatch):
+    fill(group, positive_entries())
+    if hasattr(group, "file"):  # HDF5
+        entries = group["data"][:]
+        del group["data"]
+        group.create_dataset("data", data=entries, chunks=(64,))
+    made, init = [], sparse_group.StoredCSR.__init__
+
+    def counted(self, group):
+        init(self, group)
+        made.append(self)
+
+    monkeypatch.setattr(sparse_group.StoredCSR, "__init__", counted)
+    factorize(group, 2, max_iter=2)
+    assert len(made) == 1
+    if hasattr(group, "file"):
+        assert made[0]._data.id.get_access_plist().get_chunk_cache()[1] <= 2**20
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -445,6 +464,7 @@ def test_a_csr_matrix_in_a_group_is_that_in_memory(group):
         ({"indptr": np.arange(300)}, "/X is damaged: its pointers must rise from 0"),
         ({"indptr": np.arange(301) % 7}, "/X is damaged"),
         ({"indptr": np.arange(301) * 1000}, "/X is damaged"),
+        ({"indptr": np.append(np.arange(300), 2**32 + 299)}, "/X is damaged"),
         ({"indices": np.zeros(5, int)}, "/X is damaged"),
     ],
 )
