@@ -35,6 +35,7 @@ from snmf.core.stream import Batch, Stream, start, step
 from snmf.storage.rows import Rows, cut, taking_part, working_dtype
 
 ENOUGH = 10  # rows per component: until a stream has seen so many, each call makes the start anew
+START = 1024  # rows for the start of `fit`: from fewer, it may miss components for good
 HEAVIEST = 2.0**500  # the largest sample weight; with larger ones the sums would overflow
 
 NOT_HERE = (
@@ -80,8 +81,9 @@ class MiniBatchSNMF(FittedComponents):
     solver : {"mu", "hals"}, default="mu"
         Selects the update of W, as for `SNMF`.
     init : {"auto", "varimax", "kmeans", "svd", "random", "custom"}, default="auto"
-        Selects the start, as for `SNMF`; "auto" is "varimax". The start uses the first rows;
-        "custom" uses a given H.
+        Selects the start, as for `SNMF`; "auto" is "varimax". In `fit` of an array, the start uses
+        a mini-batch of random rows, of at least 1024; in a stream, the first rows. "custom" uses
+        a given H.
     fit_intercept : bool, default=False
         Adds a row m to the model, ``X ≈ 1 mᵀ + W H``, as for `SNMF`. The sums of the rows and of
         their weights, which give m, fade as the other sums do. λ is sparsity × the
@@ -436,7 +438,7 @@ class MiniBatchSNMF(FittedComponents):
             stream = Stream(**self._stream).saw(batch)
             if self._first_rows is not None:
                 order = rng.permutation(len(batch.rows))
-                some = order[: max(self.batch_size, self._enough(stream))]
+                some = order[: max(START, self.batch_size, self._enough(stream))]
                 stream = self._started(stream, batch.some(np.sort(some)), rng)
                 self._first_rows = None
             stream, unfinished = self._epochs(stream, batch, rng)

@@ -51,6 +51,16 @@ def test_an_intercept_comes_near_to_that_of_a_full_fit(solver, sparsity):
 
 
 @quiet
+@pytest.mark.parametrize("seed", [3, 5, 7])
+def test_small_batches_find_all_components(seed):
+    """Starts from a batch of 64 rows find 4, 2 and 4 of the 8."""
+    data, H = shifted_stream(n=2000, k=8, seed=seed)
+    given = {"solver": "hals", "sparsity": 0.03, "fit_intercept": True, "batch_size": 64}
+    fitted = MiniBatchSNMF(8, random_state=0, progress_bar=False, **given).fit(data)
+    assert np.all(snmf.align(fitted.components_, H).cosines > 0.9)
+
+
+@quiet
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("sparsity", [0.0, 0.03])
 @pytest.mark.parametrize("make", [np.asarray, sp.csr_array])
