@@ -27,8 +27,11 @@ import snmf
 SNMF: dict[str, dict[str, Any]] = {
     "snmf": {},
     "the paper's": {"accelerate": False, "sparsity": 0, "init": "kmeans"},
+    "varimax": {"init": "varimax"},
     "intercept": {"fit_intercept": True},
+    "intercept, varimax": {"fit_intercept": True, "init": "varimax"},
     "intercept, mu, .03": {"fit_intercept": True, "sparsity": 0.03},
+    "intercept, mu, .1": {"fit_intercept": True, "sparsity": 0.1},
     "intercept, hals, .01": {"fit_intercept": True, "sparsity": 0.01, "solver": "hals"},
     "intercept, hals, .03": {"fit_intercept": True, "sparsity": 0.03, "solver": "hals"},
     "intercept, hals, .1": {"fit_intercept": True, "sparsity": 0.1, "solver": "hals"},

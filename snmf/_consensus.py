@@ -247,7 +247,7 @@ def consensus(
     subsample : float, default=0.9
         Sets the share of the rows in each run. Each run draws its own rows and its own seed. With
         1, all runs have all rows, and only their seeds differ; `init` must then be a random start.
-        The default start, "varimax", then differs little from run to run.
+        The default start, "skewness", then differs little from run to run.
     density_threshold : float, default=0.5
         Drops a component if its mean distance to its nearest neighbours is above this. So many
         components are its neighbours as 0.3 of the runs are, at least 1. Distances are Euclidean,

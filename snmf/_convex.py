@@ -126,7 +126,7 @@ class ConvexNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc] #
     accelerate : bool, default=True
         Repeats the steps within a pass, and extrapolates C between passes. The objective never
         rises either way.
-    init : {"auto", "varimax", "kmeans", "svd", "random", "custom"}, default="auto"
+    init : {"auto", "skewness", "varimax", "kmeans", "svd", "random", "custom"}, default="auto"
         Selects the start of W, as for `SNMF`; "kmeans" is that of [1]_. C then follows by least
         squares. With another kernel the start is made from the rows of the kernel matrix. "custom"
         starts from the W, or the W and C, that `fit` gets.

@@ -62,16 +62,17 @@ class SNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
     accelerate : bool, default=True
         Repeats the W-step within a pass, and extrapolates H between passes. False is the plain
         alternation of [1]_. The objective never rises either way.
-    init : {"auto", "varimax", "kmeans", "svd", "random", "custom"}, default="auto"
-        Selects the start. "auto" is "varimax", and "kmeans" with `locality`. "varimax" starts from
-        principal components, rotated so that few of their scores are large [4]_; if X has fewer
-        than k of them, from k-means clusters. "kmeans" starts from clusters, as [1]_ does; "svd"
-        from the singular value decomposition [2]_; "random" from random weights; "custom" from the
-        W, H or both that `fit` gets. Use "kmeans" for the results of the paper.
+    init : {"auto", "skewness", "varimax", "kmeans", "svd", "random", "custom"}, default="auto"
+        Selects the start. "auto" is "skewness", and "kmeans" with `locality`. "skewness" and
+        "varimax" start from principal components, rotated so that their third [5]_ or fourth [4]_
+        moments are largest; if X has fewer than k of them, from k-means clusters. "kmeans" starts
+        from clusters, as [1]_ does; "svd" from the singular value decomposition [2]_; "random" from
+        random weights; "custom" from the W, H or both that `fit` gets. Use "kmeans" for the results
+        of the paper.
     n_init : int, default=1
         Repeats the fit from this many starts, and keeps the one with the lowest objective. The
-        starts differ by the rotation and the sample of rows ("varimax"), by the clusters, or by
-        the weights. "svd" and "custom" always make one.
+        starts differ by the first rotation and the sample of rows, by the clusters, or by the
+        weights. "svd" and "custom" always make one.
     fit_intercept : bool, default=False
         Adds a row m to the model, ``X ≈ 1 mᵀ + W H``. For X + 1 cᵀ the fit then has the same W and
         H as for X, and m + c. Set it for centred data, where components can have no weights near
@@ -164,6 +165,8 @@ class SNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
        for image representation", IEEE Transactions on Image Processing 22(3), 2013.
     .. [4] K. Rohe, M. Zeng, "Vintage factor analysis with varimax performs statistical inference",
        Journal of the Royal Statistical Society B 85(4), 2023.
+    .. [5] P. Comon, "Independent component analysis, a new concept?", Signal Processing 36(3),
+       1994.
 
     Examples
     --------

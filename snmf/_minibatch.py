@@ -80,8 +80,8 @@ class MiniBatchSNMF(FittedComponents):
         Prints a line for every epoch.
     solver : {"mu", "hals"}, default="mu"
         Selects the update of W, as for `SNMF`.
-    init : {"auto", "varimax", "kmeans", "svd", "random", "custom"}, default="auto"
-        Selects the start, as for `SNMF`; "auto" is "varimax". In `fit` of an array, the start uses
+    init : {"auto", "skewness", "varimax", "kmeans", "svd", "random", "custom"}, default="auto"
+        Selects the start, as for `SNMF`; "auto" is "skewness". In `fit` of an array, the start uses
         a mini-batch of random rows, of at least 1024; in a stream, the first rows. "custom" uses
         a given H.
     fit_intercept : bool, default=False

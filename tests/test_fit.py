@@ -2,6 +2,7 @@
 
 import functools
 import warnings
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -237,24 +238,27 @@ def test_two_seeds_find_the_same_by_default(solver):
 
 
 @pytest.mark.parametrize("locality", [0, 0.5])
-def test_the_start_by_default_is_varimax_and_kmeans_with_locality(locality):
+def test_the_start_by_default_is_skewness_and_kmeans_with_locality(locality):
     X, options = planted(), dict(locality=locality, max_iter=3, tol=0)
     ours = factorize(X, 4, **options)
-    named = {init: factorize(X, 4, init=init, **options).W for init in ("varimax", "kmeans")}
-    np.testing.assert_array_equal(ours.W, named["kmeans" if locality else "varimax"])
-    assert not np.allclose(named["varimax"], named["kmeans"])
+    inits = ("skewness", "varimax", "kmeans")
+    named = {init: factorize(X, 4, init=init, **options).W for init in inits}
+    np.testing.assert_array_equal(ours.W, named["kmeans" if locality else "skewness"])
+    for one, other in combinations(named.values(), 2):
+        assert not np.allclose(one, other)
 
 
-def test_varimax_starts_from_clusters_where_principal_components_are_missing():
+@pytest.mark.parametrize("init", ["skewness", "varimax"])
+def test_starts_are_from_clusters_where_principal_components_are_missing(init):
     X = planted(n=50, k=2, noise=0)
     clusters = factorize(X, 3, init="kmeans", max_iter=0)
-    ours = factorize(X, 3, init="varimax", max_iter=0)
+    ours = factorize(X, 3, init=init, max_iter=0)
     for result in (clusters, ours):
         assert np.isfinite(result.W).all()
     assert ours.loss_curve[0] == pytest.approx(clusters.loss_curve[0], rel=0.5)
 
 
-def test_restarts_from_varimax_differ():
+def test_restarts_from_skewness_differ():
     X = np.random.default_rng(0).standard_normal((200, 30))  # where every rotation is as good
     one = factorize(X, 6, random_state=0)
     best = factorize(X, 6, random_state=0, n_init=6)

@@ -16,7 +16,7 @@ from typing import Any
 from snmf import __version__
 
 SOLVERS = ("mu", "hals")
-STARTS = ("auto", "varimax", "kmeans", "svd", "random")
+STARTS = ("auto", "skewness", "varimax", "kmeans", "svd", "random")
 BACKENDS = ("auto", "numpy", "cupy", "torch", "jax")
 KINDS = ("components", "weights", "convergence")
 STREAM = Path("-")  # standard input or output
@@ -262,8 +262,8 @@ def _model(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument(
         "--init", choices=STARTS,
-        help="start of the fit; kmeans is that of the paper; default: auto, which is varimax, and "
-        "kmeans with --locality; svd for the errors of select",
+        help="start of the fit; kmeans is that of the paper; default: auto, which is skewness, "
+        "and kmeans with --locality; svd for the errors of select",
     )  # fmt: skip
     group.add_argument(
         "--tol", type=nonnegative, default=1e-5,

@@ -13,12 +13,12 @@ from snmf.core.limits import Limits
 
 ALL_ZERO = 1e30  # a sparsity at which all weights are zero, for any number of rows
 Solver = Literal["mu", "hals"]
-Init = Literal["auto", "varimax", "kmeans", "svd", "random", "custom"]
+Init = Literal["auto", "skewness", "varimax", "kmeans", "svd", "random", "custom"]
 RandomState = int | np.random.RandomState | np.random.Generator | None
 UPDATES = {"mu": "multiplicative", "hals": "hals"}  # solver: its W-step in `snmf.core.updates`
 
 # the random starts: only these differ from restart to restart
-DRAWN = ("auto", "varimax", "kmeans", "random")
+DRAWN = ("auto", "skewness", "varimax", "kmeans", "random")
 
 
 @dataclass(frozen=True)

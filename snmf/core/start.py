@@ -1,4 +1,4 @@
-"""The starts of a fit: `varimax`, `kmeans`, `svd`, `random`, and `custom` for a given W or H.
+"""The starts of a fit, by name in `STARTS`; `custom` is for a given W or H.
 
 Every start returns W block by block, and H or None. With None, the fit computes H from W by least
 squares. `weights` are the sample weights, (n, 1) on the host; None is 1 for each.
@@ -18,8 +18,8 @@ from scipy.sparse import csr_matrix
 from sklearn import config_context
 from sklearn.exceptions import ConvergenceWarning
 
+from snmf.core import rotation as _rotation
 from snmf.core import svd as _svd
-from snmf.core import varimax as _varimax
 from snmf.storage.threads import BLAS, openmp_on_one_thread
 
 Array = Any
@@ -32,19 +32,23 @@ TOO_FAR = 2.0**60  # the largest factor between a start and X whose square is st
 SAMPLE = (2000, 30)  # the least number of rows in a sample, in all and per component
 
 
-def varimax(
-    rows: Any, k: int, rng: np.random.RandomState, weights: np.ndarray | None = None
+def _rotated(
+    by: _rotation.Rotation,
+    rows: Any,
+    k: int,
+    rng: np.random.RandomState,
+    weights: np.ndarray | None = None,
 ) -> Start:
-    """Start from the scores of principal components, rotated by varimax: see `snmf.core.varimax`.
+    """Start from the scores of principal components, rotated: see `snmf.core.rotation`.
 
     The components are those of a sample of the rows. If these have fewer than k principal
     components, start from their clusters, as `kmeans` does.
     """
-    first = _varimax.drawn(k, rng)  # before the sample: what that draws depends on the rows
+    first = _rotation.drawn(k, rng)  # before the sample: what that draws depends on the rows
     chosen, sample = _sample(rows, k, rng)
     share = None if weights is None else weights[chosen, 0].astype("float64")
     with BLAS:
-        scores = _varimax.nonnegative_scores(sample, share, first)
+        scores = _rotation.nonnegative_scores(sample, share, first, by)
     if scores is None:
         return _clusters(rows, k, rng, sample, share)
     ops = rows.backend
@@ -56,6 +60,10 @@ def varimax(
         return ops.positive_part(ops.matmul(X, M) - offset) + lift, ()
 
     return rows.map_sum(weights_of)[0], None
+
+
+skewness = partial(_rotated, _rotation.skewness)
+varimax = partial(_rotated, _rotation.varimax)
 
 
 def _sample(rows: Any, k: int, rng: np.random.RandomState) -> tuple[np.ndarray, Any]:
@@ -270,9 +278,16 @@ def unit_rows(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return scaled / np.where(norms > 0, norms, 1.0)[:, None], norms * largest
 
 
-STARTS = {"auto": varimax, "varimax": varimax, "kmeans": kmeans, "svd": svd, "random": random}
+STARTS: dict[str, Callable[..., Start]] = {
+    "auto": skewness,
+    "skewness": skewness,
+    "varimax": varimax,
+    "kmeans": kmeans,
+    "svd": svd,
+    "random": random,
+}
 
 
 def made_by(init: str, locality: float = 0.0) -> Callable[..., Start]:
-    """Return the start of this name; "auto" is k-means where there is locality, else varimax."""
+    """Return the start of this name; "auto" is k-means with locality, and else by skewness."""
     return STARTS["kmeans" if locality and init == "auto" else init]

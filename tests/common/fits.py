@@ -9,7 +9,7 @@ from snmf.backends import adapter
 
 NumPy = type(adapter("numpy"))
 SOLVERS = ["mu", "hals"]
-INITS = ["varimax", "kmeans", "svd", "random"]
+INITS = ["skewness", "varimax", "kmeans", "svd", "random"]
 factorize = functools.partial(snmf.factorize, random_state=0, progress_bar=False)
 
 

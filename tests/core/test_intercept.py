@@ -17,7 +17,7 @@ from snmf.core.intercept import FLAT, Shifted, centred, moments
 
 QUIET = {"progress_bar": False, "random_state": 0}
 fit = partial(factorize, fit_intercept=True, **QUIET)
-SOLVERS, STARTS = ["mu", "hals"], ["varimax", "kmeans", "random"]
+SOLVERS, STARTS = ["mu", "hals"], ["skewness", "kmeans", "random"]
 
 
 def planted(n=240, p=18, k=4, noise=0.2, seed=0):
