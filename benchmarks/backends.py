@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import QUIET, Call, a_pass, interleaved, load, parser
+from common import QUIET, Call, a_pass, interleaved, load, parser, timed
+from concepts import planted
+from others import STEPS
+from peers import fewest
 
 import snmf
 from snmf.backends import ADAPTERS, Backend, adapter
@@ -118,6 +121,47 @@ def exact_seconds(X: Any, k: int, solver: str, ops: Backend) -> float:
     return seconds
 
 
+def steps_in_use(ops: Backend, X: Any, k: int) -> tuple[Any, Any]:
+    """`others.multiplicative` on a device: steps from random weights, H by least squares."""
+    dtype = str(X.dtype).split(".")[-1]
+    W = ops.asarray(np.random.default_rng(0).random((X.shape[0], k)), dtype)
+    ridge = ops.asarray(1e-6 * np.eye(k), dtype)
+    for _ in range(STEPS):
+        H = ops.xp.linalg.solve(ops.matmul(W.T, W) + ridge, ops.matmul(W.T, X))
+        A, B = ops.matmul(X, H.T), ops.matmul(H, H.T)
+        up = ops.positive_part(A) + ops.matmul(W, ops.negative_part(B))
+        down = ops.negative_part(A) + ops.matmul(W, ops.positive_part(B))
+        W = W * ops.xp.sqrt(up / (down + 1e-9))
+    settled(ops, W)
+    return W, H
+
+
+def beside_the_steps_in_use(found: list[Backend], n: int, p: int, k: int) -> None:
+    print(
+        f"\nseconds of {STEPS} multiplicative steps, planted concepts {n} x {p}, k = {k}; snmf "
+        "until it has their error, and a default fit with hals, over that"
+    )
+    host, _ = planted(n, p, k)
+    for ops in found:
+        if ops.on_host and n > HOST // 10:
+            continue
+        with ops.active():
+            X = ops.asarray(host)
+            steps_in_use(ops, X[: 10 * k, :], k)  # what a device does once is not timed
+            (W, H), seconds = timed(partial(steps_in_use, ops, X, k))
+            error = float(ops.xp.sum(ops.row_errors(X, W, H)))
+
+        def fit(count: int, X: Any = X, **parameters: Any) -> snmf.Factorization:
+            options = {"solver": "hals", "sparsity": 0, "tol": 0, "max_iter": count, **QUIET}
+            return snmf.factorize(X, k, **{**options, **parameters})
+
+        fit(1)
+        count = fewest(lambda count, fit=fit, most=error**0.5: fit(count).error <= most)
+        until = float("nan") if count is None else timed(partial(fit, count))[1]
+        whole = timed(partial(fit, 200, tol=1e-5, sparsity=0.01))[1]
+        print(f"  {ops.place:14} {seconds:6.2f} {until / seconds:6.3f} {whole / seconds:6.3f}")
+
+
 def streamed(X: np.ndarray, found: list[Backend]) -> None:
     print(f"\n10 iterations of {X.shape[0]} x {X.shape[1]}, k = {K}, from a file over in memory")
     with tempfile.TemporaryDirectory() as folder:
@@ -160,6 +204,7 @@ def main() -> None:
     for k in (5,) if arguments.tiny else (20, 50, 200):
         passes(many, found, k)
     streamed(many, found)
+    beside_the_steps_in_use(found, *((300, 30, 4) if arguments.tiny else (100_000, 1024, 200)))
 
 
 if __name__ == "__main__":
