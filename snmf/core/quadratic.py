@@ -5,9 +5,9 @@ depend on the other rows.
 
 1. Block principal pivoting solves most rows (Kim & Park, "Fast nonnegative matrix factorization:
    an active-set-like method and comparisons", SIAM J. Sci. Comput. 33(6), 2011).
-2. Rows that it does not solve, and all rows if B is singular, get a start from the alternating
-   direction method of multipliers (Boyd et al., Found. Trends Mach. Learn. 3(1), 2011). One
-   iteration is one product for all rows, and works for any condition of B.
+2. The first passive sets, and a start for rows that pivoting does not solve, come from the
+   alternating direction method of multipliers (Boyd et al., Found. Trends Mach. Learn. 3(1), 2011).
+   One iteration is one product for all rows, and works for any condition of B.
 3. From there, proximal steps lead to a minimiser (Rockafellar, "Monotone operators and the
    proximal point algorithm", SIAM J. Control Optim. 14(5), 1976). Each step pivots on
    B + ridge · I.
@@ -34,15 +34,14 @@ Stages = tuple[tuple[float, int], ...]
 DELICATE = 1e6  # from this condition of B (at unit diagonal) on, rounding shows in W
 SINGULAR = 1e12  # from this condition on, B + RIDGE · I replaces B
 RIDGE = 1e-11
-RIDGES = (1e-5, 1e-7, 1e-8, 1e-9, 1e-10, *[RIDGE] * 10)  # of proximal steps, as far as needed
-STAGES = ((1e-2, 15), (1e-4, 20), (1e-6, 20))  # of multipliers: their penalties, and iterations
+RIDGES = (1e-5, 1e-7, 1e-8, 1e-9, 1e-10, *[RIDGE] * 30)  # of proximal steps, as far as needed
+FIRST = ((0.3, 20),)  # of multipliers, for the first passive set: their penalties, and iterations
+STAGES = ((0.3, 30), (1e-2, 5), (1e-4, 5), (1e-6, 5))  # the same where B is nearly singular
 # where B is singular every row takes proximal steps: they are few from where passive sets are right
-LONG_STAGES, SMALL_RIDGES = ((1e-2, 10), (1e-4, 15), (1e-6, 60)), RIDGES[5:]
+LONG_STAGES, SMALL_RIDGES = ((0.3, 30), (1e-2, 20), (1e-4, 80)), RIDGES[5:]
 MORE_RIDGES = RIDGES * 2 + (RIDGE,) * 50  # for the rows that are left then
-MORE_STAGES = ((1e-2, 30), (1e-4, 40), (1e-5, 80))
+MORE_STAGES = ((0.3, 100), (1e-2, 30), (1e-3, 60), (1e-4, 100), (1e-6, 200))
 RELAXATION = 1.8  # of these iterations
-POOR = 1e-3  # gradient, in units of the size of the row, at which multipliers have not done enough
-DESCENT = 100  # sweeps of coordinate descent for such rows, if most of their weights are zero
 SETTLED = 1e-10  # gradient, in units of the size of the row, at which multipliers have done all
 REFINEMENTS = 3  # of a W that pivoting found, at most
 EQUAL = 2.0**-48  # difference of objectives, in units of max |a| squared, that is rounding
@@ -52,7 +51,6 @@ ALIKE = 1e-8  # from this ridge down, only steps in w H count, and not steps in 
 NEGLIGIBLE = (1e-8, 1e-10)  # a last step may have this size: of w / max w, of w H / size of the row
 GAP = 1e-11  # what a last step may leave of the objective, / size of the row squared
 ROUNDING = (1e-15, 1e-12)  # a weight is zero in pivoting below this: / max w, and / max |step|
-SWEEPS = 8  # of coordinate descent, for the first passive set
 FEW = 0.25  # with at most this share of zeros, the first passive set is that without bounds
 PATIENCE = 5  # exchanges without fewer wrong signs, before pivoting gives up
 
@@ -197,8 +195,8 @@ def nnls(
         W[some] = _by_multipliers(curvature, A, some, size, stages)
     if few or not singular:
         system, a = curvature.system(LEAST if singular else 0.0).of(some), A[some]
-        first = W[some] > 0 if curvature.delicate else _passive_at_first(system, a)
-        found, settled = _pivot(system, a, None, first, size[some])
+        guess = W[some] > 0 if curvature.delicate else _passive_at_first(curvature, A, some, size)
+        found, settled = _pivot(system, a, None, guess, size[some])
         done, unsettled = (ops.xp.nonzero(which)[0] for which in (settled, ~settled))
         W[some[done]] = found[done]
         if few and unsettled.shape[0]:
@@ -285,13 +283,14 @@ def _with_unit_diagonal(ops: Any, B: Array) -> tuple[Array, Array]:
     return B * unit[..., :, None] * unit[..., None, :] + empty, unit
 
 
-def _passive_at_first(system: System, A: Array) -> Array:
-    """Guess the passive sets: where a B⁻¹ > 0, if that has few zeros; else coordinate descent."""
-    ops, B = system.ops, system.matrix
-    passive = ops.hals(A, B, ops.xp.zeros_like(A), 0.0, SWEEPS) > 0
-    free = ops.matmul(A, system.inverse) > 0
-    zeros = ops.xp.sum(ops.xp.astype(~free, A.dtype), axis=1)
-    return ops.xp.where((zeros <= FEW * B.shape[0])[:, None], free, passive)
+def _passive_at_first(curvature: Curvature, A: Array, rows: Array, size: Array) -> Array:
+    """Guess the passive sets: where a B⁻¹ > 0, if that has few zeros; else by multipliers."""
+    passive = times(curvature.ops, A[rows], curvature.system(0.0).inverse) > 0
+    zeros = curvature.ops.xp.sum(~passive, axis=1)
+    others = curvature.ops.xp.nonzero(zeros > FEW * passive.shape[1])[0]
+    if others.shape[0]:
+        passive[others] = _by_multipliers(curvature, A, rows[others], size, FIRST) > 0
+    return passive
 
 
 def _pivot(
@@ -392,7 +391,11 @@ def _solved(system: System, A: Array, passive: Array, other: Array) -> tuple[Arr
 def _by_multipliers(
     curvature: Curvature, A: Array, rows: Array, size: Array, stages: Stages
 ) -> Array:
-    """Return an approximate W, from a few iterations of the method of multipliers."""
+    """Return an approximate W, from a few iterations of the method of multipliers.
+
+    At a small penalty the weights of a row move far, and zeros come and go. So a row ends when half
+    of its weights are zero.
+    """
     ops, xp = curvature.ops, curvature.ops.xp
     W = 0 * A[rows]
     left = xp.arange(rows.shape[0], device=ops.device)
@@ -413,15 +416,11 @@ def _by_multipliers(
         B = _of(curvature.B, rows[left])
         slope = a - times(ops, w, B)
         slope = xp.where((w > 0) | (slope > 0), slope, 0.0)
-        steep = _size(ops, slope) / size[rows[left]]
-        on = xp.nonzero(steep > SETTLED)[0]
-        left, a, w, dual, steep = left[on], a[on], w[on], dual[on], steep[on]
+        unsettled = _size(ops, slope) > SETTLED * size[rows[left]]
+        on = xp.nonzero(unsettled & (2 * xp.sum(w > 0, axis=1) > w.shape[1]))[0]
+        left, a, w, dual = left[on], a[on], w[on], dual[on]
         if not left.shape[0]:
-            return W
-    few = xp.sum(xp.astype(w > 0, w.dtype), axis=1) < w.shape[1] / 2  # as a penalty leaves them
-    poor = xp.nonzero((steep > POOR) & few)[0]
-    if poor.shape[0] and curvature.B.ndim == 2:
-        W[left[poor]] = ops.hals(a[poor], curvature.B, w[poor], 0.0, DESCENT)
+            break
     return W
 
 

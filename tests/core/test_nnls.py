@@ -402,7 +402,7 @@ def test_systems_by_size_are_the_masked_ones(on_host, k, entries, monkeypatch):
 def test_a_penalty_over_many_components_of_few_directions_needs_few_active_sets(
     monkeypatch, sparsity
 ):
-    """Multipliers end far from such weights: few are left of many."""
+    """Multipliers of a small penalty end far from such weights: few are left of many."""
     rng = np.random.default_rng(0)
     X = rng.standard_normal((40, 20)) @ rng.standard_normal((20, 90)) + rng.standard_normal(
         (40, 90)
@@ -424,4 +424,4 @@ def test_a_penalty_over_many_components_of_few_directions_needs_few_active_sets(
     slope = (X - W @ H) @ H.T - l1
     wrong = np.where(W > 0, np.abs(slope), np.maximum(slope, 0))
     assert np.max(wrong / np.linalg.norm(X, axis=1)[:, None]) < 1e-8
-    assert sum(left) <= 10  # of 40; without coordinate descent 39
+    assert sum(left) <= 10  # of 40
