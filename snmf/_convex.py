@@ -55,6 +55,7 @@ OPTIONS = (
     "checkpoint_interval",
 )  # fmt: skip
 CONSTRAINTS: dict[str, list[Any]] = {
+    "solver": [StrOptions({"hals", "mu"})],
     "kernel": [StrOptions({*PAIRWISE_KERNEL_FUNCTIONS, "precomputed"}), callable],
     "gamma": [Interval(Real, 0, None, closed="left"), None],
     "degree": [Interval(Real, 0, None, closed="left")],

@@ -56,9 +56,10 @@ class SNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
         1 during the fit.
     verbose : bool, default=False
         Prints a line for every iteration.
-    solver : {"mu", "hals"}, default="mu"
+    solver : {"auto", "mu", "hals"}, default="auto"
         Selects the update of W. "mu" is the multiplicative update of [1]_. "hals" is coordinate
-        descent, which needs fewer iterations and makes exact zeros.
+        descent, which needs fewer iterations and makes exact zeros. "auto" is "mu", and "hals"
+        with `positive_components`, where "mu" is slow and ends at a larger error.
     accelerate : bool, default=True
         Repeats the W-step within a pass, and extrapolates H between passes. False is the plain
         alternation of [1]_. The objective never rises either way.
@@ -83,7 +84,8 @@ class SNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
         the features (0 to 1). None is no limit. Rows of H that are kept (`fixed`) have none.
     positive_components : bool, default=False
         Allows no entry of a component below zero: nonnegative matrix factorization of X of any
-        sign. Rows of H that are kept (`fixed`) stay as they are.
+        sign. Set ``sparsity=0`` with it for the objective of `sklearn.decomposition.NMF`. Rows of
+        H that are kept (`fixed`) stay as they are.
     scale : bool or array of shape (n_features,), default=False
         Divides the columns of X, so that columns of different units count alike. True divides by
         the standard deviations; a constant column stays as it is. An array divides by its entries.
@@ -201,7 +203,7 @@ class SNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc]
         sparsity: float = 0.01,
         verbose: bool = False,
         *,
-        solver: Solver = "mu",
+        solver: Solver = "auto",
         accelerate: bool = True,
         init: Init = "auto",
         n_init: int = 1,

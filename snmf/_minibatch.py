@@ -78,8 +78,9 @@ class MiniBatchSNMF(FittedComponents):
         so far.
     verbose : bool, default=False
         Prints a line for every epoch.
-    solver : {"mu", "hals"}, default="mu"
-        Selects the update of W, as for `SNMF`.
+    solver : {"auto", "mu", "hals"}, default="auto"
+        Selects the update of W, as for `SNMF`; "auto" is "mu", which begins with coordinate
+        descent in every mini-batch.
     init : {"auto", "skewness", "varimax", "kmeans", "svd", "random", "custom"}, default="auto"
         Selects the start, as for `SNMF`; "auto" is "skewness". In `fit` of an array, the start uses
         a mini-batch of random rows, of at least 1024; in a stream, the first rows. "custom" uses
@@ -189,7 +190,7 @@ class MiniBatchSNMF(FittedComponents):
         sparsity: float = 0.01,
         verbose: bool = False,
         *,
-        solver: Solver = "mu",
+        solver: Solver = "auto",
         init: Init = "auto",
         fit_intercept: bool = False,
         scale: Any = False,

@@ -409,6 +409,7 @@ def test_a_fit_that_has_not_converged_says_so():
     [
         ({"sparsity": -1}, "The 'sparsity' parameter of ConvexNMF"),
         ({"n_components": "auto"}, "The 'n_components' parameter of ConvexNMF"),
+        ({"solver": "auto"}, "The 'solver' parameter of ConvexNMF"),
         ({"kernel": "nope"}, "The 'kernel' parameter of ConvexNMF"),
         ({"kernel_params": 3}, "The 'kernel_params' parameter"),
         ({"candidates": 61}, "candidates must be at most n_samples=60; got 61"),

@@ -15,7 +15,7 @@ from typing import Any
 
 from snmf import __version__
 
-SOLVERS = ("mu", "hals")
+SOLVERS = ("auto", "mu", "hals")
 STARTS = ("auto", "skewness", "varimax", "kmeans", "svd", "random")
 BACKENDS = ("auto", "numpy", "cupy", "torch", "jax")
 KINDS = ("components", "weights", "convergence")
@@ -235,8 +235,8 @@ def _model(group: argparse._ArgumentGroup) -> None:
     """Add the parameters of a fit that `fit` and `select` share."""
     group.add_argument(
         "--solver", choices=SOLVERS,
-        help="update of W: multiplicative, or coordinate descent; default: mu for fit, hals for "
-        "select and --convex",
+        help="update of W: multiplicative (mu), or coordinate descent (hals); auto is hals with "
+        "--positive, else mu; default: auto for fit, hals for select and --convex",
     )  # fmt: skip
     group.add_argument(
         "--sparsity", type=nonnegative,

@@ -17,7 +17,6 @@ from snmf.core import start as _init
 from snmf.core.canonical import Canonical, of_unit_rows
 from snmf.core.hull import Hull, row_norms, solver, squared_error
 from snmf.core.kernels import Kernel, KernelRows, check_gram, scale_of
-from snmf.core.options import UPDATES
 from snmf.core.problem import Problem
 from snmf.core.solve import Alternation, steps_per_pass
 from snmf.storage.rows import Rows, RowWise, Scale, measure, times_power_of_two
@@ -107,9 +106,9 @@ class ConvexProblem(Problem):
     @cached_property
     def hull(self) -> Hull:
         """The alternation that makes the passes."""
-        update, k = UPDATES[self.options.solver], self.n_components
-        steps = steps_per_pass(update, self.rows.shape[1], k) if self.options.accelerate else 1
-        given = (self.scaled, self.square, self.l1, update, steps, self.weights)
+        p, k = self.rows.shape[1], self.n_components
+        steps = steps_per_pass(self.update, p, k) if self.options.accelerate else 1
+        given = (self.scaled, self.square, self.l1, self.update, steps, self.weights)
         return Hull(*given, gram=self.space.gram, candidates=self.candidates)
 
     def alternation(self, fitted: Rows) -> Alternation:

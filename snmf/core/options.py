@@ -12,10 +12,11 @@ import numpy as np
 from snmf.core.limits import Limits
 
 ALL_ZERO = 1e30  # a sparsity at which all weights are zero, for any number of rows
-Solver = Literal["mu", "hals"]
+Solver = Literal["auto", "mu", "hals"]
 Init = Literal["auto", "skewness", "varimax", "kmeans", "svd", "random", "custom"]
 RandomState = int | np.random.RandomState | np.random.Generator | None
-UPDATES = {"mu": "multiplicative", "hals": "hals"}  # solver: its W-step in `snmf.core.updates`
+# solver: its W-step in `snmf.core.updates`
+UPDATES = {"auto": "multiplicative", "mu": "multiplicative", "hals": "hals"}
 
 # the random starts: only these differ from restart to restart
 DRAWN = ("auto", "skewness", "varimax", "kmeans", "random")
@@ -32,7 +33,7 @@ class Options:
     random_state: RandomState = None
     sparsity: float = 0.01
     verbose: bool = False
-    solver: Solver = "mu"
+    solver: Solver = "auto"
     accelerate: bool = True
     init: Init = "auto"
     n_init: int = 1
@@ -48,6 +49,15 @@ class Options:
     checkpoint: str | PathLike[str] | None = None
     checkpoint_interval: float = 60.0
     warm_start: bool = False
+
+
+def update_of(solver: str, nonnegative: bool) -> str:
+    """Return the W-step of a solver; "auto" is "hals" for nonnegative components, else "mu".
+
+    With nonnegative components many weights end at zero, which multiplicative steps approach
+    slowly.
+    """
+    return UPDATES["hals" if nonnegative and solver == "auto" else solver]
 
 
 def limits_of(most: float | None, n_features: int, nonnegative: bool, *, ball: bool) -> Limits:

@@ -15,7 +15,7 @@ from snmf.core import missing as _missing
 from snmf.core import start as _init
 from snmf.core.canonical import Canonical, given_weights, of_prototypes, of_unit_rows
 from snmf.core.limits import Limits
-from snmf.core.options import UPDATES, Options, l1_at_scale, l1_of, limits_of
+from snmf.core.options import Options, l1_at_scale, l1_of, limits_of, update_of
 from snmf.core.solve import Alternation, Point, Run, steps_per_pass
 from snmf.core.solvers import solver
 from snmf.storage.rows import Rows, RowWise, Scale, check_range, measure
@@ -243,7 +243,7 @@ class Problem:
     @property
     def _lifts(self) -> bool:
         """Whether the start lifts zeros of W, which the multiplicative W-step cannot change."""
-        return self.options.solver == "mu" and self.scale.square > 0
+        return self.update == "multiplicative" and self.scale.square > 0
 
     def _lifted(self, point: Point) -> RowWise:
         """Return the W of a point with its zeros lifted a little."""
@@ -258,10 +258,15 @@ class Problem:
         ball = bool(self.l1 and not options.locality and self.fixed != "W")
         return limits_of(options.n_nonzero_features, p, options.positive_components, ball=ball)
 
+    @property
+    def update(self) -> str:
+        """The W-step of the solver."""
+        return update_of(self.options.solver, self.options.positive_components)
+
     def alternation(self, fitted: Rows) -> Alternation:
         """Return the `Alternation` that makes the passes over these rows."""
         options, square, k = self.options, self.square, self.n_components
-        update = "kept" if self.fixed == "W" else UPDATES[options.solver]
+        update = "kept" if self.fixed == "W" else self.update
         of_steps = "multiplicative" if options.locality else update
         steps = steps_per_pass(of_steps, self.rows.shape[1], k) if options.accelerate else 1
         beside = None if self.sample_weight is None else fitted.split(self.sample_weight)
