@@ -27,7 +27,6 @@ from snmf._model_file import HEADER
 from snmf.cli.arguments import STREAM
 from snmf.cli.tables import (
     OPENERS,
-    Named,
     Reading,
     Table,
     library,
@@ -313,20 +312,6 @@ def _an_array(path: Path, name: str, node: Any) -> Array:
     return node
 
 
-def _table(read: Callable[[Path, Reading], Named], kind: str) -> Reader:
-    """Return a reader whose tables say what names them."""
-
-    def table(path: Path, reading: Reading) -> Table:
-        X, columns, rows = read(path, reading)
-        named = [
-            *(["columns named"] if columns else []),
-            *(["rows named by the first column"] if rows else []),
-        ]
-        return Table(X, columns, rows, ", ".join([kind, *named]))
-
-    return table
-
-
 def _write_npy(path: Path, new: Path, X: np.ndarray, *_: Any) -> None:
     with new.open("xb") as file:
         np.save(file, X, allow_pickle=False)
@@ -391,11 +376,9 @@ def _write_zarr(path: Path, new: Path, X: np.ndarray, *_: Any) -> None:
 
 
 Reader = Callable[[Path, Reading], Table]
-_text, _xlsx = _table(read_text, "text"), _table(read_xlsx, "xlsx")
-_columns = _table(read_columns, "Parquet or Feather")
 READERS: dict[str, Reader] = {
-    ".npy": _read_npy, ".npz": _read_npz, ".csv": _text, ".tsv": _text, ".txt": _text,
-    ".parquet": _columns, ".feather": _columns, ".xlsx": _xlsx, ".mtx": _read_mtx,
+    ".npy": _read_npy, ".npz": _read_npz, ".csv": read_text, ".tsv": read_text, ".txt": read_text,
+    ".parquet": read_columns, ".feather": read_columns, ".xlsx": read_xlsx, ".mtx": _read_mtx,
     ".h5": _read_hdf5, ".hdf5": _read_hdf5, ".h5ad": _read_hdf5, ".zarr": _read_zarr,
 }  # fmt: skip
 WRITERS: dict[str, Callable[..., None]] = {
@@ -415,11 +398,11 @@ FIRST_BYTES = {
     b"(\xb5/\xfd": ".csv.zst",
 }  # fmt: skip
 FOR: dict[str, tuple[Any, tuple[Reader, ...]]] = {  # the default of an option, and its readers
-    "key": (None, (_read_npz, _read_hdf5, _read_zarr, _xlsx)),
-    "header": (None, (_text, _xlsx)),
-    "decimal": (None, (_text, _xlsx)),
-    "encoding": (None, (_text,)),
-    "row_names": (None, (_text, _xlsx, _columns)),
-    "numeric": (False, (_text, _xlsx, _columns)),
-    "drop": ((), (_text, _xlsx, _columns)),
+    "key": (None, (_read_npz, _read_hdf5, _read_zarr, read_xlsx)),
+    "header": (None, (read_text, read_xlsx)),
+    "decimal": (None, (read_text, read_xlsx)),
+    "encoding": (None, (read_text,)),
+    "row_names": (None, (read_text, read_xlsx, read_columns)),
+    "numeric": (False, (read_text, read_xlsx, read_columns)),
+    "drop": ((), (read_text, read_xlsx, read_columns)),
 }

@@ -123,9 +123,9 @@ class _Sample:
     def __init__(self, records: list[Record], decimal: str | None) -> None:
         lengths = Counter(map(len, records))
         self.width = max(lengths, key=lambda length: (lengths[length], length))
-        self.records = [self._trimmed(record) for record in records]
-        self.values = [[number(cell, decimal) for cell in record] for record in self.records]
-        self.full = [i for i, record in enumerate(self.records) if len(record) == self.width]
+        self.records = records
+        self.values = [[number(cell, decimal) for cell in record] for record in records]
+        self.full = [i for i, record in enumerate(records) if len(record) == self.width]
         lower = self.full[len(self.full) // 2 :]  # above may be titles, names and units
         self.words = {}
         for j in range(self.width):
@@ -133,12 +133,6 @@ class _Sample:
             if len(words) > sum(self.is_number(i, j) for i in lower):
                 self.words[j] = words[0].strip()
         self.numbers = [j for j in range(self.width) if j not in self.words]
-
-    def _trimmed(self, record: Record) -> Record:
-        """Leave out empty cells at the end that other records do not have."""
-        while len(record) > self.width and not record[-1].strip():
-            record = record[:-1]
-        return record
 
     def is_number(self, i: int, j: int) -> bool:
         value = self.values[i][j]

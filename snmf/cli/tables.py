@@ -35,7 +35,6 @@ from snmf.cli.layout import ROW_NAMES, Layout, decimal_of, layout_of, number
 
 Array = Any
 Frame = Any
-Named = tuple[np.ndarray, list[str] | None, list[str] | None]  # with names of columns and rows
 
 LINES = 200  # the layout of a table is found from its first lines
 FEW, SIZE = 10, 2_000_000  # fewer lines, if they have this many characters
@@ -138,7 +137,7 @@ def _naming(path: Path, kind: str, *damage: type[Exception]) -> Iterator[None]:
         raise ValueError(f"{path}: {error}") from error
 
 
-def read_text(path: Path, reading: Reading) -> Named:
+def read_text(path: Path, reading: Reading) -> Table:
     """Read a table of text, compressed or not.
 
     Raises
@@ -171,7 +170,7 @@ def read_text(path: Path, reading: Reading) -> Named:
                 chunksize=max(ROWS, PIECE // layout.width), **_exact(pandas),
             )  # fmt: skip
             pieces = _without_blank_end(_with_lines(pieces, skipped))
-            return _assembled(pieces, layout, reading, look.decimal, large)
+            return _assembled("text", pieces, layout, reading, look.decimal, large)
 
 
 def _exact(pandas: Any) -> dict[str, str]:
@@ -309,7 +308,7 @@ def _records(lines: list[str], delimiter: str, top: int) -> tuple[list[list[str]
     return records, ends
 
 
-def read_xlsx(path: Path, reading: Reading) -> Named:
+def read_xlsx(path: Path, reading: Reading) -> Table:
     """Read a sheet of an xlsx file; raise as `read_text` does."""
     pandas = library(path, "pandas")
     library(path, "openpyxl")
@@ -329,10 +328,10 @@ def read_xlsx(path: Path, reading: Reading) -> Named:
         decimal = reading.decimal or decimal_of([c for line in records for c in line], "")
         layout = layout_of(records, reading.header, reading.row_names, decimal, reading.known)
         pieces = _without_blank_end([frame[layout.above :]])
-        return _assembled(pieces, layout, reading, decimal)
+        return _assembled("xlsx", pieces, layout, reading, decimal)
 
 
-def read_columns(path: Path, reading: Reading) -> Named:
+def read_columns(path: Path, reading: Reading) -> Table:
     """Read a Parquet or Feather file; raise as `read_text` does."""
     pandas = library(path, "pandas")
     library(path, "pyarrow")
@@ -356,17 +355,18 @@ def read_columns(path: Path, reading: Reading) -> Named:
         if rows is None:
             rows = len(names) > 1 and (0 in words or names[0].lower() in ROW_NAMES)
         layout = Layout(0, names, rows, words, len(names))
-        return _assembled([frame], layout, reading, ".")
+        return _assembled("Parquet or Feather", [frame], layout, reading, ".")
 
 
 def _assembled(
+    kind: str,
     frames: Iterable[Frame],
     layout: Layout,
     reading: Reading,
     decimal: str | None,
     large: bool = False,
-) -> Named:
-    """Return the numbers of all frames, and the names of columns and rows."""
+) -> Table:
+    """Return the numbers of all frames as a table, whose kind says what has names."""
     kept, count = _kept(layout, reading), 0
     parts: list[np.ndarray] = []
     rows: list[str] = []
@@ -386,8 +386,10 @@ def _assembled(
             else:
                 file.write(np.ascontiguousarray(X).data)
         columns = [layout.names[j] for j in kept] if layout.names else None
+        kind += ", columns named" * bool(columns) + ", rows named by the first column" * bool(rows)
         if file is None:
-            return (parts[0] if len(parts) == 1 else np.concatenate(parts)), columns, rows or None
+            X = parts[0] if len(parts) == 1 else np.concatenate(parts)
+            return Table(X, columns, rows or None, kind)
         file.flush()
         warnings.warn(
             "the text is large, so its numbers lie in a temporary file; snmf convert writes them "
@@ -395,7 +397,7 @@ def _assembled(
             stacklevel=2,
         )
         X = np.memmap(file, "float64", "r", shape=(count, len(kept)))
-        return X, columns, rows or None
+        return Table(X, columns, rows or None, kind)
 
 
 def _kept(layout: Layout, reading: Reading) -> list[int]:
@@ -406,10 +408,9 @@ def _kept(layout: Layout, reading: Reading) -> list[int]:
         whole = names is not None and word in names
         parts = [word] if whole else word.split(",")
         dropped |= {_column(part.strip(), names, layout.width) for part in parts}
-    words = {j: cell for j, cell in layout.words.items() if j not in dropped}
+    words = {j: cell for j, cell in layout.words.items() if cell and j not in dropped}
     if names is not None and known is not None:
         words = {j: cell for j, cell in words.items() if names[j] in known}
-    words = {j: cell for j, cell in words.items() if cell}
     if words and not reading.numeric:
         shown, drop = _shown(words, names), ",".join(_name(j, names) for j in words)
         raise ValueError(

@@ -147,6 +147,12 @@ TABLES = {
     "pipes, gz": ("t.csv.gz", gzip.compress(text(lines(between="|"))), {}, NAMED),
     "bz2": ("t.tsv.bz2", bz2.compress(text(lines(between="\t", spell=german))), {}, NAMED),
     "spaces": ("t.txt", text(lines(between="   ", spell="{:10.3f}".format)), {}, NAMED),
+    "spaces and decimal commas": (
+        "t.txt",
+        text(lines(between=" ", spell=lambda v: f"{v:.3f}".replace(".", ","))),
+        {},
+        NAMED,
+    ),
     "R": ("t.csv", text([",".join(COLUMNS), *lines()[1:]]), {}, NAMED),
     "Parquet": ("t.parquet", columns_of("to_parquet"), {"numeric": True}, NAMED),
     "Parquet with an index": (
@@ -302,6 +308,8 @@ CERTAIN = {
     "sample": table(SPECTRA, EVENLY, PLACES, "sample"),
     "an empty corner": table(COUNTS, GENES, PLACES, ""),
     "an empty corner over numbers": table(SPECTRA, EVENLY, range(20)),
+    "an empty corner over one column": table(SPECTRA[:, :1], ["a"], range(20)),
+    "a year among names": table(SPECTRA[:, :3], ["a", 2019, "b"], PLACES, "spot"),
     "one wavelength": table(SPECTRA[:, :1], [400], PLACES, "sample"),
     "an id": table(SPECTRA, [f"x{j}" for j in range(10)], range(20), "ID"),
 }
@@ -338,6 +346,13 @@ def test_what_names_columns_and_rows_is_no_data(tmp_path, name):
     first, *rest = (line.split(",") for line in CERTAIN[name])
     assert found.columns == first[1:]
     assert found.rows == [line[0] for line in rest]
+
+
+def test_a_first_row_of_missing_values_is_a_row(tmp_path):
+    path = written(tmp_path, ["s,a,b", "x,NA,", "y,1,2", "z,3,4"])
+    found = read(path, Reading(missing=True))
+    np.testing.assert_array_equal(found.X, [[nan, nan], [1, 2], [3, 4]])
+    assert (found.columns, found.rows) == (["a", "b"], ["x", "y", "z"])
 
 
 @pytest.mark.parametrize("name", DATA)
