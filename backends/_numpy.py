@@ -12,6 +12,7 @@ from snmf.core import in_place
 from snmf.core import passive as _passive
 from snmf.storage.csr import rows_of, transposed
 from snmf.storage.entries import matrix, refuse_others
+from snmf.storage.sparse_group import opened
 from snmf.storage.stored import Store, is_stored
 from snmf.storage.threads import BLAS
 
@@ -45,6 +46,9 @@ class Adapter(SparseBackend):
 
     def to_host(self, A: Array) -> np.ndarray:
         return A  # type: ignore[no-any-return]
+
+    def opened(self, X: Any) -> Any:
+        return opened(X)
 
     def check(self, X: Any) -> Array:
         if is_stored(X):

@@ -12,7 +12,6 @@ from sklearn.utils.validation import validate_data
 
 from snmf.backends import Backend, owner
 from snmf.storage.rows import NotFiniteError, Rows, working_dtype
-from snmf.storage.sparse_group import opened
 
 Array = Any
 
@@ -45,8 +44,8 @@ class Data:
         """
         if isinstance(X, Data):
             return X
-        X = opened(X)
         source = owner(X)
+        X = source.opened(X)
         return cls(source.check(X), source, source.outline(X))
 
     def sized(self) -> Data:

@@ -203,6 +203,10 @@ class Backend:
         check_not_empty(X.shape)
         return X
 
+    def opened(self, X: Any) -> Any:
+        """Return what reads X by rows, if X is a group of HDF5 or Zarr; else X."""
+        return X
+
     def outline(self, X: Any) -> Any:
         """Return an object that shows scikit-learn the number and the names of the features."""
         return X
