@@ -34,11 +34,11 @@ Stages = tuple[tuple[float, int], ...]
 DELICATE = 1e6  # from this condition of B (at unit diagonal) on, rounding shows in W
 SINGULAR = 1e12  # from this condition on, B + RIDGE · I replaces B
 RIDGE = 1e-11
-RIDGES = (1e-5, 1e-7, 1e-8, 1e-9, 1e-10, *[RIDGE] * 30)  # of proximal steps, as far as needed
+RIDGES = (1e-5, 1e-7, 1e-8, 1e-9, 1e-10, *[RIDGE] * 10)  # of proximal steps, as far as needed
 FIRST = ((0.3, 20),)  # of multipliers, for the first passive set: their penalties, and iterations
 STAGES = ((0.3, 30), (1e-2, 5), (1e-4, 5), (1e-6, 5))  # the same where B is nearly singular
 # where B is singular every row takes proximal steps: they are few from where passive sets are right
-LONG_STAGES, SMALL_RIDGES = ((0.3, 30), (1e-2, 20), (1e-4, 80)), RIDGES[5:]
+LONG_STAGES, SMALL_RIDGES = ((0.3, 30), (1e-2, 20), (1e-4, 80)), (RIDGE,) * 30
 MORE_RIDGES = RIDGES * 2 + (RIDGE,) * 50  # for the rows that are left then
 MORE_STAGES = ((0.3, 100), (1e-2, 30), (1e-3, 60), (1e-4, 100), (1e-6, 200))
 RELAXATION = 1.8  # of these iterations
