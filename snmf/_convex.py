@@ -95,9 +95,8 @@ class ConvexNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc] #
     sparsity : float, default=0.01
         Penalizes weights, as for `SNMF`: λ = sparsity × the root-mean-square norm of the rows of
         X, with components of norm at most 1. 0 is the objective of [1]_. On data without negative
-        entries the candidates bound the components, and 0 gives about the same result. On
-        embeddings 0.1 makes several fits more alike, at a larger error. Keep the default on
-        centred data: the combinations of their rows can be anything, so that 0 leaves
+        entries the candidates bound the components, and 0 gives about the same result. Keep the
+        default on centred data: the combinations of their rows can be anything, so that 0 leaves
         the components as undetermined as those of `SNMF`.
     verbose : bool, default=False
         Prints a line for every iteration.
@@ -129,11 +128,9 @@ class ConvexNMF(CallbackSupportMixin, FittedComponents):  # type: ignore[misc] #
         Repeats the steps within a pass, and extrapolates C between passes. The objective never
         rises either way.
     init : {"auto", "skewness", "varimax", "kmeans", "svd", "random", "custom"}, default="auto"
-        Selects the start of W, as for `SNMF`; "kmeans" is that of [1]_. "auto" is "skewness", and
-        with the linear kernel 20 passes of semi-NMF with sparsity 0.1 follow, so that fits from
-        several seeds are more alike. C then follows by least squares. With another kernel the
-        start is made from the rows of the kernel matrix. "custom" starts from the W, or the W and
-        C, that `fit` gets.
+        Selects the start of W, as for `SNMF`; "kmeans" is that of [1]_. C then follows by least
+        squares. With another kernel the start is made from the rows of the kernel matrix. "custom"
+        starts from the W, or the W and C, that `fit` gets.
     n_init : int, default=1
         Repeats the fit from this many starts, and keeps the one with the lowest objective. All
         have the same candidates.

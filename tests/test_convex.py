@@ -119,18 +119,6 @@ def test_components_are_found_again_from_other_starts():
         assert np.mean(cosines) > 0.999
 
 
-def test_passes_of_semi_nmf_make_fits_of_several_seeds_alike():
-    images = load_digits().data  # without these passes .989
-    fits = [model(10).set_params(random_state=seed).fit(images) for seed in range(3)]
-    assert np.mean([snmf.align(a, b).mean for a, b in combinations(fits, 2)]) > 0.995
-
-
-def test_the_default_start_loses_no_component_to_its_penalty():
-    far = np.vstack([X[:20], 100 * X[20]])  # so far that λ is above all products of the others
-    fits = [model(3, init=init, sparsity=0).fit(far) for init in ("auto", "varimax")]
-    assert [np.count_nonzero(fit.components_.any(axis=1)) for fit in fits] == [3, 3]
-
-
 def test_the_order_in_which_a_start_names_components_does_not_matter(monkeypatch):
     found = []
     for order in ([0, 1, 2], [2, 0, 1]):

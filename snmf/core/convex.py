@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
@@ -17,15 +17,11 @@ from snmf.core import start as _init
 from snmf.core.canonical import Canonical, of_unit_rows
 from snmf.core.hull import Hull, row_norms, solver, squared_error
 from snmf.core.kernels import Kernel, KernelRows, check_gram, scale_of
-from snmf.core.limits import Limits
-from snmf.core.options import l1_of
 from snmf.core.problem import Problem
 from snmf.core.solve import Alternation, steps_per_pass
 from snmf.storage.rows import Rows, RowWise, Scale, measure, times_power_of_two
 
 Array = Any
-
-FREE = (20, 0.1)  # passes of semi-NMF before the start of C, and their sparsity
 
 
 class Space(NamedTuple):
@@ -120,10 +116,7 @@ class ConvexProblem(Problem):
 
     def _start(self, fitted: Rows, rng: np.random.RandomState) -> _init.Start:
         if self.W is None:
-            W, H = super()._start(fitted, rng)
-            if self.options.init == "auto" and self.candidates is not None:
-                W = self._by_free_components(fitted, W, H)
-            return self._in_order(fitted, W), None
+            return self._in_order(fitted, super()._start(fitted, rng)[0]), None
         if self.C is None:
             return super()._start(fitted, rng)[0], None
         norms = row_norms(self.C, self.space.gram)
@@ -134,21 +127,6 @@ class ConvexProblem(Problem):
                 "or C."
             )
         return fitted.split(W), self.C / np.where(norms > 0, norms, 1.0)[:, None]
-
-    def _by_free_components(self, fitted: Rows, W: RowWise, H: np.ndarray | None) -> RowWise:
-        """Return W after passes of semi-NMF, with a penalty for which most starts end alike.
-
-        Passes cost little without C. If a weight vector became zero, return the W from before.
-        """
-        passes, sparsity = FREE
-        l1 = l1_of(sparsity, self.rms)
-        free = replace(super().alternation(fitted), l1=l1, limits=Limits(ball=bool(l1)))
-        point = free.start(W, H)
-        for _ in range(passes):
-            point = free.advance(point, point.H)
-        ops = fitted.backend
-        largest = sum(ops.to_host(ops.xp.max(part, axis=0)) for part in point.W)
-        return point.W if np.all(largest > 0) else W
 
     def _in_order(self, fitted: Rows, W: RowWise) -> RowWise:
         """Return W with its columns in the order of decreasing norm.
