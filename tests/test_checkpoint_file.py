@@ -42,7 +42,7 @@ def path(tmp_path):
     ("parameters", "words"),
     [
         ({"sparsity": 0.1}, "another sparsity: '0.01', and here '0.1'"),
-        ({"solver": "hals"}, "another solver: 'mu', and here 'hals'"),
+        ({"solver": "hals"}, "another solver: 'auto', and here 'hals'"),
         ({"n_components": 5}, "another n_components: 4, and here 5"),
         ({"random_state": 1}, "another random_state: 0, and here 1"),
         ({"random_state": np.random.RandomState(0)}, "another random_state: 0, and here 'a gen"),

@@ -13,6 +13,7 @@ import pytest
 from matplotlib.image import imread
 from scipy import sparse
 from shell import FIT, X, csv, refused, run
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 
 import snmf
@@ -332,14 +333,19 @@ def test_locality_reaches_the_fit(folder):
     assert snmf.load("m.npz").locality == 2
 
 
-@pytest.mark.parametrize(("words", "most"), [("3", 3), ("0.5", 2), ("1", 1), ("6e-1", 3)])
-def test_limits_of_components_reach_the_fit(folder, capsys, words, most):
+@pytest.mark.parametrize(("words", "value"), [("3", 3), ("0.5", 0.5), ("1", 1), ("6e-1", 0.6)])
+def test_limits_of_components_reach_the_fit(folder, capsys, words, value):
     np.save("X.npy", X)
-    fit = ("fit", "X.npy", "-k", "2", "-o", "m.npz")
+    fit = ("fit", "X.npy", "-k", "2", "-o", "m.npz", "--seed", "0")
     assert run(*fit, "--nonzero-features", words, "--positive") == 0
-    H = snmf.load("m.npz").components_
+    model = snmf.load("m.npz")
+    assert model.n_nonzero_features == value
+    assert type(model.n_nonzero_features) is type(value)
+    assert model.positive_components
+    H = clone(model).set_params(progress_bar=False).fit(X).components_
+    np.testing.assert_array_equal(model.components_, H)
+    assert 0 < np.count_nonzero(H, axis=1).max() <= (value if value >= 1 else round(value * 5))
     assert H.min() >= 0
-    assert np.count_nonzero(H, axis=1).max() == most
 
 
 @pytest.mark.parametrize("wrong", ["0", "1.5", "few", "0.0", "2e0", "nan", "-1"])
