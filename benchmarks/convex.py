@@ -98,7 +98,7 @@ def main() -> None:
     heads = ["semi", "convex", "k-means", "rows in a component"]
     table("relative error, no penalty", heads, errors(arguments))
     seeds = 2 if arguments.tiny else 4
-    for init in ("kmeans", "varimax"):
+    for init in ("kmeans", "skewness"):
         lines = stabilities(arguments, init, seeds)
         table(f"stability over {seeds} seeds, start {init}, by sparsity", SETTINGS, lines)
     shape = (300, 20, 3, 50) if arguments.tiny else (100_000, 384, 20, 1000)

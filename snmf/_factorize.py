@@ -38,7 +38,7 @@ from snmf._transform import handed_back
 from snmf.backends import choose
 from snmf.core.canonical import Canonical
 from snmf.core.deviations import divisors
-from snmf.core.options import DRAWN, Options
+from snmf.core.options import DRAWN, Options, chosen
 from snmf.core.problem import Problem
 from snmf.core.solve import Alternation, Point, Run, State, solve
 from snmf.storage.parts import Output, check_output
@@ -369,6 +369,7 @@ def checkpoint_of(
     if out and _place_of(out) == _place_of(options.checkpoint):
         raise ValueError(f"out and checkpoint must be two files; got '{os.fspath(out)}' for both")
     parameters = {f.name: getattr(options, f.name) for f in fields(options)}
+    parameters["solver"] = chosen(options.solver, options.positive_components)
     numbers = {n: value for n, value in (parameters | given).items() if n not in ANY_OF}
     return Checkpoint(options.checkpoint, options.checkpoint_interval, rows, numbers, columns)
 

@@ -42,7 +42,7 @@ def path(tmp_path):
     ("parameters", "words"),
     [
         ({"sparsity": 0.1}, "another sparsity: '0.01', and here '0.1'"),
-        ({"solver": "hals"}, "another solver: 'auto', and here 'hals'"),
+        ({"solver": "hals"}, "another solver: 'mu', and here 'hals'"),
         ({"n_components": 5}, "another n_components: 4, and here 5"),
         ({"random_state": 1}, "another random_state: 0, and here 1"),
         ({"random_state": np.random.RandomState(0)}, "another random_state: 0, and here 'a gen"),
@@ -65,6 +65,12 @@ def test_a_checkpoint_of_other_parameters_is_refused_and_stays(path, parameters,
     assert str(path) in str(refused.value)
     assert "Delete it to start anew, or name another." in str(refused.value)
     assert path.read_bytes() == before
+
+
+def test_the_solver_that_auto_chooses_is_the_same_fit(path):
+    ours = factorize(planted(), random_state=0, max_iter=12, solver="mu", checkpoint=path)
+    assert_same(ours, factorize(planted(), random_state=0, max_iter=12))
+    assert not path.exists()
 
 
 @pytest.mark.parametrize(

@@ -51,13 +51,13 @@ class Options:
     warm_start: bool = False
 
 
-def update_of(solver: str, nonnegative: bool) -> str:
-    """Return the W-step of a solver; "auto" is "hals" for nonnegative components, else "mu".
+def chosen(solver: str, nonnegative: bool) -> str:
+    """Return the solver; "auto" is "hals" for nonnegative components, else "mu".
 
     With nonnegative components many weights end at zero, which multiplicative steps approach
     slowly.
     """
-    return UPDATES["hals" if nonnegative and solver == "auto" else solver]
+    return ("hals" if nonnegative else "mu") if solver == "auto" else solver
 
 
 def limits_of(most: float | None, n_features: int, nonnegative: bool, *, ball: bool) -> Limits:

@@ -15,7 +15,7 @@ from snmf.core import missing as _missing
 from snmf.core import start as _init
 from snmf.core.canonical import Canonical, given_weights, of_prototypes, of_unit_rows
 from snmf.core.limits import Limits
-from snmf.core.options import Options, l1_at_scale, l1_of, limits_of, update_of
+from snmf.core.options import UPDATES, Options, chosen, l1_at_scale, l1_of, limits_of
 from snmf.core.solve import Alternation, Point, Run, steps_per_pass
 from snmf.core.solvers import solver
 from snmf.storage.rows import Rows, RowWise, Scale, check_range, measure
@@ -261,7 +261,7 @@ class Problem:
     @property
     def update(self) -> str:
         """The W-step of the solver."""
-        return update_of(self.options.solver, self.options.positive_components)
+        return UPDATES[chosen(self.options.solver, self.options.positive_components)]
 
     def alternation(self, fitted: Rows) -> Alternation:
         """Return the `Alternation` that makes the passes over these rows."""
