@@ -112,14 +112,15 @@ def a_pass(
     n_jobs: int | None = 1,
     backend: Any = None,
     weighted: bool = False,
+    divided: bool = False,
     holes: bool = False,
     limits: Any = None,
 ) -> Iterator[Call]:
     """A call that makes one pass over X, from the same point every time.
 
-    It is on one thread, and so are NumPy's products while the context lasts. With ``holes`` the
-    NaN of X are not observed. No benchmark uses what is private to snmf, but by this function and
-    the next. ``limits`` are those of the rows of H.
+    It is on one thread, and so are NumPy's products while the context lasts. ``divided`` is as with
+    a scale. With ``holes`` the NaN of X are not observed. ``limits`` are those of the rows of H. No
+    benchmark uses what is private to snmf, but by this function and the next.
     """
     from snmf.backends import adapter, owner
     from snmf.core.limits import NO_LIMITS
@@ -132,6 +133,7 @@ def a_pass(
     data = ops.bring(source.check(X), source)
     with ops.active(), ops.rows(data).threads(n_jobs) as rows:
         update = UPDATES[solver]
+        rows = rows.divided(np.linspace(0.5, 2, X.shape[1])) if divided else rows
         steps = steps_per_pass(update, X.shape[1], k) if accelerate else 1
         rng = np.random.default_rng(0)
         square = measure(rows, missing=holes).square

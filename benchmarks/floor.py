@@ -96,6 +96,14 @@ def threads(X: np.ndarray, k: int, repeats: int) -> Iterator[tuple[Any, ...]]:
         yield f"k = {k}, {solver}", 1000 * one, 1000 * two, two / one
 
 
+def scaled(X: np.ndarray | csr_array, k: int, repeats: int) -> Iterator[tuple[Any, ...]]:
+    kind = f"{X.nnz / np.prod(X.shape):.2g} filled" if hasattr(X, "nnz") else "dense"
+    for solver in SOLVERS:
+        with a_pass(X, k, solver) as plain, a_pass(X, k, solver, divided=True) as divided:
+            one, other = interleaved(plain, divided, repeats=repeats)
+        yield f"{kind}, {solver}", 1000 * one, 1000 * other, other / one
+
+
 def last_step(X: np.ndarray, k: int, repeats: int) -> Iterator[tuple[Any, ...]]:
     """The last step is what `transform` does; both look once at X for its scale."""
     for solver in SOLVERS:
@@ -134,6 +142,12 @@ def main() -> None:
     )
     table(
         "a plain pass on two threads ÷ on one", ["ms on 1", "ms on 2", "÷"], threads(X, k, repeats)
+    )
+    S = filled(400, 300, 0.05) if tiny else filled(20_000, 2000, 0.05)
+    table(
+        f"a plain pass with a scale ÷ without, {size} and {S.shape[0]} × {S.shape[1]}, k = {k}",
+        ["ms", "ms with", "÷"],
+        (line for data in (X, S) for line in scaled(data, k, repeats)),
     )
     table(
         f"the exact last step in a fit of {size}",

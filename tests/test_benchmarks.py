@@ -46,6 +46,7 @@ def test_floor():
     found = lines("floor", "--tiny")
     for name in ("float32, k = 3, mu", "float64, k = 3, hals", "mu, n_jobs=None", "k = 3, hals"):
         assert all(float(value) > 0 for value in found[name])
+    assert float(found["dense, mu"][2]) > 0
 
 
 def test_busy():

@@ -52,7 +52,8 @@ NEGLIGIBLE = (1e-8, 1e-10)  # a last step may have this size: of w / max w, of w
 GAP = 1e-11  # what a last step may leave of the objective, / size of the row squared
 ROUNDING = (1e-15, 1e-12)  # a weight is zero in pivoting below this: / max w, and / max |step|
 FEW = 0.25  # with at most this share of zeros, the first passive set is that without bounds
-PATIENCE = 5  # exchanges without fewer wrong signs, before pivoting gives up
+PATIENCE = (20, 5)  # exchanges without fewer wrong signs, before pivoting gives up: first; in steps
+WORST = 0.5  # after such an exchange only entries above this share of the most wrong one move
 
 
 class System:
@@ -299,7 +300,8 @@ def _pivot(
     """Minimise ½ (u − v) M (u − v)ᵀ − g (u − v)ᵀ over u ≥ 0, by block principal pivoting.
 
     Components of the wrong sign move between the passive set and its complement, until none has
-    the wrong sign.
+    the wrong sign. To move all of them can go in circles. So where their number did not fall, only
+    the most wrong ones move.
 
     Parameters
     ----------
@@ -322,7 +324,8 @@ def _pivot(
     ops, xp = system.ops, system.ops.xp
     U, settled = xp.zeros_like(G), xp.zeros(G.shape[0], dtype=xp.bool, device=ops.device)
     fewest = xp.full(G.shape[0], G.shape[1] + 1, device=ops.device)
-    patience = xp.full(G.shape[0], PATIENCE, device=ops.device)
+    most = PATIENCE[V is not None]
+    patience = xp.full(G.shape[0], most, device=ops.device)
     rows = xp.arange(G.shape[0], device=ops.device)
     while rows.shape[0]:
         M, right, terms, v = system.of(rows), G[rows], size[rows], 0.0
@@ -334,11 +337,14 @@ def _pivot(
         u = xp.where(passive, v + D, 0.0)
         zero = ROUNDING[0] * _size(ops, u) + ROUNDING[1] * _size(ops, D)
         wrong = xp.where(passive, u < -zero[:, None], rounding[:, None] < R)
+        by = xp.where(wrong, xp.where(passive, -u, R), 0.0)
         count = xp.sum(wrong, axis=1)
         U[rows], settled[rows] = xp.where(u > 0, u, 0.0), count == 0
         fewer = count < fewest
         fewest = xp.where(fewer, count, fewest)
-        patience = xp.where(fewer, PATIENCE, patience - 1)
+        patience = xp.where(fewer, most, patience - 1)
+        least = xp.where(fewer, 0.0, WORST * xp.max(by, axis=1))
+        wrong = wrong & (by >= least[:, None])
         left = xp.nonzero((count > 0) & (patience > 0))[0]
         rows, passive = rows[left], passive[left] ^ wrong[left]
         fewest, patience = fewest[left], patience[left]
