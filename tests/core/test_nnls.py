@@ -398,6 +398,17 @@ def test_systems_by_size_are_the_masked_ones(on_host, k, entries, monkeypatch):
     np.testing.assert_allclose(OPS.solve_passive(A, system, passive), expected, atol=1e-12)
 
 
+def test_pivoting_from_a_poor_guess_does_not_go_in_circles():
+    rng = np.random.default_rng(0)
+    H = unit(rng.standard_normal((40, 50)) * np.logspace(0, -3, 50))  # a condition of 8e5
+    X = rng.standard_normal((100, 50))
+    system = quadratic.Curvature(OPS, H @ H.T).system(0.0)
+    size = np.linalg.norm(X, axis=1)
+    W, settled = quadratic._pivot(system, X @ H.T, None, X @ H.T > 0, size)
+    assert np.sum(settled) >= 95  # 79 if all components of the wrong sign always move
+    assert np.all(slope(X, W, H, 0.0)[settled] <= 1e-8 * size[settled])
+
+
 @pytest.mark.parametrize("sparsity", [0.003, 0.01, 0.05])
 def test_a_penalty_over_many_components_of_few_directions_needs_few_active_sets(
     monkeypatch, sparsity
