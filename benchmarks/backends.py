@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from common import QUIET, Call, a_pass, interleaved, load, parser, timed
 from concepts import planted
-from others import STEPS
+from others import RIDGE, STEPS, step_in_use
 from peers import fewest
 
 import snmf
@@ -125,13 +125,9 @@ def steps_in_use(ops: Backend, X: Any, k: int) -> tuple[Any, Any]:
     """`others.multiplicative` on a device: steps from random weights, H by least squares."""
     dtype = str(X.dtype).split(".")[-1]
     W = ops.asarray(np.random.default_rng(0).random((X.shape[0], k)), dtype)
-    ridge = ops.asarray(1e-6 * np.eye(k), dtype)
+    ridge = ops.asarray(RIDGE * np.eye(k), dtype)
     for _ in range(STEPS):
-        H = ops.xp.linalg.solve(ops.matmul(W.T, W) + ridge, ops.matmul(W.T, X))
-        A, B = ops.matmul(X, H.T), ops.matmul(H, H.T)
-        up = ops.positive_part(A) + ops.matmul(W, ops.negative_part(B))
-        down = ops.negative_part(A) + ops.matmul(W, ops.positive_part(B))
-        W = W * ops.xp.sqrt(up / (down + 1e-9))
+        W, H, *_ = step_in_use(ops.xp, ops.matmul, X, W, ridge, lambda H: H)
     settled(ops, W)
     return W, H
 

@@ -16,6 +16,7 @@ Method = Callable[[np.ndarray, int, int], Factors]
 
 SPARSITY = 0.1  # of dictionary learning, in the unit of snmf
 STEPS = 200  # of the rule in use
+RIDGE = 1e-6  # that it adds to Wᵀ W
 
 
 def noloox() -> Method:
@@ -98,6 +99,17 @@ def kmeans() -> Method:
     return fit
 
 
+def step_in_use(
+    xp: Any, matmul: Callable[..., Any], X: Any, W: Any, ridge: Any, cut: Callable[..., Any]
+) -> tuple[Any, Any, Any, Any]:
+    """One step of the rule in use, with any array library: the new W, and H, X Hᵀ and H Hᵀ."""
+    H = cut(xp.linalg.solve(matmul(W.T, W) + ridge, matmul(W.T, X)))
+    A, B = matmul(X, H.T), matmul(H, H.T)
+    up = xp.clip(A, 0, None) + matmul(W, xp.clip(-B, 0, None))
+    down = xp.clip(-A, 0, None) + matmul(W, xp.clip(B, 0, None))
+    return W * xp.sqrt(up / (down + 1e-9)), H, A, B
+
+
 def multiplicative(
     X: np.ndarray, k: int, entries: int | None = None, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -108,18 +120,18 @@ def multiplicative(
     semi-nonnegative matrix factorization", 2025 ("winners take all"). The cut is not a minimiser,
     so the objective may rise. Returns W, H and ‖X − W H‖² / ‖X‖² after every step.
     """
+
+    def cut(H: np.ndarray) -> np.ndarray:
+        if entries is not None:
+            small = np.argpartition(np.abs(H), -entries, axis=1)[:, :-entries]
+            np.put_along_axis(H, small, 0, axis=1)
+        return H
+
     W = np.random.default_rng(seed).random((len(X), k)).astype(X.dtype)
+    ridge = RIDGE * np.eye(k, dtype=X.dtype)
     square, curve = float(np.vdot(X, X)), []
     for _ in range(STEPS):
-        T = W.T @ W + 1e-6 * np.eye(k, dtype=X.dtype)
-        H = np.linalg.solve(T, W.T @ X)
-        if entries is not None:
-            cut = np.argpartition(np.abs(H), -entries, axis=1)[:, :-entries]
-            np.put_along_axis(H, cut, 0, axis=1)
-        A, B = X @ H.T, H @ H.T
-        up = np.maximum(A, 0) + W @ np.maximum(-B, 0)
-        down = np.maximum(-A, 0) + W @ np.maximum(B, 0)
-        W = W * np.sqrt(up / (down + 1e-9))
+        W, H, A, B = step_in_use(np, np.matmul, X, W, ridge, cut)
         error = square - 2 * float(np.vdot(W, A)) + float(np.vdot(W.T @ W, B))
         curve.append(error / square)
     return W, H, np.array(curve)
