@@ -52,7 +52,8 @@ NEGLIGIBLE = (1e-8, 1e-10)  # a last step may have this size: of w / max w, of w
 GAP = 1e-11  # what a last step may leave of the objective, / size of the row squared
 ROUNDING = (1e-15, 1e-12)  # a weight is zero in pivoting below this: / max w, and / max |step|
 FEW = 0.25  # with at most this share of zeros, the first passive set is that without bounds
-PATIENCE = (20, 5)  # exchanges without fewer wrong signs, before pivoting gives up: first; in steps
+PATIENCE = 20  # exchanges without fewer wrong signs, before pivoting gives up
+SHORT_PATIENCE = 5  # the same in a proximal step, after which there is another
 WORST = 0.5  # after such an exchange only entries above this share of the most wrong one move
 
 
@@ -324,7 +325,7 @@ def _pivot(
     ops, xp = system.ops, system.ops.xp
     U, settled = xp.zeros_like(G), xp.zeros(G.shape[0], dtype=xp.bool, device=ops.device)
     fewest = xp.full(G.shape[0], G.shape[1] + 1, device=ops.device)
-    most = PATIENCE[V is not None]
+    most = PATIENCE if V is None else SHORT_PATIENCE
     patience = xp.full(G.shape[0], most, device=ops.device)
     rows = xp.arange(G.shape[0], device=ops.device)
     while rows.shape[0]:

@@ -82,7 +82,8 @@ def write_npy(
     with replacing(path, f".{Path(path).name}.part") as new, new.open("wb") as file:
         write_header(file, np.dtype(dtype), shape)
         _write(file, parts, slices, dtype, "cannot be written")
-    return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
+    mapped: np.memmap = np.load(path, mmap_mode="r")
+    return mapped
 
 
 def write_header(file: IO[bytes], dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:

@@ -10,6 +10,7 @@ weight above zero.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -35,15 +36,15 @@ BLOCK_ROWS = (64, 4096)  # the fewest and most rows; the most is p if p is large
 COMFORTABLE = {"float32": 2.0**20, "float64": 2.0**200}  # norms within 1/c … c need no scaling
 
 
-class Views:
+class Views(ABC):
     """What rows in this process and rows on a cluster have in common."""
 
     shape: tuple[int, int]
     members: np.ndarray | None
 
+    @abstractmethod
     def _with(self, **changes: Any) -> Self:
         """Return the same rows, prepared in another way."""
-        raise NotImplementedError
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -64,9 +65,9 @@ class Views:
         """Return the indices of these rows in the array that they were selected from."""
         return indices if self.members is None else self.members[indices]
 
+    @abstractmethod
     def made(self, of_rows: Callable[[slice], np.ndarray]) -> Any:
         """Make every part from the host array `of_rows(rows)`, in the order of the rows."""
-        raise NotImplementedError
 
     def split(self, A: np.ndarray) -> Any:
         """Split a host array with one row per row of X into parts."""
